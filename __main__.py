@@ -1,0 +1,6 @@
+"""``python -m epicycle`` is the ``epicycle`` command."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Datasheet records of GPUs, NICs, nodes and clusters. Quantities are SI floats: bytes, seconds, bytes/s, Hz.
+
+In YAML every quantity is a string with its unit ("450 GB/s", "80 GiB", "2.1 us"); `units` parses them. Each record
+names the source of every field in ``sources`` (field -> "document, date" or link).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .units import Bytes, BytesPerSecond, Hertz, PerSecond, Seconds, Watts
+
+
+class Datasheet(BaseModel):
+    """A named record whose every other field has an entry in ``sources`` (or shares the entry ``"*"``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sources: dict[str, str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _every_constant_has_a_source(self) -> Self:
+        known = set(type(self).model_fields) - {"name", "sources"}
+        unknown = set(self.sources) - known - {"*"}
+        if unknown:
+            raise ValueError(f"{self.name}: sources names unknown fields {sorted(unknown)}")
+        missing = sorted(f for f in self.model_fields_set & known if f not in self.sources and "*" not in self.sources)
+        if missing:
+            raise ValueError(f"{self.name}: no source for {missing}")
+        return self
+
+
+class Gpu(Datasheet):
+    """One GPU. ``tensor_flop_per_cycle_sm``: dense multiply-add flops one SM issues a cycle, by dtype (bf16, fp8, fp4)."""
+
+    sms: Annotated[int, Field(ge=1, le=1024)]
+    clock: Hertz  # the clock the tensor rate is quoted at
+    tensor_flop_per_cycle_sm: dict[Literal["bf16", "fp8", "fp4"], Annotated[float, Field(gt=0)]]
+    hbm_capacity: Bytes
+    hbm_bandwidth: BytesPerSecond
+    l2_capacity: Bytes
+    shared_memory_per_sm: Bytes
+    copy_engines: Annotated[int, Field(ge=0, le=64)]
+    nvlink_bandwidth: BytesPerSecond  # per direction, raw
+    pcie_bandwidth: BytesPerSecond  # per direction, raw
+    power: Watts
+
+    def tensor_flops(self, dtype: Literal["bf16", "fp8", "fp4"]) -> float:
+        """Peak dense flop/s of the whole GPU in ``dtype``. Raises KeyError if the GPU has no such tensor rate."""
+        return self.tensor_flop_per_cycle_sm[dtype] * self.sms * self.clock
+
+
+class Nic(Datasheet):
+    """One network interface. ``message_cost`` is the sender's time per posted message on one queue pair."""
+
+    bandwidth: BytesPerSecond  # per direction, line rate
+    efficiency: Annotated[float, Field(gt=0, le=1)]  # best large-message goodput / line rate
+    message_rate: PerSecond
+    message_cost: Seconds
+    latency: Seconds  # one way, NIC to NIC through one switch
+    queue_pairs: Annotated[int, Field(ge=1)]
+    ordered: bool  # a queue pair delivers in order (EFA does not)
+
+
+class Switch(Datasheet):
+    """A network switch: ports at ``port_bandwidth`` and ``latency`` per hop."""
+
+    ports: Annotated[int, Field(ge=2)]
+    port_bandwidth: BytesPerSecond
+    latency: Seconds
+
+
+class Node(BaseModel):
+    """GPUs of one server and their NICs. One NIC per GPU unless ``nics`` says otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpu: Gpu
+    gpus: Annotated[int, Field(ge=1, le=1024)]
+    nic: Nic
+    nics: Annotated[int, Field(ge=1, le=1024)]
+
+
+class Fabric(BaseModel):
+    """How nodes are joined.
+
+    ``rail-optimised``: NIC i of every node meets at leaf switch i, full rate inside a rail. ``fat-tree``: all NICs of
+    a node meet at one leaf; leaves meet at a spine whose uplinks carry 1/``oversubscription`` of the leaf's host bandwidth.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["rail-optimised", "fat-tree"]
+    switch: Switch
+    oversubscription: Annotated[float, Field(ge=1, le=64)] = 1.0
+    nodes_per_leaf: Annotated[int, Field(ge=1)] = 16
+
+
+class Cluster(BaseModel):
+    """Up to ``max_nodes`` nodes on a fabric. ``nodes_per_nvlink_domain`` > 1 joins nodes by NVLink (NVL72: 18 of 4 GPUs).
+
+    ``calibration`` names the system (file stem in data/calibrated) whose fitted parameters describe this hardware.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    node: Node
+    nodes: Annotated[int, Field(ge=1, le=4096)]
+    max_nodes: Annotated[int, Field(ge=1, le=4096)]
+    nodes_per_nvlink_domain: Annotated[int, Field(ge=1, le=4096)] = 1
+    fabric: Fabric
+    calibration: str
+    sources: dict[str, str]
+
+    @property
+    def gpus(self) -> int:
+        return self.nodes * self.node.gpus
+
+    @property
+    def nvlink_domain_gpus(self) -> int:
+        """GPUs that reach each other over NVLink."""
+        return self.nodes_per_nvlink_domain * self.node.gpus
+
+    @model_validator(mode="after")
+    def _not_beyond_its_size(self) -> Self:
+        if self.nodes > self.max_nodes:
+            raise ValueError(f"{self.name} has at most {self.max_nodes} nodes, {self.nodes} asked for")
+        return self

@@ -1,0 +1,1 @@
+"""The questions people ask: scenario files, the gallery, and the reports that answer them."""

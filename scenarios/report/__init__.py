@@ -1,0 +1,1 @@
+"""Self-contained HTML reports (Plotly inlined) of simulation and validation results."""

@@ -1,0 +1,1 @@
+"""What a simulation is asked about: a model, its traffic, its deployment."""

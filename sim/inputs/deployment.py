@@ -1,0 +1,33 @@
+"""How the layer is laid out on the cluster: ranks, protocol, precision, SMs and expert replicas."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Protocol = Literal["high-throughput", "low-latency", "one-sided", "all-gather", "padded-all-to-all"]
+Dtype = Literal["bf16", "fp8", "fp4"]
+
+
+class Deployment(BaseModel):
+    """One expert-parallel arrangement of one MoE layer.
+
+    ``ep`` ranks, one GPU each, filling nodes in order. ``payload`` is the dispatch precision on the wire (combine is bf16);
+    ``weights`` the experts' precision. ``comm_sms`` are the SMs of the high-throughput kernels (the others run on all SMs).
+    ``max_tokens`` is the low-latency capacity per rank and call: larger batches are micro-batched. ``split_kernels`` runs
+    the low-latency send and receive halves as two launches (the receive hook), so that compute can run between them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ep: int = Field(ge=2, le=4096)
+    protocol: Protocol = "low-latency"
+    compare: tuple[Protocol, ...] = ()
+    payload: Dtype = "fp8"
+    weights: Dtype = "fp8"
+    comm_sms: int = Field(default=24, ge=2, le=1024)
+    max_tokens: int | None = Field(default=None, ge=1, description="low-latency capacity; default: max(128, tokens per rank)")
+    placement: Literal["contiguous", "round-robin", "balanced"] = "contiguous"
+    redundant_experts: int = Field(default=0, ge=0)
+    split_kernels: bool = False

@@ -1,0 +1,1 @@
+"""The evidence: measure on hardware, fit, predict against measurements, report the error."""
