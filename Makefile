@@ -1,0 +1,68 @@
+# `make demo` and `make test` each do all their own set-up: Python 3.11 or newer and make are enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out
+SCENARIO ?= deepseek-v3-decode-ep32
+# More arguments for pytest, for example PYTEST_ARGS="-n 0 -k fairshare".
+PYTEST_ARGS ?= -n auto
+# What the kernels' tests run on: a CPU build of PyTorch and Triton's interpreter. Where pip would find only the (large)
+# CUDA build, give the index of PyTorch's CPU builds: make test TORCH_INDEX=<its address>.
+TORCH ?= torch==2.13.0
+TRITON ?= triton==3.7.1; platform_system == 'Linux'
+TORCH_INDEX ?=
+LIBRARY := hwmodels sim kernels validate scenarios
+
+.PHONY: help demo test check lint format types contracts wheel-check clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/.light  ## simulate DeepSeek-V3 decode on 4 nodes of H100, print the answer, write the report
+	@mkdir -p $(OUT)
+	$(BIN)/epicycle simulate $(SCENARIO) --html $(OUT)/$(SCENARIO).html
+
+test: $(VENV)/.full  ## run every test that needs no GPU (the command that CI runs)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types contracts wheel-check test  ## everything that CI checks
+
+lint: $(VENV)/.full  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.full  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# mypy names modules after the folder they lie in, so it looks at the checkout through a link called `epicycle`:
+# any clone, whatever its folder is called, is then checked under the names its users import.
+types: $(VENV)/.full  ## mypy --strict over the library
+	@mkdir -p .mypy_cache/view && ln -sfn ../.. .mypy_cache/view/epicycle
+	cd .mypy_cache/view && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache \
+		epicycle/__init__.py epicycle/__main__.py epicycle/cli.py $(addprefix epicycle/,$(LIBRARY))
+
+contracts: $(VENV)/.full  ## import-linter: who may import whom
+	$(BIN)/lint-imports --cache-dir .import_linter_cache
+
+wheel-check: $(VENV)/.full  ## sdist -> wheel -> clean environment -> epicycle used from /
+	PYTHON=$(BIN)/python .ci/wheel-check
+
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"epicycle needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.light: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+# torch comes first and by its exact version, so that nothing after it can pull in another build.
+$(VENV)/.full: pyproject.toml Makefile | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev]'
+	@touch $@ $(VENV)/.light
