@@ -73,6 +73,14 @@ class Switch(Datasheet):
     latency: Seconds
 
 
+class Link(Datasheet):
+    """A point-to-point link that is no NIC, such as PCIe: what one direction carries at best, and the time one way."""
+
+    bandwidth: BytesPerSecond  # per direction, line rate
+    efficiency: Annotated[float, Field(gt=0, le=1)]  # best large-transfer goodput / line rate
+    latency: Seconds  # one way, a posted write
+
+
 class Node(BaseModel):
     """GPUs of one server and their NICs. One NIC per GPU unless ``nics`` says otherwise."""
 
@@ -82,6 +90,14 @@ class Node(BaseModel):
     gpus: Annotated[int, Field(ge=1, le=1024)]
     nic: Nic
     nics: Annotated[int, Field(ge=1, le=1024)]
+
+    @model_validator(mode="after")
+    def _nics_are_shared_evenly(self) -> Self:
+        if self.nics % self.gpus and self.gpus % self.nics:
+            raise ValueError(
+                f"nics ({self.nics}) do not share evenly among gpus ({self.gpus}): use nics={self.gpus}, or a divisor"
+            )
+        return self
 
 
 class Fabric(BaseModel):
@@ -128,5 +144,7 @@ class Cluster(BaseModel):
     @model_validator(mode="after")
     def _not_beyond_its_size(self) -> Self:
         if self.nodes > self.max_nodes:
-            raise ValueError(f"{self.name} has at most {self.max_nodes} nodes, {self.nodes} asked for")
+            raise ValueError(
+                f"{self.name} has at most {self.max_nodes} nodes, {self.nodes} asked for: use fewer, or raise max_nodes"
+            )
         return self

@@ -1,0 +1,203 @@
+"""A model's facts in the project's own form: enough for its MoE layers, and for a whole step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from ...hwmodels import strict_yaml
+from ...hwmodels.catalog import SET_BY_USER
+from ...hwmodels.errors import BadInput, UnknownKey, UnknownName, one_line
+from ...hwmodels.specs import Datasheet
+from .attention import Attention, Count, Positive
+from .deployment import Dtype
+from .hf_config import facts
+
+ELEMENT_BYTES: Mapping[Dtype, float] = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5}
+
+# Scales beside the weights: FP8 one fp32 per 128 x 128 block (DeepSeek-V3, arXiv 2412.19437 section 3.3), FP4 one byte per 16
+# values (NVFP4, "Introducing NVFP4", NVIDIA technical blog, 2025-06-24).
+WEIGHT_BYTES: Mapping[Dtype, float] = {"bf16": 2.0, "fp8": 1.0 + 4 / (128 * 128), "fp4": 0.5 + 1 / 16}
+
+
+class MoeModel(Datasheet):
+    """A decoder model. ``experts`` is 0 for a dense one; ``attention`` lists kinds of layers, whose counts sum to ``layers``.
+
+    MoE layers are every ``moe_layer_step``-th after the ``first_dense_layers``; the others are dense, ``dense_intermediate``
+    wide. ``expert_groups`` and ``groups_kept`` describe group-limited routing (1 and 1: none). ``weight_dtype`` is the stored
+    precision of everything but the routed experts, whose own is ``expert_dtype``. MTP layers are not in ``layers``.
+    """
+
+    layers: Annotated[int, Field(ge=1, le=10_000)]
+    first_dense_layers: Count = 0
+    moe_layer_step: Positive = 1
+    hidden: Positive
+    experts: Annotated[int, Field(ge=0, le=65_536)]
+    top_k: Annotated[int, Field(ge=0, le=1024)]
+    moe_intermediate: Count
+    shared_experts: Count = 0
+    shared_intermediate: Count = 0  # of one shared expert
+    dense_intermediate: Count = 0
+    expert_groups: Positive = 1
+    groups_kept: Positive = 1
+    attention: tuple[Attention, ...]
+    vocab: Positive
+    tied_embeddings: bool = False
+    max_context: Positive
+    mtp_layers: Count = 0
+    weight_dtype: Dtype = "bf16"
+    expert_dtype: Dtype = "bf16"
+
+    @model_validator(mode="after")
+    def _layer_counts_agree(self) -> Self:
+        attended = sum(kind.layers for kind in self.attention)
+        if attended != self.layers:
+            raise ValueError(f"attention lists {attended} layers, layers says {self.layers}: make them agree")
+        if self.first_dense_layers > self.layers:
+            raise ValueError(f"first_dense_layers ({self.first_dense_layers}) is beyond layers ({self.layers})")
+        if self.moe_layers < self.layers and self.dense_intermediate == 0:
+            raise ValueError(f"{self.layers - self.moe_layers} layers are dense: dense_intermediate must say how wide")
+        return self
+
+    @model_validator(mode="after")
+    def _experts_agree(self) -> Self:
+        if self.experts == 0:
+            if self.top_k or self.moe_intermediate or self.shared_experts:
+                raise ValueError("a dense model (experts 0) has top_k 0, moe_intermediate 0 and shared_experts 0")
+            return self
+        if not 1 <= self.top_k <= self.experts:
+            raise ValueError(f"top_k ({self.top_k}) must lie within 1 and experts ({self.experts}): set one of them")
+        if self.moe_intermediate == 0:
+            raise ValueError(f"{self.experts} experts need moe_intermediate, their width")
+        if bool(self.shared_experts) != bool(self.shared_intermediate):
+            raise ValueError(
+                f"shared_experts ({self.shared_experts}) and shared_intermediate ({self.shared_intermediate}) go together"
+            )
+        if self.experts % self.expert_groups:
+            raise ValueError(
+                f"experts ({self.experts}) do not divide into expert_groups ({self.expert_groups}): use expert_groups=1, "
+                f"or experts={max(1, self.experts // self.expert_groups) * self.expert_groups}"
+            )
+        if self.groups_kept > self.expert_groups:
+            raise ValueError(f"groups_kept ({self.groups_kept}) exceeds expert_groups ({self.expert_groups}): lower it")
+        reachable = self.experts // self.expert_groups * self.groups_kept
+        if self.top_k > reachable:
+            raise ValueError(
+                f"top_k ({self.top_k}) exceeds the {reachable} experts of groups_kept={self.groups_kept}: raise it"
+            )
+        return self
+
+    @property
+    def moe_layers(self) -> int:
+        """Layers with routed experts."""
+        return (self.layers - self.first_dense_layers) // self.moe_layer_step if self.experts else 0
+
+    @property
+    def dense_layers(self) -> int:
+        """Layers with a plain feed-forward block."""
+        return self.layers - self.moe_layers
+
+    @property
+    def expert_params(self) -> int:
+        """Weights of one routed expert: gate, up and down, each [hidden, moe_intermediate]."""
+        return 3 * self.hidden * self.moe_intermediate
+
+    @property
+    def shared_params(self) -> int:
+        """Weights of one MoE layer's shared experts together."""
+        return 3 * self.hidden * self.shared_intermediate * self.shared_experts
+
+    @property
+    def total_expert_params(self) -> int:
+        """Weights of all routed experts of all layers, MTP layers not counted."""
+        return self.expert_params * self.experts * self.moe_layers
+
+    @property
+    def total_params(self) -> int:
+        """All weights but norms, biases and MTP layers."""
+        feed_forward = 3 * self.hidden * self.dense_intermediate * self.dense_layers
+        feed_forward += self.moe_layers * (self.shared_params + self.hidden * self.experts) + self.total_expert_params
+        attention = sum(kind.layers * kind.params(self.hidden) for kind in self.attention)
+        return feed_forward + attention + self.vocab * self.hidden * (1 if self.tied_embeddings else 2)
+
+    @property
+    def active_params(self) -> int:
+        """Weights that one token's pass reads: ``total_params`` with ``top_k`` experts a layer instead of all."""
+        return self.total_params - self.expert_params * (self.experts - self.top_k) * self.moe_layers
+
+    def expert_bytes(self, dtype: Dtype | None = None) -> float:
+        """Bytes of one routed expert's weights with their block scales, in ``dtype`` (default: as stored)."""
+        return self.expert_params * WEIGHT_BYTES[dtype or self.expert_dtype]
+
+    def kv_bytes_per_token(self, dtype: Dtype = "bf16") -> float:
+        """Bytes by which one more token of context grows the cache of all layers (windows and linear states do not grow)."""
+        return sum(kind.layers * kind.cache_bytes_per_token(ELEMENT_BYTES[dtype]) for kind in self.attention)
+
+    def kv_bytes(self, context: int, dtype: Dtype = "bf16") -> float:
+        """Bytes of cache and state that one sequence of ``context`` tokens holds in all layers."""
+        return sum(kind.layers * kind.cache_bytes(context, ELEMENT_BYTES[dtype]) for kind in self.attention)
+
+
+def load_model(name_or_path: str | Path) -> MoeModel:
+    """The preset of that name, or the model of a Hugging Face config.json (a path to it or its folder).
+
+    Raises UnknownName with the nearest preset, or BadInput naming the file and what it lacks.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".json") or "/" in text:
+        return from_hf_config(Path(name_or_path))
+    return _preset(text)
+
+
+def model_names() -> tuple[str, ...]:
+    """The sorted names of the presets."""
+    folder = files("epicycle.sim.inputs").joinpath("models")
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def from_hf_config(path: str | Path) -> MoeModel:
+    """The model of a Hugging Face ``config.json``. Raises BadInput with one line naming what is missing."""
+    path = Path(path)
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise BadInput(f"{path}: wanted a JSON object, got {type(config).__name__}")
+    name = path.parent.name if path.name == "config.json" else path.stem
+    return _validated({"name": name, **facts(config, str(path)), "sources": {"*": str(path)}}, str(path))
+
+
+def with_overrides(model: MoeModel, changes: Mapping[str, object]) -> MoeModel:
+    """``model`` with fields replaced and validated again. Raises UnknownKey, or BadInput saying what does not fit."""
+    known = set(MoeModel.model_fields) - {"name", "sources"}
+    for key in changes:
+        if key not in known:
+            raise UnknownKey(model.name, key, known)
+    sources = {**model.sources, **dict.fromkeys(changes, SET_BY_USER)}
+    return _validated({**model.model_dump(), **changes, "sources": sources}, model.name)
+
+
+@cache
+def _preset(name: str) -> MoeModel:
+    known = model_names()
+    if name not in known:
+        raise UnknownName("model", name, known, "epicycle catalog models")
+    text = files("epicycle.sim.inputs").joinpath("models", f"{name}.yaml").read_text(encoding="utf-8")
+    return _validated(strict_yaml.load(text, f"models/{name}.yaml"), f"models/{name}.yaml")
+
+
+def _validated(data: Mapping[str, Any], where: str) -> MoeModel:
+    try:
+        return MoeModel.model_validate(data)
+    except ValidationError as error:
+        raise BadInput(one_line(error, where)) from None
