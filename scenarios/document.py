@@ -13,6 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from ..hwmodels.errors import BadInput
+
 KeyPath = tuple[str | int, ...]
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
@@ -22,24 +24,21 @@ _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
-class ScenarioError(ValueError):
+class ScenarioError(BadInput):
     """A scenario that cannot be asked. Its text is one line: file, line and key, what was wanted, what was got, the lever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``data`` as read and ``lines``: key path -> line number, counted from 1. ``source`` is the name errors give."""
+    """``data`` as read, and ``places``: key path -> "file:line" (or the ``--set`` that put it there). ``source``: the file."""
 
     source: str
     data: Plain
-    lines: dict[KeyPath, int]
+    places: dict[KeyPath, str]
 
     def where(self, path: KeyPath) -> str:
-        """``file:line`` of the deepest part of ``path`` that the document has."""
-        for end in range(len(path), -1, -1):
-            if path[:end] in self.lines:
-                return f"{self.source}:{self.lines[path[:end]]}"
-        return self.source
+        """The place of the deepest part of ``path`` that the document has."""
+        return next((self.places[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.places), self.source)
 
 
 def read_document(path: Path) -> Document:
@@ -57,10 +56,10 @@ def read_document(path: Path) -> Document:
 
 def parse_document(text: str, source: str) -> Document:
     """The one document in ``text``. Raises ScenarioError naming ``source`` and the line."""
-    lines: dict[KeyPath, int] = {}
+    places: dict[KeyPath, str] = {}
     try:
         events = yaml.parse(text, Loader=yaml.SafeLoader)
-        data = _Reader(source, lines, events).document()
+        data = _Reader(source, places, events).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f"{source}:{mark.line + 1}" if mark else source
@@ -68,14 +67,14 @@ def parse_document(text: str, source: str) -> Document:
         raise ScenarioError(f"{at}: malformed YAML: {error.problem}{context}") from None
     except yaml.YAMLError as error:
         raise ScenarioError(f"{source}: malformed YAML: {' '.join(str(error).split())}") from None
-    return Document(source, data, lines)
+    return Document(source, data, places)
 
 
 class _Reader:
     """Builds data from the parser's events; the resolver and the constructors of PyYAML are never reached."""
 
-    def __init__(self, source: str, lines: dict[KeyPath, int], events: Iterator[yaml.Event]) -> None:
-        self.source, self.lines, self.events = source, lines, events
+    def __init__(self, source: str, places: dict[KeyPath, str], events: Iterator[yaml.Event]) -> None:
+        self.source, self.places, self.events = source, places, events
 
     def document(self) -> Plain:
         data: Plain = None
@@ -89,7 +88,7 @@ class _Reader:
         return data
 
     def value(self, event: yaml.Event, path: KeyPath) -> Plain:
-        self.lines.setdefault(path, _line(event))
+        self.places.setdefault(path, self.place(event))
         if isinstance(event, yaml.AliasEvent):
             raise self.error(event, f"alias *{event.anchor}: write the value out")
         if getattr(event, "tag", None) is not None:
@@ -114,13 +113,16 @@ class _Reader:
                 raise self.error(event, "a key has to be a plain word")
             key = event.value
             if key in table:
-                raise self.error(event, f"{_short(key)} is given twice (first on line {self.lines[(*path, key)]})")
-            self.lines[(*path, key)] = _line(event)
+                raise self.error(event, f"{_short(key)} is given twice, first at {self.places[(*path, key)]}")
+            self.places[(*path, key)] = self.place(event)
             table[key] = self.value(next(self.events), (*path, key))
         return table
 
     def error(self, event: yaml.Event, problem: str) -> ScenarioError:
-        return ScenarioError(f"{self.source}:{_line(event)}: {problem}")
+        return ScenarioError(f"{self.place(event)}: {problem}")
+
+    def place(self, event: yaml.Event) -> str:
+        return f"{self.source}:{event.start_mark.line + 1}" if event.start_mark else self.source
 
 
 def plain_value(word: str) -> Plain:
@@ -134,10 +136,6 @@ def plain_value(word: str) -> Plain:
     if _FLOAT.fullmatch(word):
         return float(word)
     return word
-
-
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 0
 
 
 def _short(text: str) -> str:
