@@ -1,0 +1,78 @@
+// Draws the page's figures with plotly, each when it first comes near the view, in the colours of page.css: a colour in a
+// figure may be the name of a CSS variable. Draws them again when the system turns dark or light, and all of them, light, for print.
+(function () {
+  "use strict";
+  var root = document.documentElement;
+  var drawn = new Set();
+  var specs = {};
+  document.querySelectorAll("script[data-figure]").forEach(function (s) { specs[s.dataset.figure] = s; });
+
+  function coloured(value, key, style) {
+    if (typeof value === "string") {
+      return /colou?r/.test(key) && /^var\(--[a-z0-9-]+\)$/.test(value) ? style.getPropertyValue(value.slice(4, -1)).trim() : value;
+    }
+    if (Array.isArray(value)) { return /colou?r/.test(key) ? value.map(function (v) { return coloured(v, key, style); }) : value.map(inner); }
+    return value && typeof value === "object" ? inner(value) : value;
+    function inner(v) {
+      if (!v || typeof v !== "object" || Array.isArray(v)) { return v; }
+      var out = {};
+      Object.keys(v).forEach(function (k) { out[k] = coloured(v[k], k, style); });
+      return out;
+    }
+  }
+
+  function draw(id) {
+    var box = document.getElementById(id);
+    if (typeof Plotly === "undefined" || !box || !box.offsetParent) { return; }
+    var spec = coloured(JSON.parse(specs[id].textContent), "", getComputedStyle(root));
+    spec.layout.width = box.clientWidth;
+    spec.layout.height = box.clientHeight;
+    var zoom = drawn.has(id) && box.layout && box.layout.xaxis && spec.layout.xaxis.fixedrange === false ? box.layout.xaxis.range : null;
+    if (zoom) { spec.layout.xaxis.range = zoom.slice(); }
+    if (window.matchMedia("(pointer: coarse)").matches) { spec.layout.dragmode = false; }
+    Plotly.react(box, spec.data, spec.layout, { displayModeBar: false, doubleClick: "reset" });
+    drawn.add(id);
+  }
+
+  function again() { drawn.forEach(draw); }
+
+  var watch = new IntersectionObserver(function (entries) {
+    entries.forEach(function (e) {
+      if (e.isIntersecting && !drawn.has(e.target.id)) { draw(e.target.id); }
+    });
+  }, { rootMargin: "900px 0px" });
+  Object.keys(specs).forEach(function (id) {
+    var box = document.getElementById(id);
+    if (box) { watch.observe(box); }
+  });
+
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest("button[data-zoom]");
+    if (button && drawn.has(button.dataset.zoom)) {
+      Plotly.relayout(button.dataset.zoom, { "xaxis.range": [Number(button.dataset.from), Number(button.dataset.to)] });
+    }
+  });
+
+  var pending;
+  var lastWidth = window.innerWidth;
+  window.addEventListener("resize", function () {
+    if (window.innerWidth === lastWidth) { return; }
+    lastWidth = window.innerWidth;
+    clearTimeout(pending);
+    pending = setTimeout(again, 120);
+  });
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+
+  var folded = [];
+  window.addEventListener("beforeprint", function () {
+    root.classList.add("printing");
+    folded = Array.from(document.querySelectorAll("details:not([open])"));
+    folded.forEach(function (d) { d.open = true; });
+    Object.keys(specs).forEach(draw);
+  });
+  window.addEventListener("afterprint", function () {
+    root.classList.remove("printing");
+    folded.forEach(function (d) { d.open = false; });
+    again();
+  });
+})();
