@@ -1,0 +1,288 @@
+"""Flows over shared resources, on the clock: who sends how fast, and when everything has landed.
+
+Between two re-timings all rates are constant, so every flow's finish is known in closed form. A re-timing happens when
+flows start, when a capacity changes, and when enough flows have ended that somebody else should go faster.
+
+**Window.** Re-sharing after every single end would cost one fair share per flow. Instead the flows that end within
+a window after the first end are retired together: each has its own exact finish under the rates in force, and only the
+bandwidth they free waits, until the last of them has ended. The window is ``max(floor_ps, fraction * horizon)``,
+``horizon`` being the time until the last flow would end at the rates in force. Bandwidth waits for half a window on
+average, so a phase gets longer by at most about ``fraction / 2`` of itself plus ``floor_ps / 2`` an end; never shorter.
+Ends that nobody waits for (no flow is bound by a resource they used) change no rate and cost no re-sharing.
+
+**Exactness.** A finish is rounded up to the next picosecond. A group's event fires at the picosecond its last flow has
+landed, not at the window's end. Arrivals and capacity changes are never delayed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from simpy.events import Event
+
+from .engine import NORMAL, RETIME, Simulator
+from .fairshare import check_capacities, check_caps
+from .flows import FlowBatch, LiveFlows
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How long freed bandwidth may wait: see the module's text. ``Tolerance(0, 0.0)`` re-shares at every end."""
+
+    floor_ps: int = 1_000
+    fraction: float = 0.004
+
+    def __post_init__(self) -> None:
+        if self.floor_ps < 0 or not 0 <= self.fraction < 1:
+            raise ValueError(f"tolerance needs floor_ps >= 0 and 0 <= fraction < 1, got {self.floor_ps} and {self.fraction}")
+
+
+class Transfer:
+    """A started batch. ``landed`` [group]: events that fire (value: ps) when every flow of that group has landed.
+
+    The records are [flow] in the batch's order, int64 ps, -1 until known; ``bound_s`` is float32 [flow, kind] seconds
+    bound by (0) the flow's own cap and (k + 1) resources of kind k; ``bottleneck`` int32 [flow] is what bound it last.
+    """
+
+    __slots__ = ("_first", "_flows", "_network", "batch", "landed")
+
+    def __init__(self, network: FlowNetwork, batch: FlowBatch, first: int, landed: tuple[Event, ...]) -> None:
+        self._network, self._first, self._flows = network, first, batch.flows
+        self.batch = batch
+        self.landed = landed
+
+    @property
+    def start_ps(self) -> NDArray[np.int64]:
+        return self._network._start_ps[self._first : self._first + self._flows]
+
+    @property
+    def finish_ps(self) -> NDArray[np.int64]:
+        return self._network._finish_ps[self._first : self._first + self._flows]
+
+    @property
+    def landed_ps(self) -> NDArray[np.int64]:
+        return np.where(self.finish_ps < 0, -1, self.finish_ps + self.batch.latency_ps)
+
+    @property
+    def bottleneck(self) -> NDArray[np.int32]:
+        return self._network._bottleneck[self._first : self._first + self._flows]
+
+    @property
+    def bound_s(self) -> NDArray[np.float32]:
+        return self._network._bound_s[self._first : self._first + self._flows]
+
+
+class FlowNetwork:
+    """Resources with ``capacities`` [resource] units/s and the flows over them.
+
+    ``resource_kind`` [resource] ints 0..K-1 turns on ``Transfer.bound_s``. Raises ValueError for bad capacities.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        capacities: ArrayLike,
+        *,
+        tolerance: Tolerance | None = None,
+        resource_kind: ArrayLike | None = None,
+    ) -> None:
+        from . import filling
+
+        self._loops = filling
+        self._simulator = simulator
+        self.tolerance = tolerance or Tolerance()
+        self.capacity = check_capacities(capacities)
+        self.peak = np.zeros(self.capacity.size)  # highest share of the capacity ever in use, [resource]
+        self.retimings = 0
+        self._moved = np.zeros(self.capacity.size)
+        self._kind = np.zeros(self.capacity.size, np.int64)
+        self._kinds = 0
+        if resource_kind is not None:
+            self._kind = np.asarray(resource_kind, np.int64) + 1
+            self._kinds = int(self._kind.max(initial=0)) + 1
+            if self._kind.shape != self.capacity.shape or self._kind.min(initial=1) < 1:
+                raise ValueError(f"resource_kind: expected {self.capacity.size} numbers >= 0")
+        self._live = LiveFlows(self.capacity.size)
+        self._waiting = np.zeros(self.capacity.size, np.int64)  # live flows bound by each resource
+        self._arrivals: list[tuple[FlowBatch, NDArray[np.int64], int, int]] = []
+        self._called = False  # a settling is already on the calendar for this instant
+        self._dirty = False  # a capacity changed
+        self._since = 0  # rates in force since
+        self._plan = 0  # number of the plan in force; calls of older plans do nothing
+        self._landings: list[tuple[int, int, int]] = []  # (last end, group, landed) within the window, latest first
+        # Records: [flow] and [group] of everything ever started
+        self._flows = 0
+        self._start_ps = np.empty(0, np.int64)
+        self._finish_ps = np.empty(0, np.int64)
+        self._bottleneck = np.empty(0, np.int32)
+        self._bound_s = np.empty((0, self._kinds), np.float32)
+        self._events: list[Event] = []
+        self._group_left = np.empty(0, np.int64)
+        self._group_landed = np.empty(0, np.int64)
+
+    def start(self, batch: FlowBatch) -> Transfer:
+        """Start every flow of ``batch`` now. Raises ValueError for unknown resources or a flow that nothing bounds."""
+        check_caps(batch.routes, batch.cap, self.capacity.size)
+        now = self._simulator.now_ps
+        first, first_group = self._flows, len(self._events)
+        self._flows += batch.flows
+        self._start_ps = _grown(self._start_ps, self._flows, -1)
+        self._finish_ps = _grown(self._finish_ps, self._flows, -1)
+        self._bottleneck = _grown(self._bottleneck, self._flows, self._loops.OWN_CAP)
+        self._bound_s = _grown(self._bound_s, self._flows, 0)
+        self._start_ps[first : self._flows] = now
+
+        events = tuple(self._simulator.event() for _ in range(batch.groups))
+        self._events += events
+        self._group_left = _grown(self._group_left, len(self._events), 0)
+        self._group_landed = _grown(self._group_landed, len(self._events), 0)
+        moving = np.flatnonzero(batch.bytes > 0)
+        empty = np.flatnonzero(batch.bytes == 0)
+        self._finish_ps[first + empty] = now
+        landed = np.full(batch.groups, now, np.int64)
+        np.maximum.at(landed, batch.group[empty], now + batch.latency_ps[empty])
+        left = np.bincount(batch.group[moving], minlength=batch.groups)
+        self._group_left[first_group : len(self._events)] = left
+        self._group_landed[first_group : len(self._events)] = landed
+        for g in np.flatnonzero(left == 0):
+            self._land(first_group + int(g), int(landed[g]))
+        if moving.size:
+            self._arrivals.append((batch, moving, first, first_group))
+            self._settle_soon()
+        return Transfer(self, batch, first, events)
+
+    def set_capacity(self, resource: ArrayLike, capacity: ArrayLike) -> None:
+        """Give ``resource`` (one or several) another capacity from now on, units/s; 0 stalls its flows until it is back."""
+        changed = self.capacity.copy()
+        changed[np.asarray(resource, np.int64)] = capacity
+        self.capacity = check_capacities(changed)
+        self._dirty = True
+        self._settle_soon()
+
+    @property
+    def active(self) -> int:
+        """Flows that still have bytes to send."""
+        return self._live.count + sum(pick.size for _, pick, _, _ in self._arrivals)
+
+    @property
+    def moved(self) -> NDArray[np.float64]:
+        """Units moved so far [resource]; after the last flow has ended, the sum of coefficient * bytes."""
+        live = self._live
+        spent = (self._simulator.now_ps - self._since) * 1e-12
+        sent = np.where(live.alive, live.size - np.maximum(live.remaining - live.rate * spent, 0.0), 0.0)
+        indptr, resource, coefficient = live.csr
+        part = np.bincount(resource, coefficient * np.repeat(sent, np.diff(indptr)), minlength=self.capacity.size)
+        return np.asarray(self._moved + part)
+
+    def _settle_soon(self) -> None:
+        if not self._called:
+            self._called = True
+            self._simulator.call(self._settle, 0, RETIME)
+
+    def _settle(self) -> None:
+        """Bring the network to this instant: retire what ended, admit what started, share anew if a rate would change."""
+        self._called = False
+        now = self._simulator.now_ps
+        if now == self._since and not self._arrivals and not self._dirty:
+            return
+        live, loops = self._live, self._loops
+        changed = self._dirty or bool(self._arrivals)
+        if live.count:
+            loops.advance(
+                self._since,
+                now,
+                live.alive,
+                live.finish_ps,
+                live.rate,
+                live.remaining,
+                live.bottleneck,
+                self._kind,
+                live.flow,
+                self._bound_s,
+            )
+            gone = loops.ending(now, live.alive, live.finish_ps)
+            if gone.size:
+                changed |= self._retire(gone)
+        self._since = now
+        if self._arrivals:
+            live.admit(self._arrivals)
+            self._arrivals = []
+        if changed and live.count:
+            self._share()
+        self._dirty = False
+        self._make_plan()
+
+    def _retire(self, gone: NDArray[np.int32]) -> bool:
+        live = self._live
+        flow = live.flow[gone]
+        self._finish_ps[flow] = live.finish_ps[gone]
+        self._bottleneck[flow] = live.bottleneck[gone]
+        live.count -= gone.size
+        np.subtract.at(self._group_left, live.group[gone], 1)
+        np.maximum.at(self._group_landed, live.group[gone], live.finish_ps[gone] + live.latency_ps[gone])
+        return bool(self._loops.retire(gone, *live.csr, live.size, live.alive, live.bottleneck, self._waiting, self._moved))
+
+    def _share(self) -> None:
+        live = self._live
+        used = self._loops.fill(
+            self.capacity, *live.csr, *live.by_resource, live.cap, live.cap_order, live.alive, live.rate, live.bottleneck
+        )
+        self.retimings += 1
+        bound = live.bottleneck[live.alive.view(bool)]
+        self._waiting = np.bincount(bound[bound >= 0], minlength=self.capacity.size)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            np.fmax(self.peak, used / self.capacity, out=self.peak)
+        self._loops.predict(self._since, live.remaining, live.rate, live.alive, live.finish_ps)
+
+    def _make_plan(self) -> None:
+        """Choose the window's end, and when on the way a group's last flow ends; call at each of those instants."""
+        self._plan += 1
+        live, loops = self._live, self._loops
+        if not live.count:
+            return
+        first, last = loops.horizon(live.alive, live.finish_ps)
+        if first == loops.NEVER:
+            return
+        window = max(self.tolerance.floor_ps, int(self.tolerance.fraction * (last - self._since)))
+        gone = loops.ending(first + window, live.alive, live.finish_ps)
+        finish = live.finish_ps[gone]
+        group, at, count = np.unique(live.group[gone], return_inverse=True, return_counts=True)
+        ended = np.zeros(group.size, np.int64)
+        landed = self._group_landed[group]
+        np.maximum.at(ended, at, finish)
+        np.maximum.at(landed, at, finish + live.latency_ps[gone])
+        complete = np.flatnonzero(count == self._group_left[group])
+        complete = complete[np.argsort(ended[complete], kind="stable")]
+        self._landings = [(int(ended[i]), int(group[i]), int(landed[i])) for i in complete[::-1]]
+        self._call_landings(self._plan)
+        self._simulator.call(partial(self._end_window, self._plan), int(finish.max()) - self._since, RETIME)
+
+    def _end_window(self, plan: int) -> None:
+        if plan == self._plan:
+            self._settle()
+
+    def _call_landings(self, plan: int) -> None:
+        """Send the events of the groups whose last flow has ended by now on their way; call again for the next."""
+        if plan != self._plan:
+            return
+        now = self._simulator.now_ps
+        while self._landings and self._landings[-1][0] <= now:
+            _, group, landed = self._landings.pop()
+            self._land(group, landed)
+        if self._landings:
+            self._simulator.call(partial(self._call_landings, plan), self._landings[-1][0] - now, NORMAL)
+
+    def _land(self, group: int, landed_ps: int) -> None:
+        self._simulator.fire(self._events[group], landed_ps - self._simulator.now_ps, landed_ps)
+
+
+def _grown(column: NDArray[Any], rows: int, blank: int) -> NDArray[Any]:
+    """``column`` with room for ``rows`` rows (doubling, so that many small batches cost linear time)."""
+    if rows <= column.shape[0]:
+        return column
+    more = np.full((max(rows, 2 * column.shape[0]) - column.shape[0], *column.shape[1:]), blank, column.dtype)
+    return np.concatenate([column, more])
