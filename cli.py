@@ -1,8 +1,204 @@
-"""The Typer commands, and nothing else."""
+"""The Typer commands, and nothing else. What a command needs is imported inside it: ``--help`` stays quick."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    help="Cycle-level simulator and cost model for Mixture-of-Experts expert-parallel inference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_Misused = cast(type[Exception], typer.BadParameter.__base__)  # Typer's own class for a command line that is wrong
+
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result as JSON ('-': to stdout).")]
+Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the report: one HTML file, opens offline.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"epicycle {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def simulate(
+    scenario: Annotated[str, typer.Argument(help="A name from the gallery, or a YAML file.")],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change one key, e.g. deployment.ep=16; repeat for more."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything drawn; default: the scenario's.")] = None,
+    json: Json = None,
+    html: Html = None,
+    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Chrome / Perfetto trace.")] = None,
+) -> None:
+    """Play one MoE layer event by event: dispatch, expert compute, combine."""
+    from .scenarios.output import Outputs
+    from .scenarios.scenario import load_scenario
+
+    changes = [*(sets or ()), *([f"seed={seed}"] if seed is not None else ())]
+    question = load_scenario(scenario, changes).resolve()
+    with Outputs((json, html, trace)) as outputs:
+        from .scenarios.answer_json import answer_json
+        from .scenarios.terminal import print_answer
+        from .sim.ep.layer import simulate as answer_to
+
+        with _busy(f"simulating {question.name}"):
+            answer = answer_to(question)
+        if html is not None:
+            from .scenarios.report import write_report
+
+            outputs.put(html, lambda path: write_report(answer, path, _command("simulate", scenario, changes, "--html", html)))
+        if trace is not None:
+            from .sim.trace import write_trace
+
+            outputs.put(trace, lambda path: write_trace(answer, path))
+        outputs.put(json, lambda path: _write(path, answer_json(answer)))
+    console = _console(stderr=outputs.uses_stdout)
+    print_answer(answer, console)
+    _say_written(console, report=html, trace=trace, JSON=json)
+
+
+@app.command(name="catalog")
+def list_catalogue(
+    kind: Annotated[
+        str | None, typer.Argument(help="gpus, nics, switches, links, clusters, models or scenarios.", show_default=False)
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="One entry, with the source of every number.", show_default=False)] = None,
+) -> None:
+    """List the hardware, models and scenarios that have a name."""
+    from .scenarios.listing import print_catalogue
+
+    print_catalogue(kind, name, _console())
+
+
+@app.command()
+def validate(
+    table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="A measurement table.", show_default=False)],
+    json: Json = None,
+    html: Html = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every row with its predicted_us.")] = None,
+    engine: Annotated[
+        Literal["closed", "events"], typer.Option(help="The closed form (quick) or the event engine (slow).")
+    ] = "closed",
+) -> None:
+    """Predict every row of a measurement table and report the error of each group."""
+    from .scenarios.output import Outputs
+
+    with Outputs((json, html, csv)) as outputs:
+        from .validate.outcome import print_validation, rows_csv, validation_json
+        from .validate.predict import validate_table
+
+        with _progress(f"predicting {table.name}") as step:
+            outcome = validate_table(table, engine=engine, progress=step)
+        if html is not None:
+            from .validate.report import write_validation_report
+
+            outputs.put(html, lambda path: write_validation_report(outcome, path))
+        outputs.put(csv, lambda path: _write(path, rows_csv(outcome)))
+        outputs.put(json, lambda path: _write(path, validation_json(outcome)))
+    console = _console(stderr=outputs.uses_stdout)
+    print_validation(outcome, console)
+    _say_written(console, report=html, rows=csv, JSON=json)
+
 
 def main() -> None:
-    """Entry point of ``epicycle``."""
-    raise SystemExit("under construction")
+    """Entry point of ``epicycle``: a bad input or command line is one line on stderr and exit status 2, never a traceback."""
+    try:
+        status = app(standalone_mode=False)
+    except _Misused as error:
+        _refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
+    except ValueError as error:
+        _refuse(str(error), error)
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse(message: str, error: Exception | None = None) -> None:
+    if error is not None and os.environ.get("EPICYCLE_TRACEBACK"):
+        raise error
+    line = " ".join(message.split())
+    print("error: " + "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+    sys.exit(2)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="")
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    return console
+
+
+def _busy(words: str) -> Any:
+    """A spinner on stderr while something runs, if anyone can see it."""
+    from rich.console import Console
+
+    console = Console(stderr=True, markup=False)
+    return console.status(words) if console.is_terminal else nullcontext()
+
+
+def _progress(words: str) -> Any:
+    """A context whose value is ``step(done, total)``, shown as a bar on stderr if anyone can see it, else None."""
+    from rich.console import Console
+
+    console = Console(stderr=True, markup=False)
+    if not console.is_terminal:
+        return nullcontext(None)
+    return _bar(words, console)
+
+
+def _bar(words: str, console: Console) -> Any:
+    from contextlib import contextmanager
+
+    from rich.progress import Progress
+
+    @contextmanager
+    def shown() -> Any:
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task(words, total=None)
+            step: Callable[[int, int], None] = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: E731
+            yield step
+
+    return shown()
+
+
+def _say_written(console: Console, **paths: Path | None) -> None:
+    for what, path in paths.items():
+        if path is not None and str(path) != "-":
+            console.print(f"{what} written to {path}", soft_wrap=True)
+
+
+def _command(command: str, scenario: str, changes: list[str], *more: object) -> str:
+    import shlex
+
+    sets = [word for change in changes for word in ("--set", change)]
+    return shlex.join(["epicycle", command, scenario, *sets, *map(str, more)])

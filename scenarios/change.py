@@ -74,7 +74,7 @@ def _apply(data: dict[str, Plain], places: dict[KeyPath, str], path: list[str], 
     if head in _OWN_KEYS:
         named, kept = _OWN_KEYS[head]
         before = data.get(head)
-        entry = dict(before) if isinstance(before, dict) else {named: before}
+        entry: dict[str, Plain] = dict(before) if isinstance(before, dict) else {named: before}
         if len(path) == 1:
             _forget(places, (head,))
             places[(head,)] = place
@@ -86,12 +86,14 @@ def _apply(data: dict[str, Plain], places: dict[KeyPath, str], path: list[str], 
             path = [head, "overrides", ".".join(path[1:])]
         elif path[1] == "overrides":
             path = [head, "overrides", *([".".join(path[2:])] if path[2:] else [])]
-    table = data
+    table: dict[str, Plain] = data
     for depth, key in enumerate(path[:-1], 1):
         inner = table.get(key)
         if inner is not None and not isinstance(inner, dict):
             raise ScenarioError(f"{place}: {'.'.join(path[:depth])} is the single value {inner!r}, it has no keys to set")
-        table[key] = table = dict(inner or {})
+        below: dict[str, Plain] = dict(inner or {})
+        table[key] = below
+        table = below
     _forget(places, tuple(path))
     table[path[-1]], places[tuple(path)] = value, place
 

@@ -1,0 +1,76 @@
+"""The answer on a terminal: the sentence first, then where the time goes, the memory, and the protocols beside it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..hwmodels.units import format_bytes, format_rate
+from ..sim.result import Answer, LayerResult
+
+MOVED = ("nvlink", "rdma")  # what stays on its own rank crosses no wire
+
+
+def print_answer(answer: Answer, console: Console) -> None:
+    """Print ``answer``; text that came from a file is printed as it is, never as markup."""
+    console.print(Text(answer.sentence, style="bold"), soft_wrap=True)
+    own = answer.layers[0]
+    console.print(_ops(own, answer.ranks))
+    console.print(_memory_line(own), soft_wrap=True)
+    for note in own.notes:
+        console.print(Text(note, style="dim"), soft_wrap=True)
+    if len(answer.layers) > 1:
+        console.print(_compared(answer))
+
+
+def _ops(layer: LayerResult, ranks: int) -> Table:
+    table = _table(f"{layer.protocol}: {_us(layer.makespan_ps)} us")
+    for name in ("op", "us", "bound by", "bytes moved", "GB/s per rank"):
+        table.add_column(name, justify="left" if name in ("op", "bound by") else "right")
+    for op in layer.ops:
+        moved = _moved(layer, op.op)
+        rate = format_rate(moved / ranks / (op.duration_ps / 1e12)) if moved and op.duration_ps else ""
+        table.add_row(op.op, _us(op.duration_ps), _bound(layer, op.op), format_bytes(moved) if moved else "", rate)
+    return table
+
+
+def _compared(answer: Answer) -> Table:
+    table = _table("side by side")
+    ops = list(dict.fromkeys(op.op for layer in answer.layers for op in layer.ops))
+    for name in ("protocol", "layer us", *(f"{op} us" for op in ops), "bytes moved", "memory per rank"):
+        table.add_column(name, justify="left" if name == "protocol" else "right")
+    for layer in answer.layers:
+        times = {op.op: _us(op.duration_ps) for op in layer.ops}
+        cells = [layer.protocol, _us(layer.makespan_ps), *(times.get(op, "") for op in ops)]
+        moved = sum(_moved(layer, op) for op in ops)
+        table.add_row(*cells, format_bytes(moved), format_bytes(sum(m.bytes for m in layer.memory), binary=True))
+    return table
+
+
+def _memory_line(layer: LayerResult) -> Text:
+    used = sum(item.bytes for item in layer.memory)
+    parts = ", ".join(f"{m.name} {format_bytes(m.bytes, binary=True)}" for m in layer.memory if m.bytes)
+    free, whole = format_bytes(layer.hbm_bytes - used, binary=True), format_bytes(layer.hbm_bytes, binary=True)
+    return Text(f"memory per rank: {parts}; {free} of {whole} left")
+
+
+def _moved(layer: LayerResult, op: str) -> int:
+    return sum(int(m.bytes.sum()) for m in layer.traffic if m.op == op and m.medium in MOVED)
+
+
+def _bound(layer: LayerResult, op: str) -> str:
+    """What bounded most of the critical path's time in ``op``."""
+    total: dict[str, int] = {}
+    for s in layer.critical_path:
+        if s.op == op:
+            total[s.bound] = total.get(s.bound, 0) + s.end_ps - s.start_ps
+    return max(total, key=lambda bound: total[bound]) if total else ""
+
+
+def _us(ps: int) -> str:
+    return f"{ps / 1e6:,.1f}"
+
+
+def _table(title: str) -> Table:
+    return Table(title=Text(title), title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0), header_style="dim")
