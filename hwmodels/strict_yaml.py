@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from pathlib import Path
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -38,29 +37,3 @@ def load(text: str, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BadInput(f"{where}: wanted keys and values, got {'nothing' if data is None else type(data).__name__}")
     return data
-
-
-def load_file(path: Path) -> dict[str, Any]:
-    """The mapping in the file at ``path``. Raises BadInput naming file and line."""
-    try:
-        return load(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8 text") from None
-
-
-def line_of(text: str, keys: Sequence[str | int]) -> int | None:
-    """The line (from 1) where the value under ``keys`` (mapping keys, list positions) starts, or else its nearest parent."""
-    node = yaml.compose(text, yaml.SafeLoader)
-    line = None if node is None else node.start_mark.line + 1
-    for key in keys:
-        found = None
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(key)), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and 0 <= key < len(node.value):
-            found = (node.value[key], node.value[key])
-        if found is None:
-            break
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line

@@ -52,7 +52,11 @@ class Dimension:
             raise ValueError(f"{self.noun} needs a unit: write {self._examples(number)}, got {text!r}")
         if unit not in self.units:
             raise ValueError(f"{unit!r} is not a unit of {self.noun}: {self._instead_of(unit, number)}")
-        return self.check(float(Decimal(number) * self.units[unit]), text)
+        try:
+            value = float(Decimal(number) * self.units[unit])
+        except ArithmeticError:  # an exponent beyond even Decimal
+            value = math.inf
+        return self.check(value, text)
 
     def check(self, value: float, text: object = None) -> float:
         """``value`` unchanged if it is within ``[low, high]``. Raises ValueError otherwise."""

@@ -17,7 +17,10 @@ _PLAIN_WIDTH_IS_EXPERT = ("mixtral", "gpt_oss", "minimax_m2", "minimax", "llama4
 
 def facts(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Fields of ``MoeModel`` but name and sources. Raises BadInput in one line naming ``where`` and the missing fields."""
-    text = dict(config.get("text_config") or config)
+    nested = config.get("text_config")
+    if nested is not None and not isinstance(nested, Mapping):
+        raise BadInput(f"{where}: text_config: wanted an object, got {nested!r}")
+    text = dict(nested or config)
     for shared in ("quantization_config", "tie_word_embeddings", "torch_dtype"):
         if shared in config:
             text.setdefault(shared, config[shared])
@@ -96,7 +99,7 @@ def _attention(text: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         else None
     )
     if "compress_ratios" in text:
-        return _compressed(text, indexer)
+        return _compressed(text, indexer, where)
     if text.get("kv_lora_rank"):
         _need(text, where, "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
         mla = {"kind": "mla", "layers": layers, "heads": heads, "kv_lora_rank": text["kv_lora_rank"], "indexer": indexer}
@@ -138,7 +141,8 @@ def _plain(kind: str, count: int, gqa: dict[str, int], text: Mapping[str, Any], 
     raise BadInput(f"{where}: layer type {kind!r} is none of full_, sliding_, chunked_ and linear_attention")
 
 
-def _compressed(text: Mapping[str, Any], indexer: dict[str, int] | None) -> list[dict[str, Any]]:
+def _compressed(text: Mapping[str, Any], indexer: dict[str, int] | None, where: str) -> list[dict[str, Any]]:
+    _need(text, where, "sliding_window", "head_dim", "qk_rope_head_dim", "q_lora_rank", "o_groups", "o_lora_rank")
     common = {"kind": "compressed", "heads": text["num_attention_heads"], "window": text["sliding_window"]}
     common |= {"head_dim": text["head_dim"], "rope_head_dim": text["qk_rope_head_dim"], "q_lora_rank": text["q_lora_rank"]}
     common |= {"o_groups": text["o_groups"], "o_lora_rank": text["o_lora_rank"]}

@@ -169,12 +169,16 @@ def from_hf_config(path: str | Path) -> MoeModel:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not valid JSON: {error}") from None
     if not isinstance(config, dict):
         raise BadInput(f"{path}: wanted a JSON object, got {type(config).__name__}")
     name = path.parent.name if path.name == "config.json" else path.stem
-    return _validated({"name": name, **facts(config, str(path)), "sources": {"*": str(path)}}, str(path))
+    try:
+        read = facts(config, str(path))
+    except (TypeError, KeyError, AttributeError) as error:  # a field that is there, but not of its kind
+        raise BadInput(f"{path}: not a model config this reads: {error}") from None
+    return _validated({"name": name, **read, "sources": {"*": str(path)}}, str(path))
 
 
 def with_overrides(model: MoeModel, changes: Mapping[str, object]) -> MoeModel:

@@ -1,0 +1,232 @@
+"""Models: presets against the published config files, arithmetic against published sizes, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from epicycle.hwmodels.errors import BadInput, UnknownKey, UnknownName
+from epicycle.sim.inputs.model import MoeModel, from_hf_config, load_model, model_names, with_overrides
+
+CONFIGS = Path(__file__).parents[3] / "shared" / "models"
+PRESET_OF = {
+    "DeepSeek-R1": "deepseek-r1",
+    "DeepSeek-V3": "deepseek-v3",
+    "DeepSeek-V3.2": "deepseek-v3.2",
+    "DeepSeek-V4-Pro": "deepseek-v4-pro",
+    "GLM-5": "glm-5",
+    "Kimi-K2-Instruct": "kimi-k2",
+    "Llama-4-Maverick-17B-128E-Instruct": "llama-4-maverick",
+    "Meta-Llama-3.1-70B": "llama-3.1-70b",
+    "Meta-Llama-3.1-8B": "llama-3.1-8b",
+    "MiniMax-M2.5": "minimax-m2.5",
+    "Mixtral-8x7B-v0.1": "mixtral-8x7b",
+    "Qwen3-235B-A22B": "qwen3-235b-a22b",
+    "Qwen3-30B-A3B": "qwen3-30b-a3b",
+    "Qwen3-32B": "qwen3-32b",
+    "Qwen3.5-397B-A17B": "qwen3.5-397b-a17b",
+    "gpt-oss-120b": "gpt-oss-120b",
+}
+
+
+def _facts(model: MoeModel) -> dict[str, object]:
+    return model.model_dump(exclude={"name", "sources"})
+
+
+@pytest.mark.skipif(not CONFIGS.is_dir(), reason="the published config files are not here")
+def test_every_published_config_is_read_as_its_preset_says() -> None:
+    found = {path.stem for path in CONFIGS.glob("*.json")}
+    assert found <= set(PRESET_OF)
+    for stem in found:
+        assert _facts(from_hf_config(CONFIGS / f"{stem}.json")) == _facts(load_model(PRESET_OF[stem])), stem
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_preset_loads_under_its_own_name_with_sources(name: str) -> None:
+    model = load_model(name)
+    assert model.name == name
+    assert all(model.sources.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "active"),
+    [  # billions of parameters as the model cards print them
+        ("deepseek-v3", 671, 37),
+        ("deepseek-r1", 671, 37),
+        ("kimi-k2", 1026, 32.6),  # its report prints 1.04 T with its norms and rounding
+        ("qwen3-235b-a22b", 235, 22),
+        ("qwen3-30b-a3b", 30.5, 3.3),
+        ("qwen3-32b", 32.8, 32.8),
+        ("qwen3.5-397b-a17b", 397, 17),
+        ("mixtral-8x7b", 46.7, 12.9),
+        ("gpt-oss-120b", 116.8, 5.7),  # its card counts 5.1 active: embeddings are left out there
+        ("glm-5", 744, 41),
+        ("minimax-m2.5", 229, 11),
+        ("llama-4-maverick", 400, 17),
+        ("llama-3.1-70b", 70.6, 70.6),
+        ("llama-3.1-8b", 8.03, 8.03),
+    ],
+)
+def test_sizes_add_up_to_the_published_ones(name: str, total: float, active: float) -> None:
+    model = load_model(name)
+    assert model.total_params / 1e9 == pytest.approx(total, rel=0.005)
+    assert model.active_params / 1e9 == pytest.approx(active, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("name", "kv_bytes"),
+    [  # Insights into DeepSeek-V3 (arXiv 2505.09343), table 1: bf16 bytes per token
+        ("deepseek-v3", 70_272),
+        ("llama-3.1-8b", 131_072),  # 128 KiB
+        ("deepseek-v3.2", 70_272 + 61 * 132),  # and an FP8 index key with its scale
+        ("gpt-oss-120b", 36_864),
+    ],
+)
+def test_cache_bytes_per_token(name: str, kv_bytes: int) -> None:
+    assert load_model(name).kv_bytes_per_token("bf16") == kv_bytes
+
+
+def test_fp8_halves_the_cache() -> None:
+    model = load_model("deepseek-v3")
+    assert model.kv_bytes_per_token("fp8") * 2 == model.kv_bytes_per_token()
+    assert model.kv_bytes(4096) == 4096 * 70_272
+
+
+def test_windows_and_states_stop_growing() -> None:
+    gpt_oss = load_model("gpt-oss-120b")
+    window = 18 * 2 * 8 * 64 * 2 * 128
+    assert gpt_oss.kv_bytes(100_000) == 100_000 * 36_864 + window
+    hybrid = load_model("qwen3.5-397b-a17b")
+    state = hybrid.kv_bytes(0)
+    assert state > 45 * 64 * 128 * 128 * 4
+    assert hybrid.kv_bytes(1000) == state + 1000 * hybrid.kv_bytes_per_token()
+
+
+def test_expert_weights() -> None:
+    model = load_model("deepseek-v3")
+    assert (model.moe_layers, model.dense_layers) == (58, 3)
+    assert model.expert_params == 3 * 7168 * 2048
+    assert model.total_expert_params == 58 * 256 * model.expert_params
+    assert model.expert_bytes("bf16") == 2 * model.expert_params
+    assert model.expert_bytes() == model.expert_params + 4 * model.expert_params / 128**2
+    assert model.expert_bytes("fp4") == model.expert_params * 9 / 16
+
+
+def test_interleaved_and_dense_models() -> None:
+    assert load_model("llama-4-maverick").moe_layers == 24
+    dense = load_model("llama-3.1-8b")
+    assert (dense.experts, dense.moe_layers, dense.dense_layers, dense.total_expert_params) == (0, 0, 32, 0)
+
+
+def test_the_articles_two_presets() -> None:
+    toy = load_model("anatomy-toy")
+    assert (toy.experts, toy.top_k, toy.hidden) == (16, 2, 7168)
+    eight = with_overrides(toy, {"experts": 8})
+    assert eight.experts == 8
+    assert eight.sources["experts"] == "set by the user"
+    assert toy.experts == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"experts": 20}, "use expert_groups=1, or experts=16"),
+        ({"experts": 4}, "top_k (8) must lie within 1 and experts (4)"),
+        ({"experts": 0}, "a dense model"),
+        ({"top_k": 300}, "must lie within 1 and experts (256)"),
+        ({"top_k": 0}, "must lie within 1"),
+        ({"groups_kept": 9}, "exceeds expert_groups (8)"),
+        ({"groups_kept": 1, "experts": 16}, "exceeds the 2 experts"),
+        ({"layers": 60}, "make them agree"),
+        ({"first_dense_layers": 62}, "beyond layers"),
+        ({"shared_experts": 0}, "go together"),
+        ({"hidden": 0}, "hidden"),
+        ({"hidden": "wide"}, "hidden"),
+        ({"weight_dtype": "fp6"}, "'bf16', 'fp8' or 'fp4'"),
+        ({"expert": 8}, "did you mean 'experts'"),
+        ({"name": "x"}, "no key 'name'"),
+    ],
+)
+def test_a_wrong_override_is_one_line_with_a_lever(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        with_overrides(load_model("deepseek-v3"), changes)
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert issubclass(UnknownKey, BadInput)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("deepseek-v33", "deepseek-v3"), ("DeepSeek_V3", "deepseek-v3"), ("mixtral", "mixtral-8x7b")]
+)
+def test_an_unknown_name_is_answered_with_the_nearest(wrong: str, right: str) -> None:
+    with pytest.raises(UnknownName, match=f"did you mean '{right}'.*epicycle catalog models"):
+        load_model(wrong)
+
+
+def _config(tmp_path: Path, **fields: object) -> Path:
+    mixtral = {
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "intermediate_size": 14336,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "vocab_size": 32000,
+        "max_position_embeddings": 32768,
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({key: value for key, value in {**mixtral, **fields}.items() if value is not None}))
+    return path
+
+
+def test_a_path_to_a_config_or_its_folder_is_a_model(tmp_path: Path) -> None:
+    path = _config(tmp_path)
+    assert load_model(path) == load_model(tmp_path) == load_model(str(path))
+    assert load_model(path).name == tmp_path.name
+    assert load_model(path).experts == 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"hidden_size": None, "vocab_size": None}, "MixtralForCausalLM is not a model this reads: no hidden_size, vocab_size"),
+        ({"hidden_size": "4096"}, "no hidden_size"),
+        ({"intermediate_size": None}, "mixtral needs intermediate_size"),
+        ({"num_experts_per_tok": None}, "8 experts but none of num_experts_per_tok"),
+        ({"num_experts_per_tok": 9}, "top_k (9) must lie within 1 and experts (8)"),
+        ({"layer_types": ["full_attention"]}, "layer_types lists 1 layers"),
+        ({"layer_types": ["mystery"] * 32}, "layer type 'mystery'"),
+        ({"mlp_only_layers": [3, 7]}, "mlp_only_layers [3, 7]"),
+        ({"model_type": "deepseek_v3", "kv_lora_rank": 512, "moe_intermediate_size": 2048}, "needs qk_rope_head_dim"),
+        ({"compress_ratios": [4] * 32}, "needs sliding_window, head_dim"),
+        ({"compress_ratios": 4, "sliding_window": 8, "head_dim": 8, "qk_rope_head_dim": 8, "q_lora_rank": 8}, "needs o_groups"),
+        ({"decoder_sparse_step": "two"}, "not a model config"),
+        ({"text_config": "none"}, "text_config: wanted an object"),
+        ({"n_group": "x"}, "expert_groups"),
+    ],
+)
+def test_an_unreadable_config_is_one_line(tmp_path: Path, fields: dict[str, object], says: str) -> None:
+    path = _config(tmp_path, **fields)
+    with pytest.raises(BadInput) as refusal:
+        load_model(path)
+    assert says in str(refusal.value)
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "\ufeff{}"])
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=r"config\.json"):
+        load_model(path)
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(BadInput, match="cannot be read"):
+        load_model("/no/such/config.json")
