@@ -1,0 +1,190 @@
+"""Grouped matrix product: rows sorted by expert times that expert's weight, ``y[m] = x[m] @ w[expert(m)].T``.
+
+Two row orders share the kernel. *Contiguous*: each expert's rows start at a multiple of the tile height, ``tile_expert`` names
+the expert of each tile (prefill). *Masked*: expert e owns rows ``e * rows_per_expert ..`` of which the first ``count[e]`` are
+real (decode; shapes fixed for graphs). Tiles without rows return at once, so a launch sized for the worst case costs little.
+bf16, or float8 with scales of 1 x 128 on x and 128 x 128 on w, accumulated in float32 and scaled per 128 of k.
+"""
+# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# ruff: noqa: N803, N806
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``m`` rows by ``n`` columns, ``k`` deep; ``group`` m-tiles share a column of weights while they are in L2."""
+
+    m: int
+    n: int
+    k: int
+    warps: int
+    stages: int
+    group: int = 8
+
+
+BF16_TILE = Tile(128, 256, 64, 8, 4)
+BF16_SMALL = Tile(64, 128, 64, 4, 4)
+FP8_TILE = Tile(128, 128, 128, 8, 4)
+FP8_SMALL = Tile(64, 128, 128, 4, 3)
+
+
+@triton.jit
+def tile_rows(tile, tile_expert, count, rows_per_expert, MASKED: tl.constexpr, BLOCK: tl.constexpr):
+    """(expert or -1, first row, end of the expert's real rows) of one tile of BLOCK rows."""
+    if MASKED:
+        per = (rows_per_expert + BLOCK - 1) // BLOCK
+        expert = tile // per
+        inside = (tile - expert * per) * BLOCK
+        n = tl.load(count + expert)
+        first = expert * rows_per_expert + inside
+        end = expert * rows_per_expert + n
+        expert = tl.where(inside < n, expert, -1)
+    else:
+        expert = tl.load(tile_expert + tile)
+        first = tile * BLOCK
+        end = first + BLOCK
+    return expert, first, end
+
+
+@triton.jit
+def gemm_kernel(
+    x,
+    x_scale,
+    w,
+    w_scale,
+    y,
+    tile_expert,
+    count,
+    rows_per_expert,
+    tiles,
+    N,
+    K,
+    MASKED: tl.constexpr,
+    SCALED: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+    GROUP: tl.constexpr,
+):
+    pid = tl.program_id(0)
+    columns = (N + BN - 1) // BN
+    # GROUP row tiles advance together over the columns, so that a weight tile is read by neighbours while in L2.
+    band = pid // (GROUP * columns)
+    height = min(tiles - band * GROUP, GROUP)
+    inside = pid - band * GROUP * columns
+    tile = band * GROUP + inside % height
+    column = inside // height
+    expert, first, end = tile_rows(tile, tile_expert, count, rows_per_expert, MASKED, BM)
+    if expert >= 0:
+        rows = first + tl.arange(0, BM)
+        n = column * BN + tl.arange(0, BN)
+        k = tl.arange(0, BK)
+        # Rows beyond the end belong to nobody: read a real row in their place and never store it.
+        safe = tl.where(rows < end, rows, first).to(tl.int64)
+        wrapped = tl.where(n < N, n, 0).to(tl.int64)
+        a = x + safe[:, None] * K + k[None, :]
+        b = w + expert.to(tl.int64) * N * K + wrapped[None, :] * K + k[:, None]
+        total = tl.zeros([BM, BN], tl.float32)
+        for step in range(0, K // BK):
+            if SCALED:
+                product = tl.dot(tl.load(a), tl.load(b), out_dtype=tl.float32)
+                left = tl.load(x_scale + safe * (K // BK) + step)
+                right = tl.load(w_scale + (expert * (N // 128) + column * BN // 128).to(tl.int64) * (K // BK) + step)
+                total += product * (left * right)[:, None]
+            else:
+                total = tl.dot(tl.load(a), tl.load(b), total)
+            a += BK
+            b += BK
+        to = y + rows.to(tl.int64)[:, None] * N + n[None, :]
+        tl.store(to, total.to(y.dtype.element_ty), mask=(rows < end)[:, None] & (n < N)[None, :])
+
+
+def grouped_gemm(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    tile_expert: torch.Tensor | None = None,
+    count: torch.Tensor | None = None,
+    x_scale: torch.Tensor | None = None,
+    w_scale: torch.Tensor | None = None,
+    tile: Tile,
+) -> None:
+    """``x``: [rows, k]; ``w``: [experts, n, k]; ``y``: [rows, n] bf16, written on real rows only (contiguous: whole tiles).
+
+    Give ``tile_expert`` (contiguous; its tiles are ``tile.m`` rows high) or ``count`` (masked; rows = experts * rows each).
+    Raises ValueError if k is not a multiple of the tile's, or for float8 if n is not a multiple of 128 and k-tiles are not 128.
+    """
+    (rows, k), (experts, n, _) = x.shape, w.shape
+    scaled = x_scale is not None
+    if k % tile.k:
+        raise ValueError(f"k ({k}) must be a multiple of the tile depth {tile.k}")
+    if scaled and (n % 128 or tile.k != 128 or tile.n != 128):
+        raise ValueError(f"float8 needs n ({n}) a multiple of 128 and a tile of 128 columns and 128 deep, not {tile}")
+    if (tile_expert is None) == (count is None):
+        raise ValueError("give tile_expert (contiguous rows) or count (masked rows), not both")
+    per_expert = rows // experts
+    tiles = tile_expert.numel() if tile_expert is not None else experts * -(-per_expert // tile.m)
+    table = tile_expert if tile_expert is not None else count
+    gemm_kernel[(tiles * -(-n // tile.n),)](
+        x,
+        x_scale if scaled else table,
+        w,
+        w_scale if scaled else table,
+        y,
+        table,
+        table,
+        per_expert,
+        tiles,
+        n,
+        k,
+        MASKED=count is not None,
+        SCALED=scaled,
+        BM=tile.m,
+        BN=tile.n,
+        BK=tile.k,
+        GROUP=tile.group,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+
+
+def grouped_gemm_reference(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    row_expert: torch.Tensor,
+    x_scale: torch.Tensor | None = None,
+    w_scale: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """[rows, n] float64; ``row_expert``: [rows], -1 for rows that belong to nobody (zero in the result)."""
+    a, b = dequantise(x, x_scale), dequantise_weight(w, w_scale)
+    y = torch.zeros(x.shape[0], w.shape[1], dtype=torch.float64, device=x.device)
+    for e in range(w.shape[0]):
+        mine = row_expert == e
+        y[mine] = a[mine] @ b[e].T
+    return y
+
+
+def dequantise(x: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    return x.double() if scale is None else x.double() * scale.double().repeat_interleave(128, -1)
+
+
+def dequantise_weight(w: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    return w.double() if scale is None else w.double() * scale.double().repeat_interleave(128, -1).repeat_interleave(128, -2)
+
+
+def gemm_flops(real_rows: int, n: int, k: int) -> int:
+    return 2 * real_rows * n * k
+
+
+def gemm_bytes(real_rows: int, experts_used: int, n: int, k: int, element_bytes: int) -> int:
+    """Inputs once, outputs (bf16) once; float8 (1 byte) adds its scales."""
+    scales = 4 * (real_rows * k // 128 + experts_used * n * k // 128**2) if element_bytes == 1 else 0
+    return element_bytes * (real_rows * k + experts_used * n * k) + scales + 2 * real_rows * n

@@ -1,0 +1,117 @@
+"""One rank of a high-throughput MoE layer: layout, notify, dispatch, experts, combine, as separate launches."""
+
+from __future__ import annotations
+
+import torch
+
+from .expert_ffn import ExpertFfn, ExpertWeights, MoeShape
+from .grouped_gemm import Tile
+from .ht_combine import combine_fields, ht_combine, ht_reduce
+from .ht_dispatch import dispatch_fields, ht_dispatch, ht_expand
+from .layout import Experts, Groups, layout_experts, layout_groups
+from .notify import CapacityError, check_status, new_arrivals, notify_fields, notify_post, notify_wait
+from .quantise import quantise
+from .symmetric import Heap, Plan
+
+
+def high_throughput_plan(shape: MoeShape) -> Plan:
+    plan = Plan()
+    words = shape.hidden * (1 if shape.fp8 else 2) // 4
+    notify_fields(plan, shape.ranks, shape.local_experts)
+    dispatch_fields(plan, shape.ranks, shape.capacity, words, shape.hidden // 128 if shape.fp8 else 0, shape.top_k)
+    combine_fields(plan, shape.ranks, shape.capacity, shape.hidden)
+    return plan
+
+
+class HighThroughput:
+    """Launches of one rank, in the order of ``PHASES``. In one process all ranks finish a phase before the next begins."""
+
+    PHASES = ("layout", "notify_post", "notify_wait", "dispatch", "expand", "compute", "reduce", "combine")
+
+    def __init__(self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int) -> None:
+        self.shape, self.heap, self.programs = shape, heap, programs
+        device, tokens = heap.device, shape.capacity
+        self.epoch = 0
+
+        def ints(*size: int) -> torch.Tensor:
+            return torch.zeros(size, dtype=torch.int32, device=device)
+
+        self._groups = Groups(ints(shape.ranks), ints(tokens, shape.ranks))
+        self._experts = Experts(ints(shape.experts), ints(tokens, shape.top_k))
+        self.counters = ints(2)
+        self.arrivals = new_arrivals(shape.ranks, shape.local_experts, shape.rows, tile.m, device)
+        rows = self.arrivals.capacity
+        self.position = ints(shape.ranks * tokens, shape.top_k)
+        payload = torch.float8_e4m3fn if shape.fp8 else torch.bfloat16
+        self.quantised = torch.zeros(tokens, shape.hidden, dtype=payload, device=device) if shape.fp8 else None
+        self.scale = torch.zeros(tokens, shape.hidden // 128, device=device) if shape.fp8 else None
+        self.expert_x = torch.zeros(rows, shape.hidden, dtype=payload, device=device)
+        self.expert_scale = torch.zeros(rows, shape.hidden // 128, device=device) if shape.fp8 else None
+        self.ffn = ExpertFfn(shape, weights, rows, tile)
+        self._out = torch.zeros(tokens, shape.hidden, dtype=torch.bfloat16, device=device)
+
+    def load(self, x: torch.Tensor, topk: torch.Tensor, weight: torch.Tensor) -> None:
+        """Take the layer's inputs: [tokens, hidden] bf16, [tokens, top_k] integers (-1: unused), [tokens, top_k] float32."""
+        tokens = x.shape[0]
+        if tokens > self.shape.capacity:
+            room = self.shape.capacity
+            raise CapacityError(f"{tokens} tokens exceed the capacity of {room} per rank: build the buffers with {tokens} or more")
+        self.x, self.topk, self.weight = x, topk, weight
+        self.groups = Groups(self._groups.counts, self._groups.slot[:tokens])
+        self.experts = Experts(self._experts.counts, self._experts.place[:tokens])
+        self.out = self._out[:tokens]
+        self.epoch += 1
+
+    def layout(self) -> None:
+        layout_groups(self.topk, self.shape.ranks, self.shape.local_experts, self.groups)
+        layout_experts(self.topk, self.shape.experts, self.experts)
+
+    def notify_post(self) -> None:
+        notify_post(self.heap, self.groups, self.experts, self.epoch)
+
+    def notify_wait(self) -> None:
+        notify_wait(self.heap, self.epoch, self.arrivals)
+
+    def check(self) -> None:
+        """Raise CapacityError or MissingRankError if the device recorded one (synchronises; leave out under graph capture)."""
+        check_status(self.heap, self.arrivals)
+
+    def dispatch(self) -> None:
+        payload = self.x
+        if self.quantised is not None and self.scale is not None:
+            payload = self.quantised[: self.x.shape[0]]
+            quantise(self.x, payload, self.scale, self.programs)
+        ht_dispatch(
+            self.heap,
+            payload,
+            self.scale,
+            self.topk,
+            self.weight,
+            self.groups,
+            self.experts,
+            self.counters[:1],
+            self.epoch,
+            self.programs,
+        )
+
+    def expand(self) -> None:
+        ht_expand(self.heap, self.arrivals, self.expert_x, self.expert_scale, self.position, self.epoch, self.programs)
+
+    def compute(self) -> None:
+        self.ffn.run(self.expert_x, self.expert_scale, tile_expert=self.arrivals.tile_expert)
+
+    def reduce(self) -> None:
+        ht_reduce(self.heap, self.ffn.y, self.arrivals, self.position, self.counters[1:], self.epoch, self.programs)
+
+    def combine(self) -> None:
+        ht_combine(self.heap, self.groups, self.out, self.epoch, self.programs)
+
+    def run(self, check: bool = True) -> torch.Tensor:
+        """All phases; [tokens, hidden] bf16. For ranks that are processes of their own."""
+        for phase in self.PHASES:
+            getattr(self, phase)()
+            if check and phase == "notify_wait":
+                self.check()
+        if check:
+            self.check()
+        return self.out

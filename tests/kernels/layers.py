@@ -1,0 +1,71 @@
+"""Inputs and runs of whole layers for the tests: in one process, phase by phase, or as forked processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from epicycle.kernels.expert_ffn import ExpertWeights, MoeShape, dense_moe
+from epicycle.kernels.grouped_gemm import Tile
+from epicycle.kernels.high_throughput import HighThroughput, high_throughput_plan
+from epicycle.kernels.low_latency import LowLatency, low_latency_plan
+from epicycle.kernels.symmetric import Heap
+
+PROTOCOLS = {"high_throughput": (HighThroughput, high_throughput_plan), "low_latency": (LowLatency, low_latency_plan)}
+
+
+@dataclass
+class Inputs:
+    """Per rank: x [tokens, hidden] bf16, topk [tokens, top_k], weight; and the experts of the whole layer, float32."""
+
+    x: list[torch.Tensor]
+    topk: list[torch.Tensor]
+    weight: list[torch.Tensor]
+    gate_up: torch.Tensor
+    down: torch.Tensor
+
+    def expected(self, rank: int) -> torch.Tensor:
+        return dense_moe(self.x[rank], self.topk[rank], self.weight[rank], self.gate_up, self.down)
+
+
+def draw(shape: MoeShape, tokens: list[int], seed: int, one_expert: bool = False) -> Inputs:
+    g = torch.Generator().manual_seed(seed)
+    x, topk, weight = [], [], []
+    for n in tokens:
+        x.append(torch.randn(n, shape.hidden, generator=g).bfloat16())
+        scores = torch.rand(n, shape.experts, generator=g)
+        if one_expert:
+            scores[:, 1] += 2
+        best = scores.topk(shape.top_k)
+        topk.append(best.indices)
+        weight.append(best.values / best.values.sum(-1, keepdim=True))
+    gate_up = torch.randn(shape.experts, 2 * shape.inter, shape.hidden, generator=g) / shape.hidden**0.5
+    down = torch.randn(shape.experts, shape.hidden, shape.inter, generator=g) / shape.inter**0.5
+    return Inputs(x, topk, weight, gate_up.bfloat16().float(), down.bfloat16().float())
+
+
+def make(protocol: str, shape: MoeShape, heap: Heap, inputs: Inputs, programs: int = 2):
+    mine = slice(heap.rank * shape.local_experts, (heap.rank + 1) * shape.local_experts)
+    weights = ExpertWeights.of(inputs.gate_up[mine], inputs.down[mine], shape.fp8)
+    tile = Tile(16, 128, 128, 4, 2)
+    return PROTOCOLS[protocol][0](shape, heap, weights, tile, programs)
+
+
+def run_phases(layers: list, inputs: Inputs) -> list[torch.Tensor]:
+    """All ranks in this process: each phase on every rank before the next."""
+    for rank, layer in enumerate(layers):
+        layer.load(inputs.x[rank], inputs.topk[rank], inputs.weight[rank])
+    for phase in layers[0].PHASES:
+        for layer in layers:
+            getattr(layer, phase)()
+            if phase == "notify_wait":
+                layer.check()
+    return [layer.out.clone() for layer in layers]
+
+
+def relative_error(got: torch.Tensor, want: torch.Tensor) -> float:
+    if want.numel() == 0:
+        return 0.0
+    error = (got.double() - want.double()).norm() / want.double().norm().clamp(min=1e-30)
+    return float(error) if bool(torch.isfinite(got.double()).all()) else float("inf")
