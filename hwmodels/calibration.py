@@ -121,7 +121,7 @@ def write_constant(name: str, value: float) -> str | float:
     """The inverse of `read_constant`, four significant digits."""
     unit = unit_of(name)
     if unit == "us":
-        return f"{value * 1e6:.4g} us"
+        return f"{value * 1e6:.4g} us" if value >= 1e-15 else "0 us"
     return f"{value:.4g}{_PER_CYCLE}" if unit else float(f"{value:.4g}")
 
 

@@ -1,0 +1,62 @@
+"""The closed form: what a stage takes when every rank gets the rows it may expect, over whole tables at once.
+
+For every resource the rows of each move times what a row costs, on the busiest rank; the loads of a stage hide behind
+the longest as its sharpness says. No queue, no contention beyond each rank's own ports: a bound that `play` refines.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .shape import Num, Path, Rows, Shape
+from .stage import LINKS, End, Load, Machine, Move, Stage, smooth_max
+
+
+def program_seconds(stages: tuple[Stage, ...], shape: Shape, machine: Machine) -> Num:
+    """Seconds of stages run one after another. Shape of the result: the broadcast shape of the operating points."""
+    total: Num = 0.0 * shape.tokens
+    for stage in stages:
+        total = total + stage_seconds(stage, shape, machine)
+    return total
+
+
+def stage_seconds(stage: Stage, shape: Shape, machine: Machine) -> Num:
+    """Seconds of one stage: latencies, the smooth maximum of its loads, and the tail."""
+    loads = stage_loads(stage, shape, machine)
+    busy = smooth_max(stage.sharpness, *loads.values(), stage.floor_s) if loads else stage.floor_s
+    seconds: Num = stage.latency_s + busy + stage.tail_s
+    return seconds
+
+
+def stage_loads(stage: Stage, shape: Shape, machine: Machine) -> dict[str, Num]:
+    """Seconds each resource of the busiest rank is needed, resource -> seconds."""
+    seconds: dict[str, Num] = {}
+    for move in stage.moves:
+        for load in move.loads:
+            seconds[load.resource] = seconds.get(load.resource, 0.0) + _rows(move, load, shape) * load.per_row / (
+                capacity(load.resource, machine) * load.efficiency
+            )
+    return seconds
+
+
+def capacity(resource: str, machine: Machine) -> float:
+    """Units per second of one rank: bytes/s, messages/s, or 1 second of work a second."""
+    rates = {"nvlink": machine.nvlink_bytes_per_s, "nic": machine.nic_bytes_per_s, "nic_msg": machine.nic_messages_per_s}
+    return rates.get(resource, 1.0)
+
+
+def _rows(move: Move, load: Load, shape: Shape) -> Num:
+    if load.forwarded:
+        copies = shape.expected_rows(Rows.RANK, move.path)
+        return copies * (1.0 - 1.0 / shape.domain) if load.resource == "nvlink" else copies
+    mean = shape.expected_rows(move.rows, move.path)
+    spread = move.rows in (Rows.RANK, Rows.EXPERT) and (load.resource in LINKS[:2] or load.end is End.EXPERT)
+    if not spread:
+        return mean
+    per_token = shape.top_k if move.rows is Rows.EXPERT else shape.distinct(shape.ranks)
+    chance = np.minimum(per_token / shape.ranks, 1.0)
+    total = shape.tokens * per_token
+    return mean * shape.busiest(total, chance) / np.maximum(total, 1e-12)
+
+
+__all__ = ["Path", "capacity", "program_seconds", "stage_loads", "stage_seconds"]

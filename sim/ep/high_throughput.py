@@ -1,0 +1,227 @@
+"""The high-throughput protocol: ask for the counts, then stream tokens through rings (DeepEP's normal kernels).
+
+Inside a node a channel is a pair of SMs, one sending and one receiving; every token is copied once per destination
+rank. Across nodes it is copied once per destination node over the NIC to the GPU of the same index, which forwards it
+over NVLink to its ranks. Each channel owns ``ceil(T / channels)`` consecutive tokens, so a channel's time, not the mean
+token's, is what a kernel takes. Combine walks the same paths backwards in bf16, summing as it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .shape import Num, Path, Rows, Shape
+from .stage import End, Join, Load, Machine, Move, Stage, smooth_max
+
+DISPATCH, COMBINE = "dispatch", "combine"
+#: Chunk sizes (tokens) the DeepEP benchmarks try before they report their best (tests/test_{intranode,internode}.py).
+NVLINK_CHUNKS = {DISPATCH: tuple(range(4, 33, 2)), COMBINE: tuple(range(1, 17))}
+RDMA_CHUNKS = tuple(range(4, 33, 4))
+#: Bytes of received rows at which half of the address-translation penalty is paid.
+TRANSLATION_REACH_BYTES = 3e9
+
+#: Tokens per rank at which half of the ranks' arrival spread shows.
+ARRIVAL_TOKENS = 1024.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Fitted constants of one kernel (dispatch or combine) on one system, one node or several. Seconds and B/cycle."""
+
+    launch: float  # kernel launch, barriers and first poll, before the first byte matters
+    launch_per_doubling: float  # more of the same for every doubling of the nodes
+    launch_per_hidden: float  # seconds per element of the hidden dimension
+    send_token: float  # sender SM: seconds per token of a channel
+    send_row: float  # sender SM: seconds per copy of a token
+    send_copy: float  # sender SM: bytes per cycle of a channel
+    receive_token: float  # receiver SM: seconds per token of a channel
+    receive_copy: float  # receiver SM: bytes per cycle of a channel, over the token's own row
+    forward_token: float  # forwarder SM: seconds per token of a channel
+    forward_row: float  # forwarder SM: seconds per forwarded copy
+    forward_copy: float  # forwarder SM: bytes per cycle of a channel
+    chunk: float  # handshake of one chunk on one ring
+    drain_copy: float  # bytes per cycle at which one ring's last chunk is drained
+    translation: float  # share by which SM copies slow down far beyond the TLB's reach
+    nvlink_efficiency: float
+    nic_efficiency: float
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Fitted constants of the count exchange (or, before combine, of the head fix-up)."""
+
+    launch: float
+    launch_per_doubling: float
+    arrival: float  # how far apart ranks arrive after a long preceding kernel; the barriers wait for the last
+    token: float  # seconds per token of a channel
+    token_per_doubling: float  # more of the same for every doubling of the nodes
+
+
+def dispatch_row_bytes(shape: Shape, two_hop: bool) -> Num:
+    """Bytes of one dispatched row: activations and scales, source index, expert ids and weights.
+
+    One node (intranode.cu): payload + 4 (source index) + 8k (int64 ids) + 4k (fp32 weights). Across nodes (internode.cu): payload
+    + 8 (source meta) + 4k + 4k, padded to 16.
+    """
+    if two_hop:
+        return _align16(shape.payload_bytes + 8.0 + 8.0 * shape.top_k)
+    return shape.payload_bytes + 4.0 + 12.0 * shape.top_k
+
+
+def combine_row_bytes(shape: Shape, two_hop: bool) -> Num:
+    """Bytes of one combined row: bf16 activations, source index, weights; padded to 16 across nodes."""
+    if two_hop:
+        return _align16(2.0 * shape.hidden + 8.0 + 4.0 * shape.top_k)
+    return 2.0 * shape.hidden + 4.0 + 4.0 * shape.top_k
+
+
+def notify(shape: Shape, machine: Machine, k: Notify, op: str) -> tuple[Stage, ...]:
+    """Before dispatch, every rank learns what it will receive, behind barriers; before combine, the ring heads are fixed up."""
+    doublings = np.log2(shape.nodes)
+    latency = (
+        ("count exchange and barriers", k.launch + k.launch_per_doubling * doublings),
+        ("ranks arriving apart", k.arrival * shape.tokens / (shape.tokens + ARRIVAL_TOKENS)),
+    )
+    walk_s = (k.token + k.token_per_doubling * doublings) * _per_channel(shape)
+    walk = Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", walk_s),))
+    if op.startswith(COMBINE):
+        return (Stage(f"{op}.heads", op, Join.ALL, (walk,), latency),)
+    size = count_bytes(shape)
+    counts = Move(Rows.PAIR, Path.NVLINK, size, (Load("nvlink", size),))
+    rails = Move(Rows.PAIR, Path.RDMA, size, (Load("nic", size),))
+    return (Stage(f"{op}.counts", op, Join.ALL, (counts, rails, walk), latency),)
+
+
+def count_bytes(shape: Shape) -> Num:
+    """Bytes of one pair's counts: tokens for the rank and for each of its experts, 4 bytes each."""
+    return 4.0 * (1.0 + shape.experts / shape.ranks)
+
+
+def transfer(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stage, ...]:
+    """Dispatch or combine once the counts are known: one stage, on one node or over two hops."""
+    if np.any(np.asarray(shape.nodes) > 1.0):
+        return _two_hop(shape, machine, k, op)
+    return _one_node(shape, machine, k, op)
+
+
+def _one_node(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stage, ...]:
+    back = op == COMBINE
+    row_bytes = (combine_row_bytes if back else dispatch_row_bytes)(shape, False)
+    per_channel = _per_channel(shape)
+    slower = 1.0 + k.translation * _beyond_reach(shape.tokens * shape.distinct(shape.ranks) * row_bytes)
+    token_s = k.send_token * slower * per_channel
+    row_s = (k.send_row + row_bytes / (k.send_copy * machine.clock_hz)) * slower * per_channel
+    receive_s = (k.receive_token + row_bytes / (k.receive_copy * machine.clock_hz)) * per_channel
+    copies = shape.tokens * shape.distinct(shape.ranks)
+    wire = copies * (1.0 - 1.0 / shape.ranks) * row_bytes / (machine.nvlink_bytes_per_s * k.nvlink_efficiency)
+    ring_rows = np.ceil(shape.tokens / _channels(shape)) * shape.distinct(shape.ranks) / shape.ranks
+    chunk = _Chunk.best(
+        NVLINK_CHUNKS[op],
+        ring_rows,
+        k.chunk,
+        row_bytes / (k.drain_copy * machine.clock_hz),
+        lambda handshakes: smooth_max(
+            k.sharpness, shape.tokens * token_s + copies * row_s + handshakes, shape.tokens * receive_s, wire
+        ),
+    )
+    sender = End.EXPERT if back else End.HOME
+    row_loads = (Load("sm_send", row_s + chunk.handshakes_s / copies, sender),)
+    token_loads = (Load("sm_send", token_s), Load("sm_receive", receive_s))
+    moves = (
+        Move(Rows.TOKEN, Path.SELF, 0.0, token_loads),
+        Move(Rows.RANK, Path.SELF, row_bytes, row_loads, back),
+        Move(Rows.RANK, Path.NVLINK, row_bytes, (*row_loads, Load("nvlink", row_bytes, efficiency=k.nvlink_efficiency)), back),
+    )
+    launch = k.launch + k.launch_per_hidden * shape.hidden
+    return (Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), chunk.drain_s, sharpness=k.sharpness),)
+
+
+def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stage, ...]:
+    back = op == COMBINE
+    row_bytes = (combine_row_bytes if back else dispatch_row_bytes)(shape, True)
+    per_channel = _per_channel(shape)
+    token_s = k.send_token * per_channel
+    node_s = (k.send_row + row_bytes / (k.send_copy * machine.clock_hz)) * per_channel
+    forward_token_s = k.forward_token * per_channel
+    forward_s = (k.forward_row + row_bytes / (k.forward_copy * machine.clock_hz)) * per_channel
+    node_rows = shape.tokens * shape.distinct(shape.nodes)
+    copies = shape.tokens * shape.distinct(shape.ranks)
+    nic = shape.expected_rows(Rows.NODE, Path.RAIL) * row_bytes / (machine.nic_bytes_per_s * k.nic_efficiency)
+    nvlink = copies * (1.0 - 1.0 / shape.domain) * row_bytes / (machine.nvlink_bytes_per_s * k.nvlink_efficiency)
+    ring_rows = np.ceil(shape.tokens / _channels(shape))
+    chunk = _Chunk.best(
+        RDMA_CHUNKS,
+        ring_rows,
+        k.chunk,
+        row_bytes / (k.drain_copy * machine.clock_hz),
+        lambda handshakes: smooth_max(
+            k.sharpness,
+            shape.tokens * token_s + node_rows * node_s + handshakes,
+            shape.tokens * forward_token_s + copies * forward_s,
+            nic,
+            nvlink,
+        ),
+    )
+    forward = (
+        Load("sm_forward", forward_s, End.VIA, forwarded=True),
+        Load("nvlink", row_bytes, forwarded=True, efficiency=k.nvlink_efficiency),
+    )
+    send = Load("sm_send", node_s + chunk.handshakes_s / node_rows)
+    rail = (send, Load("nic", row_bytes, efficiency=k.nic_efficiency), Load("nic_msg", 2.0 / chunk.rows), *forward)
+    moves = (
+        Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", token_s), Load("sm_forward", forward_token_s))),
+        Move(Rows.NODE, Path.OWN, row_bytes, (send, *forward), back),
+        Move(Rows.NODE, Path.RAIL, row_bytes, rail, back),
+    )
+    launch = k.launch + k.launch_per_hidden * shape.hidden + k.launch_per_doubling * np.log2(shape.nodes)
+    return (Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), chunk.drain_s, sharpness=k.sharpness),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """The chunk size at which a ring's handshakes and its last drain cost least together."""
+
+    rows: Num
+    handshakes_s: Num
+    drain_s: Num
+
+    @classmethod
+    def best(
+        cls, sizes: tuple[int, ...], ring_rows: Num, handshake_s: float, row_drain_s: Num, kernel_s: Callable[[Num], Num]
+    ) -> _Chunk:
+        found = cls(np.nan, np.nan, np.nan)
+        least: Num = np.inf
+        for size in sizes:
+            rows = np.clip(ring_rows, 1.0, size)
+            handshakes = np.maximum(ring_rows / rows, 1.0) * handshake_s
+            drain = rows * row_drain_s
+            total = kernel_s(handshakes) + drain
+            better = total < least
+            found = cls(
+                np.where(better, rows, found.rows),
+                np.where(better, handshakes, found.handshakes_s),
+                np.where(better, drain, found.drain_s),
+            )
+            least = np.minimum(total, least)
+        return found
+
+
+def _channels(shape: Shape) -> Num:
+    return shape.comm_sms / 2.0
+
+
+def _per_channel(shape: Shape) -> Num:
+    """Seconds of the kernel for a channel-second of the mean token: ``ceil(T/C) / T``, the fullest channel's share."""
+    return np.ceil(shape.tokens / _channels(shape)) / shape.tokens
+
+
+def _beyond_reach(footprint_bytes: Num) -> Num:
+    return footprint_bytes / (footprint_bytes + TRANSLATION_REACH_BYTES)
+
+
+def _align16(size: Num) -> Num:
+    return np.ceil(size / 16.0) * 16.0

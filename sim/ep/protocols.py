@@ -1,0 +1,89 @@
+"""Which protocol has which ops, and how each op is described: the one place that lists them.
+
+A new protocol is a file beside `low_latency` and a row here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from ...hwmodels.calibration import Scope, constants_of, find_entry
+from . import high_throughput, low_latency, one_sided
+from .shape import Num, Shape
+from .stage import Machine, Stage
+
+
+class Describe(Protocol):
+    """From a shape, a machine and an op's constants to its stages. ``gpus_per_node`` and ``fields`` as `Context`."""
+
+    def __call__(self, shape: Shape, machine: Machine, constants: Any, context: Context) -> tuple[Stage, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a few protocols need beyond the shape: GPUs of one server, separate wire fields of a row (fp4: values and scales)."""
+
+    gpus_per_node: Num = 8.0
+    fields: Num = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One kernel (or kernel pair) of a protocol: the record of its constants and its description."""
+
+    constants: type
+    describe: Describe
+
+
+def _transfer(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
+    return high_throughput.transfer(shape, machine, k, op)
+
+
+def _notify(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
+    return high_throughput.notify(shape, machine, k, op)
+
+
+def _one_sided(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
+    return one_sided.transfer(shape, machine, k, op, gpus_per_node=context.gpus_per_node, fields=context.fields)
+
+
+PROTOCOLS: dict[str, dict[str, Op]] = {
+    "high-throughput": {
+        "dispatch_notify": Op(high_throughput.Notify, partial(_notify, "dispatch_notify")),
+        "dispatch": Op(high_throughput.Transfer, partial(_transfer, "dispatch")),
+        "combine_notify": Op(high_throughput.Notify, partial(_notify, "combine_notify")),
+        "combine": Op(high_throughput.Transfer, partial(_transfer, "combine")),
+    },
+    "low-latency": {
+        "dispatch": Op(low_latency.Constants, lambda shape, machine, constants, context: low_latency.dispatch(shape, machine, constants)),
+        "combine": Op(low_latency.Constants, lambda shape, machine, constants, context: low_latency.combine(shape, machine, constants)),
+    },
+    "one-sided": {
+        "dispatch": Op(one_sided.Constants, partial(_one_sided, "dispatch")),
+        "combine": Op(one_sided.Constants, partial(_one_sided, "combine")),
+    },
+    "two-sided": {
+        "prepare": Op(one_sided.Constants, lambda shape, machine, constants, context: one_sided.prepare(shape, constants)),
+        "dispatch": Op(one_sided.Constants, partial(_one_sided, "dispatch")),
+        "combine": Op(one_sided.Constants, partial(_one_sided, "combine")),
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An op's stages on a calibrated system, and where its constants came from."""
+
+    stages: tuple[Stage, ...]
+    calibrated_on: str
+    entry: Any
+
+
+def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, machine: Machine, context: Context) -> Described:
+    """The stages of ``op`` with ``system``'s constants (or its nearest relative's). Raises BadInput if nobody measured it."""
+    kernel = PROTOCOLS[protocol][op]
+    entry, source = find_entry(system, protocol, op, scope)
+    stages = kernel.describe(shape, machine, constants_of(entry, kernel.constants), context)
+    return Described(stages, source, entry)

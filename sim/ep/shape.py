@@ -1,0 +1,115 @@
+"""One MoE layer's exchange in numbers, and the rows that uniform routing is expected to send.
+
+Every field may be a float or a numpy array: a `Shape` of arrays is a whole table of operating points, which is how
+the closed form predicts thousands of rows at once. The event interpreter uses the same record with scalars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln, ndtri
+
+Num = float | NDArray[np.float64]
+
+
+class Rows(Enum):
+    """What one row of a move is."""
+
+    TOKEN = "one per token of the rank"
+    RANK = "one per (token, distinct destination rank)"
+    NODE = "one per (token, distinct destination node)"
+    EXPERT = "one per (token, expert)"
+    PAIR = "one per (rank, rank)"
+
+
+class Path(Enum):
+    """Where a row travels."""
+
+    SELF = "stays on the rank"
+    NVLINK = "to another rank of the same NVLink domain"
+    RDMA = "to a rank of another domain, NIC to NIC"
+    RAIL = "to the same-index GPU of another node, then over NVLink to its ranks"
+    OWN = "to the ranks of the own node, through the forwarder's ring"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of one EP exchange. ``domain``: ranks per NVLink domain (a node of a two-hop path).
+
+    ``routing``: "uniform", "group-limited" (top-k inside ``groups_kept`` of ``nodes`` node groups) or "balanced" (experts
+    dealt round-robin, so that a token reaches min(ranks, top_k) ranks). ``payload_bytes``: bytes of one dispatched row's
+    activations and scales; ``comm_sms``: SMs of a high-throughput kernel.
+    """
+
+    tokens: Num
+    hidden: Num
+    top_k: Num
+    experts: Num
+    ranks: Num
+    domain: Num
+    payload_bytes: Num
+    comm_sms: Num = 24.0
+    routing: str = "uniform"
+    groups_kept: Num = 4.0
+
+    @property
+    def nodes(self) -> Num:
+        return self.ranks / self.domain
+
+    def expected_rows(self, rows: Rows, path: Path) -> Num:
+        """Rows that one rank sends on ``path``, expected over uniform draws."""
+        away = 1.0 - 1.0 / self.ranks
+        if rows is Rows.TOKEN:
+            return self.tokens if path is Path.SELF else 0.0 * self.tokens
+        if rows is Rows.PAIR:
+            return {Path.SELF: 1.0, Path.NVLINK: self.domain - 1.0, Path.RDMA: self.ranks - self.domain}[path] + 0.0 * self.tokens
+        if rows is Rows.NODE:
+            share = (self.nodes - 1.0) / self.nodes if path is Path.RAIL else 1.0 / self.nodes
+            return self.tokens * self.distinct(self.nodes) * share
+        total = self.tokens * (self.top_k if rows is Rows.EXPERT else self.distinct(self.ranks))
+        share = {
+            Path.SELF: 1.0 - away,
+            Path.NVLINK: (self.domain - 1.0) / self.ranks,
+            Path.RDMA: (self.ranks - self.domain) / self.ranks,
+            Path.RAIL: (self.ranks - self.domain) / self.ranks,
+            Path.OWN: self.domain / self.ranks,
+        }[path]
+        return total * share
+
+    def distinct(self, bins: Num) -> Num:
+        """Distinct bins (of ``bins`` equal groups of experts) that one token's top-k experts fall in, expected.
+
+        Hypergeometric: ``g * (1 - C(E - E/g, k) / C(E, k))``. Group-limited routing draws from ``groups_kept`` node groups only.
+        """
+        if self.routing == "balanced":
+            return np.minimum(self.top_k, bins)
+        experts, groups = np.asarray(self.experts, float), np.asarray(bins, float)
+        if self.routing == "group-limited":
+            kept = np.minimum(self.groups_kept, self.nodes)
+            experts, groups = experts * kept / self.nodes, groups * kept / self.nodes
+        k = np.asarray(self.top_k, float)
+        rest = experts - experts / groups
+        missed = np.exp(_log_choose(np.maximum(rest, k), k) - _log_choose(experts, k))
+        found: Num = groups * (1.0 - np.where(rest >= k, missed, 0.0))
+        return found
+
+    def busiest(self, mean_rows: Num, chance: Num = 0.0) -> Num:
+        """Expected rows of the busiest of ``ranks`` ranks when each receives ``mean_rows`` at random.
+
+        ``mean + z * sqrt(mean * (1 - chance))``, z the expected maximum of ``ranks`` standard normals (Blom's approximation),
+        ``chance`` the probability that one given row goes there. No spread under balanced routing.
+        """
+        if self.routing == "balanced":
+            return mean_rows
+        z = ndtri((self.ranks - 0.375) / (self.ranks + 0.25))
+        busiest: Num = mean_rows + z * np.sqrt(mean_rows * (1.0 - chance))
+        return busiest
+
+
+def _log_choose(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
+    chosen: NDArray[np.float64] = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+    return chosen

@@ -1,0 +1,114 @@
+"""How a protocol is described: stages of moves, each move a kind of row on a path with what it costs.
+
+A protocol is a function ``(Shape, Machine, constants) -> tuple[Stage, ...]``. Two interpreters read the stages and know no
+protocol: `play` gives every move the rows that a drawn routing sends and runs them against each other on the
+fair-share network; `bound` gives it the expected rows, in numpy over whole tables of operating points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from .shape import Num, Path, Rows
+
+
+class Join(Enum):
+    """What a rank waits for before it begins a stage."""
+
+    OWN = "its own previous stage"
+    INBOUND = "its own previous stage, and everything the previous stage sent to it"
+    ALL = "every rank's previous stage (a barrier)"
+
+
+class End(Enum):
+    """Which rank a local load falls on."""
+
+    HOME = "the token's rank"
+    VIA = "the forwarding rank of a two-hop path"
+    EXPERT = "the expert's rank"
+
+
+#: Shared resources: "nvlink" and "nic" count bytes and have a sending and a receiving side; "nic_msg" counts posted messages.
+LINKS = ("nvlink", "nic", "nic_msg")
+#: Resources of one rank alone: they count seconds of its time.
+LOCAL = ("sm_send", "sm_receive", "sm_forward", "sm_copy", "hbm", "tensor")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """``per_row`` units of ``resource`` for each row of a move.
+
+    Bytes on "nvlink" and "nic" (charged to the sender's and the receiver's side of that hop), messages on "nic_msg", seconds of the
+    rank at ``end`` on local resources. ``forwarded``: counted per copy that a two-hop path makes on its NVLink hop,
+    and "nvlink" then leaves out the copy that stays on the forwarder. ``efficiency``: reachable share of the line rate.
+    """
+
+    resource: str
+    per_row: Num
+    end: End = End.HOME
+    forwarded: bool = False
+    efficiency: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Rows of one kind on one path. ``row_bytes``: payload of a row; ``back``: from the expert's rank to the token's."""
+
+    rows: Rows
+    path: Path
+    row_bytes: Num
+    loads: tuple[Load, ...]
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A piece of a kernel during which its moves run together.
+
+    ``latencies``: (what, seconds) paid one after another before the moves. ``tail_s``: from a row's last byte leaving to
+    its being usable. ``sharpness``: q in ``(sum load**q)**(1/q)``: how well the longest load hides the others (1: they
+    add up, as when nothing overlaps; 20: a perfect maximum). ``floor_s``: a wait that runs beside the moves.
+    """
+
+    name: str
+    op: str
+    waits: Join
+    moves: tuple[Move, ...] = ()
+    latencies: tuple[tuple[str, Num], ...] = ()
+    tail_s: Num = 0.0
+    floor_s: Num = 0.0
+    sharpness: float = 20.0
+    stream: str = "communication"
+
+    @property
+    def latency_s(self) -> Num:
+        total: Num = 0.0
+        for _, seconds in self.latencies:
+            total = total + seconds
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The hardware facts a description needs, as rates: one rank's share of its node. SI units."""
+
+    sms: int
+    clock_hz: float
+    nvlink_bytes_per_s: float  # one direction, raw
+    nic_bytes_per_s: float  # one direction, line rate
+    nic_messages_per_s: float
+    hbm_bytes_per_s: float
+    tensor_flops: dict[str, float]
+    wire_latency_s: float  # NIC to NIC, one way
+
+
+def smooth_max(sharpness: float, *loads: Num) -> Num:
+    """``(sum load**q)**(1/q)`` of seconds, elementwise; 0 where all loads are 0."""
+    stack = np.stack(np.broadcast_arrays(*[np.asarray(x, float) for x in loads]))
+    top = stack.max(axis=0)
+    scaled = stack / np.where(top > 0.0, top, 1.0)
+    combined: Num = top * (scaled**sharpness).sum(axis=0) ** (1.0 / sharpness)
+    return combined

@@ -1,0 +1,126 @@
+"""Fit a kernel's constants to at most 24 measured rows, robustly, inside physical bounds.
+
+The rows are spread over the table (greedy maximin over the logarithms of what varies), never chosen by how well they fit. The
+loss is Cauchy on ``log(predicted / measured)``. A weak pull towards the starting point settles what the rows cannot tell;
+those constants are reported as undetermined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from ..hwmodels.calibration import Entry, Fit, write_constant
+from ..sim.ep.bound import program_seconds
+from ..sim.ep.protocols import PROTOCOLS
+from ..sim.ep.stage import Machine
+from .bounds import bounds_for
+from .measurement import PROTOCOL_NAMES, Group
+
+MOST_ROWS = 24
+_STARTS = 4  # searches; the first from the bounds' own start, the others from seeded points between the bounds
+_ROBUST = 0.05  # log error at which the loss turns from square to logarithmic
+_PULL = 0.01  # weight of the pull to the starting point, in units of log error per factor e
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Constants of one group with their fit record, and the rows used."""
+
+    entry: Entry
+    used: NDArray[np.intp]
+    predicted_s: NDArray[np.float64]
+
+
+def spread_rows(group: Group, most: int = MOST_ROWS) -> NDArray[np.intp]:
+    """Indices of at most ``most`` rows, spread over tokens, SMs, hidden, top-k, experts, ranks and payload."""
+    shape = group.shape()
+    ranks = np.asarray(shape.ranks, float)
+    columns = [(shape.tokens, 2.0), (np.maximum(shape.comm_sms, 1.0), 1.5), (shape.hidden, 1.0), (shape.top_k, 0.7)]
+    columns += [(shape.experts, 0.7), (ranks, 1.5), (np.asarray(shape.payload_bytes) / shape.hidden, 1.0)]
+    features = []
+    for column, weight in columns:
+        log = np.log2(np.asarray(column, float))
+        span = np.ptp(log)
+        features.append(weight * (log - log.min()) / span if span > 0 else np.zeros_like(log))
+    points = np.column_stack(features)
+    chosen = [int(points.sum(axis=1).argmin())]
+    distance = np.full(len(points), np.inf)
+    while len(chosen) < min(most, len(points)):
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        chosen.append(int(distance.argmax()))
+    return np.sort(np.array(chosen))
+
+
+def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | None = None) -> Fitted:
+    """Fit one group. ``rows``: indices to fit to (default: `spread_rows`). Deterministic."""
+    used = spread_rows(group) if rows is None else rows
+    kernel = PROTOCOLS[PROTOCOL_NAMES[group.protocol]][group.op]
+    names = [f.name for f in fields(kernel.constants)]
+    bounds = bounds_for(kernel.constants, group.scope, group.op)
+    free = [n for n in names if bounds[n].low < bounds[n].high]
+    subset = replace(group, rows=tuple(group.rows[i] for i in used))
+
+    def predictor(part: Group) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        shape, context = part.shape(), part.context()
+
+        def predict(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            constants = kernel.constants(**{n: bounds[n].start for n in names} | dict(zip(free, values, strict=True)))
+            return np.asarray(program_seconds(kernel.describe(shape, machine, constants, context), shape, machine))
+
+        return predict
+
+    predict, measured = predictor(subset), subset.measured_s
+    low, high = (np.array([getattr(bounds[n], side) for n in free]) for side in ("low", "high"))
+    start = np.array([bounds[n].start for n in free])
+    scale = np.array([bounds[n].scale for n in free])
+
+    def residuals(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = scaled * scale
+        return np.concatenate([np.log(predict(values) / measured), _PULL * (values - start) / scale])
+
+    limits = (low / scale, high / scale)
+    solutions = [
+        least_squares(residuals, first / scale, bounds=limits, loss="cauchy", f_scale=_ROBUST, max_nfev=300)
+        for first in _starts(start, low, high)
+    ]
+    solution = min(solutions, key=lambda s: float(s.cost))
+    values = solution.x * scale
+    log_error = np.log(predict(values) / measured)
+    everything = predictor(group)(values)
+    rest = np.setdiff1d(np.arange(len(group.rows)), used)
+    influence = np.abs(np.asarray(solution.jac)[: len(used)]).max(axis=0)
+    at_bound = (solution.active_mask != 0)
+    undetermined = tuple(n for n, moves, stuck in zip(free, influence, at_bound, strict=True) if moves < _PULL or stuck)
+    constants: dict[str, Any] = {n: bounds[n].start for n in names} | dict(zip(free, values.tolist(), strict=True))
+    record = Fit(
+        table=table,
+        library=group.rows[0].values["library"],
+        rows=len(used),
+        rows_available=len(group.rows),
+        mape_fit_pct=round(float(np.abs(np.expm1(log_error)).mean() * 100), 2),
+        mape_rest_pct=round(float(np.abs(everything / group.measured_s - 1)[rest].mean() * 100), 2) if len(rest) else None,
+        residual_log_sd=round(float(log_error.std()), 4),
+        undetermined=undetermined,
+        method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit.py)",
+    )
+    entry = Entry(
+        protocol=PROTOCOL_NAMES[group.protocol],
+        op=group.op,
+        scope=group.scope,
+        constants={n: write_constant(n, v) for n, v in constants.items()},
+        fit=record,
+    )
+    return Fitted(entry, used, everything)
+
+
+def _starts(start: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Where the searches begin: the physical guess, and points drawn by a factor e around it within the bounds."""
+    draw = np.random.Generator(np.random.PCG64(7))
+    spread = [np.clip(start * np.exp(draw.normal(size=start.size)), low, high) for _ in range(_STARTS - 1)]
+    return [start, *spread]
