@@ -41,11 +41,6 @@
       if (e.isIntersecting && !drawn.has(e.target.id)) { draw(e.target.id); }
     });
   }, { rootMargin: "900px 0px" });
-  Object.keys(specs).forEach(function (id) {
-    var box = document.getElementById(id);
-    if (box) { watch.observe(box); }
-  });
-
   document.addEventListener("click", function (event) {
     var button = event.target.closest("button[data-zoom]");
     if (button && drawn.has(button.dataset.zoom)) {
@@ -53,13 +48,15 @@
     }
   });
 
-  var pending;
-  var lastWidth = window.innerWidth;
-  window.addEventListener("resize", function () {
-    if (window.innerWidth === lastWidth) { return; }
-    lastWidth = window.innerWidth;
-    clearTimeout(pending);
-    pending = setTimeout(again, 120);
+  var sized = new ResizeObserver(function (entries) {
+    entries.forEach(function (e) {
+      var box = e.target;
+      if (drawn.has(box.id) && box.clientWidth && box.layout && box.layout.width !== box.clientWidth) { draw(box.id); }
+    });
+  });
+  Object.keys(specs).forEach(function (id) {
+    var box = document.getElementById(id);
+    if (box) { watch.observe(box); sized.observe(box); }
   });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
 

@@ -81,20 +81,22 @@ def _scaled(value: float, base: float, units: Sequence[str]) -> str:
     return f"{value:,.0f} {units[power]}" if power == 0 else f"{value:,.{2 if abs(value) < 10 else 1}f} {units[power]}"
 
 
-def table(
-    head: Sequence[object], rows: Iterable[Sequence[object]], text_columns: Iterable[int] = (0,), caption: object = ""
-) -> Html:
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], text_columns: Iterable[int] = (0,)) -> Html:
     """A table whose columns are numbers, right-aligned, but for ``text_columns``. Cells are escaped unless ``Html``."""
     words = set(text_columns)
 
     def cells(tag: str, row: Sequence[object]) -> str:
-        return "".join(f"<{tag}{'' if i in words else ' class=n'}>{safe(c)}</{tag}>" for i, c in enumerate(row))
+        return "".join(f"<{tag} class={_look(c, i in words)}>{safe(c)}</{tag}>" for i, c in enumerate(row))
 
     lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    named = f"<caption>{safe(caption)}</caption>" if caption else ""
-    return Html(
-        f"<div class=scroll><table>{named}<thead><tr>{cells('th', head)}</tr></thead><tbody>{lines}</tbody></table></div>"
-    )
+    return Html(f"<div class=scroll><table><thead><tr>{cells('th', head)}</tr></thead><tbody>{lines}</tbody></table></div>")
+
+
+def _look(cell: object, is_text: bool) -> str:
+    """The class of a cell: n(umber), s(hort text, one line), w(ords, which wrap), h(tml)."""
+    if not is_text:
+        return "n"
+    return "h" if isinstance(cell, Html) else "s" if len(str(cell)) <= 24 else "w"
 
 
 def figure(name: str, traces: Sequence[Mapping[str, object]], layout: Mapping[str, object], height: int, says: object) -> Html:

@@ -32,25 +32,23 @@ def _bars(layers: tuple[LayerResult, ...], colours: list[str]) -> Html:
             {
                 "type": "bar",
                 "name": label(layer.protocol),
-                "x": ticks,
-                "y": [round(t, 4) for t in times],
+                "orientation": "h",
+                "y": ticks,
+                "x": [round(t, 4) for t in times],
                 "text": [us(t) if t else "" for t in times],
                 "textposition": "outside",
-                "textfont": {"size": 10},
+                "textfont": {"size": 11},
                 "cliponaxis": False,
                 "marker": {"color": colour, "line": {"width": 0}},
-                "hovertemplate": f"{label(layer.protocol)}<br>%{{x}}: %{{y:,.2f}} µs<extra></extra>",
+                "hovertemplate": f"{label(layer.protocol)}<br>%{{y}}: %{{x:,.2f}} µs<extra></extra>",
             }
         )
-    drawn = layout(
-        axis(showgrid=False, ticks="", type="category"),
-        axis("time, µs", rangemode="tozero"),
-        barmode="group",
-        bargap=0.3,
-        bargroupgap=0.08,
-    )
-    drawn["margin"] = {"l": 60, "r": 8, "t": 22, "b": 34}
-    return figure("comparison-time", traces, drawn, 320, "Grouped bars: time of each op by protocol")
+    y = axis(type="category", autorange="reversed", showgrid=False, ticks="")
+    longest = max(layer.makespan_ps for layer in layers) / 1e6
+    x = axis("time, µs", range=[0, 1.22 * max(longest, 1e-6)])
+    drawn = layout(x, y, barmode="group", bargap=0.28, bargroupgap=0.06)
+    height = 60 + len(ticks) * (22 + 18 * (len(layers) - 1))
+    return figure("comparison-time", traces, drawn, height, "Grouped bars: time of each op by protocol")
 
 
 def _table(layers: tuple[LayerResult, ...]) -> Html:

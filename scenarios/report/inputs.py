@@ -33,7 +33,9 @@ def default_command(answer: Answer) -> str:
 
 
 def _group(name: str, rows: list[InputRow]) -> str:
-    lines = "".join(f"<tr><td>{safe(r.name)}</td><td>{safe(r.value)}</td><td>{_linked(r.source)}</td></tr>" for r in rows)
+    lines = "".join(
+        f"<tr><td>{safe(r.name)}</td><td>{safe(r.value)}</td><td class=w>{_linked(r.source)}</td></tr>" for r in rows
+    )
     return f"<tr><td class=group colspan=3>{safe(name)}</td></tr>{lines}"
 
 
