@@ -59,6 +59,14 @@ class Scenario(BaseModel):
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     _document: Document = PrivateAttr(default_factory=lambda: Document("scenario", {}, {}))
 
+    @field_validator("name", "description")
+    @classmethod
+    def _printable(cls, text: str) -> str:
+        words = " ".join(text.split())
+        if not words.isprintable():
+            raise ValueError(f"has a control character in it: {words[:60]!r}")
+        return words
+
     @field_validator("model", mode="before")
     @classmethod
     def _model_by_name(cls, value: object) -> object:
@@ -114,9 +122,7 @@ def load_scenario(name_or_path: str | Path, sets: Iterable[str] = ()) -> Scenari
     path = _path(name_or_path)
     document = rebased(read_document(path), path.parent)
     if not isinstance(document.data, dict):
-        raise ScenarioError(
-            f"{path}: wanted keys and values (name, model, cluster, traffic, deployment), got {_kind(document)}"
-        )
+        raise ScenarioError(f"{path}: wanted the keys name, model, cluster, traffic and deployment, got {_kind(document)}")
     document = with_changes(document, sets, tuple(Scenario.model_fields))
     try:
         scenario = Scenario.model_validate(document.data)

@@ -1,0 +1,89 @@
+"""The wheel holds what the tree holds, and the command stays light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+ROOMS = ("hwmodels", "sim", "kernels", "validate", "scenarios")
+HEAVY = ("torch", "triton", "plotly", "numba", "scipy", "networkx", "simpy", "numpy", "pydantic", "rich.console")
+
+
+def _folders() -> list[Path]:
+    return sorted(path.parent.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("__init__.py"))
+
+
+def test_every_package_is_listed_and_every_listed_one_exists() -> None:
+    assert sorted(SETUP["packages"]) == sorted(["epicycle", *(".".join(["epicycle", *f.parts]) for f in _folders())])
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    stray = {p.parent.relative_to(ROOT) for room in ROOMS for p in (ROOT / room).rglob("*.py")} - set(_folders())
+    assert not stray, f"without an __init__.py they vanish from the wheel: {stray}"
+
+
+def test_every_data_file_is_listed() -> None:
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*"):
+            if path.is_dir() or path.suffix == ".py" or "__pycache__" in path.parts:
+                continue
+            assert _is_package_data(path.relative_to(ROOT)), f"{path} is in no package-data list of pyproject.toml"
+
+
+def _is_package_data(path: Path) -> bool:
+    for package, patterns in SETUP["package-data"].items():
+        folder = Path(*package.split(".")[1:])
+        if path.is_relative_to(folder):
+            inside = path.relative_to(folder).as_posix()
+            if any(fnmatch(inside, p) and ("**" in p or inside.count("/") == p.count("/")) for p in patterns):
+                return True
+    return False
+
+
+def test_only_the_entry_points_lie_in_the_root() -> None:
+    assert {p.name for p in ROOT.glob("*.py")} == {"__init__.py", "__main__.py", "cli.py"}
+
+
+def test_the_tests_are_no_package() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_importing_the_command_loads_nothing_heavy() -> None:
+    code = f"import sys, epicycle.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [["catalog"], ["simulate", "ep-anatomy"]])
+def test_a_command_loads_neither_torch_nor_plotly(command: list[str]) -> None:
+    code = (
+        "import sys\nfrom epicycle.cli import main\n"
+        f"sys.argv = ['epicycle', *{command!r}]\n"
+        "try: main()\nexcept SystemExit as stopped: assert not stopped.code, stopped.code\n"
+        "print([m for m in ('torch', 'triton', 'plotly') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_help_is_quick() -> None:
+    """0.4 s is promised on a quiet machine; a loaded one gets the best of five and some room."""
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "epicycle", "--help"], capture_output=True, check=True)
+        best = min(best, time.perf_counter() - start)
+    assert best < 1.0
+
+
+def test_a_room_is_not_imported_by_its_bare_name() -> None:
+    banned = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
+    assert set(banned["flake8-tidy-imports"]["banned-api"]) == set(ROOMS)
