@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -63,7 +64,9 @@ def simulate(
         if html is not None:
             from .scenarios.report import write_report
 
-            outputs.put(html, lambda path: write_report(answer, path, _command("simulate", scenario, changes, "--html", html)))
+            sets_again = [word for change in changes for word in ("--set", change)]
+            again = shlex.join(["epicycle", "simulate", scenario, *sets_again, "--html", str(html)])
+            outputs.put(html, lambda path: write_report(answer, path, again))
         if trace is not None:
             from .sim.trace import write_trace
 
@@ -109,7 +112,11 @@ def validate(
         if html is not None:
             from .validate.report import write_validation_report
 
-            outputs.put(html, lambda path: write_validation_report(outcome, path))
+            again = shlex.join(["epicycle", "validate", str(table), "--engine", engine, "--html", str(html)])
+            facts = {"source": table.name, "version": __version__, "command": again}
+            outputs.put(
+                html, lambda path: write_validation_report(outcome.groups, outcome.rows, outcome.skipped, path, **facts)
+            )
         outputs.put(csv, lambda path: _write(path, rows_csv(outcome)))
         outputs.put(json, lambda path: _write(path, validation_json(outcome)))
     console = _console(stderr=outputs.uses_stdout)
@@ -124,11 +131,7 @@ def main() -> None:
     except _Misused as error:
         _refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
     except ValueError as error:
@@ -195,10 +198,3 @@ def _say_written(console: Console, **paths: Path | None) -> None:
     for what, path in paths.items():
         if path is not None and str(path) != "-":
             console.print(f"{what} written to {path}", soft_wrap=True)
-
-
-def _command(command: str, scenario: str, changes: list[str], *more: object) -> str:
-    import shlex
-
-    sets = [word for change in changes for word in ("--set", change)]
-    return shlex.join(["epicycle", command, scenario, *sets, *map(str, more)])
