@@ -73,7 +73,7 @@ class Heap:
     block: torch.Tensor
     table: torch.Tensor
     remote: bool = False  # some peers are reached by NVSHMEM put only
-    keep: Any = None  # owner of the mapping, so that it outlives the views
+    keep: Any = None  # whatever owns the memory behind the table, so that no peer's block is freed under a kernel
 
     def offset(self, name: str) -> int:
         return self.plan.fields[name].offset
@@ -95,7 +95,7 @@ def in_process(plan: Plan, ranks: int, device: str | torch.device = "cpu") -> li
         if block.data_ptr() % 16:
             raise RuntimeError("allocator returned memory that is not aligned to 16 bytes")
     table = torch.tensor([b.data_ptr() for b in blocks], dtype=torch.int64, device=device)
-    return [Heap(r, ranks, plan, blocks[r], table) for r in range(ranks)]
+    return [Heap(r, ranks, plan, blocks[r], table, keep=blocks) for r in range(ranks)]
 
 
 def shared(plan: Plan, ranks: int) -> list[Heap]:

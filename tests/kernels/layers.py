@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from epicycle.kernels.expert_ffn import ExpertWeights, MoeShape, dense_moe
-from epicycle.kernels.grouped_gemm import Tile
+from epicycle.kernels.grouped_gemm import Tile, dequantise_weight
 from epicycle.kernels.high_throughput import HighThroughput, high_throughput_plan
 from epicycle.kernels.low_latency import LowLatency, low_latency_plan
+from epicycle.kernels.quantise import quantise_weight
 from epicycle.kernels.symmetric import Heap
 
 PROTOCOLS = {"high_throughput": (HighThroughput, high_throughput_plan), "low_latency": (LowLatency, low_latency_plan)}
@@ -42,14 +43,21 @@ def draw(shape: MoeShape, tokens: list[int], seed: int, one_expert: bool = False
         weight.append(best.values / best.values.sum(-1, keepdim=True))
     gate_up = torch.randn(shape.experts, 2 * shape.inter, shape.hidden, generator=g) / shape.hidden**0.5
     down = torch.randn(shape.experts, shape.hidden, shape.inter, generator=g) / shape.inter**0.5
-    return Inputs(x, topk, weight, gate_up.bfloat16().float(), down.bfloat16().float())
+    # The reference computes with the weights as the experts hold them: bf16, or float8 with block scales.
+    held = [_float8_weight(w) if shape.fp8 else w.bfloat16().float() for w in (gate_up, down)]
+    return Inputs(x, topk, weight, *held)
+
+
+def _float8_weight(w: torch.Tensor) -> torch.Tensor:
+    return dequantise_weight(*quantise_weight(w)).float()
 
 
 def make(protocol: str, shape: MoeShape, heap: Heap, inputs: Inputs, programs: int = 2):
     mine = slice(heap.rank * shape.local_experts, (heap.rank + 1) * shape.local_experts)
     weights = ExpertWeights.of(inputs.gate_up[mine], inputs.down[mine], shape.fp8)
     tile = Tile(16, 128, 128, 4, 2)
-    return PROTOCOLS[protocol][0](shape, heap, weights, tile, programs)
+    few = {"splits": 1} if protocol == "low_latency" else {}
+    return PROTOCOLS[protocol][0](shape, heap, weights, tile, programs, **few)
 
 
 def run_phases(layers: list, inputs: Inputs) -> list[torch.Tensor]:
@@ -64,8 +72,7 @@ def run_phases(layers: list, inputs: Inputs) -> list[torch.Tensor]:
     return [layer.out.clone() for layer in layers]
 
 
-def relative_error(got: torch.Tensor, want: torch.Tensor) -> float:
-    if want.numel() == 0:
-        return 0.0
-    error = (got.double() - want.double()).norm() / want.double().norm().clamp(min=1e-30)
-    return float(error) if bool(torch.isfinite(got.double()).all()) else float("inf")
+def relative_error(got: list[torch.Tensor], want: list[torch.Tensor]) -> float:
+    """Of the whole layer's output, all ranks together; infinite if anything is not finite."""
+    a, b = torch.cat(got).double(), torch.cat(want).double()
+    return float((a - b).norm() / b.norm()) if bool(torch.isfinite(a).all()) else float("inf")
