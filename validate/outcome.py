@@ -5,24 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-
-class Validation(Protocol):
-    """A table predicted: each group's errors (``_NAMES`` and ``_ERRORS``), skipped rows by reason, every predicted row."""
-
-    @property
-    def groups(self) -> Sequence[Mapping[str, Any]]: ...
-    @property
-    def skipped(self) -> Mapping[str, int]: ...
-    @property
-    def rows(self) -> Sequence[Mapping[str, Any]]: ...
-
+from .predict import Validation
 
 _NAMES = ("system", "protocol", "op", "nodes", "rows")
 _ERRORS = ("mape_pct", "median_ape_pct", "p90_ape_pct", "bias_pct")
@@ -36,11 +24,11 @@ def print_validation(outcome: Validation, console: Console) -> None:
     for name in ("MAPE %", "median %", "p90 %", "bias %"):
         table.add_column(name, justify="right")
     for group in outcome.groups:
-        names = [Text(str(group[name])) for name in _NAMES]
-        errors = [f"{group[name]:{'+.1f' if name == 'bias_pct' else '.1f'}}" for name in _ERRORS]
+        names = [Text(str(getattr(group, name))) for name in _NAMES]
+        errors = [f"{getattr(group, name):{'+.1f' if name == 'bias_pct' else '.1f'}}" for name in _ERRORS]
         table.add_row(*names, *errors)
     console.print(table)
-    predicted = sum(group["rows"] for group in outcome.groups)
+    predicted = sum(group.rows for group in outcome.groups)
     console.print(f"{predicted:,} rows predicted, {sum(outcome.skipped.values()):,} skipped")
     for reason, rows in outcome.skipped.items():
         console.print(Text(f"  skipped {rows:,}: {reason}"), soft_wrap=True)
@@ -49,7 +37,7 @@ def print_validation(outcome: Validation, console: Console) -> None:
 def validation_json(outcome: Validation) -> str:
     """``groups`` and ``skipped`` as JSON text, the same bytes for the same table."""
     groups = [
-        {name: group[name] for name in _NAMES} | {name: round(float(group[name]), 6) for name in _ERRORS}
+        {name: getattr(group, name) for name in _NAMES} | {name: round(float(getattr(group, name)), 6) for name in _ERRORS}
         for group in outcome.groups
     ]
     return json.dumps({"groups": groups, "skipped": dict(outcome.skipped)}, indent=1) + "\n"
