@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 from plotly.offline import get_plotlyjs
@@ -18,47 +19,51 @@ WORST = 25
 BAND_PCT = 10.0  # the dotted lines beside the diagonal
 STRONG_PCT = 30.0  # an error this large has the regime table's full colour
 
+Table = Sequence[Mapping[str, Any]]
 Key = tuple[str, str, str, int]  # system, protocol, op, nodes
+# Columns that say what was measured, and how the page says them.
+CASE = (
+    ("tokens_per_rank", "{} tokens"),
+    ("hidden", "hidden {}"),
+    ("top_k", "top-{}"),
+    ("experts", "{} experts"),
+    ("comm_sms", "{} SMs"),
+    ("payload_dtype", "{}"),
+    ("routing", "{}"),
+)
 
 
-class GroupError(TypedDict):
-    """Error of one (system, protocol, op, nodes), percent. ``bias_pct`` is the mean signed error, positive when too slow."""
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One predicted row as the page needs it. ``case``: what was measured, in words; ``tokens``: 0 if the table has none."""
 
-    system: str
-    protocol: str
-    op: str
-    nodes: int
-    rows: int
-    mape_pct: float
-    median_ape_pct: float
-    p90_ape_pct: float
-    bias_pct: float
-
-
-class PredictedRow(TypedDict):
-    """One measurement with its prediction. ``comm_sms`` is None where the table has none."""
-
-    system: str
-    protocol: str
-    op: str
-    nodes: int
-    tokens_per_rank: int
-    hidden: int
-    top_k: int
-    experts: int
-    comm_sms: int | None
-    latency_us: float
+    key: Key
+    tokens: int
+    case: str
+    measured_us: float
     predicted_us: float
 
+    @property
+    def error_pct(self) -> float:
+        """Signed relative error, percent: positive when the prediction is too slow."""
+        return 100 * (self.predicted_us / self.measured_us - 1)
 
-def error_pct(row: PredictedRow) -> float:
-    """Signed relative error, percent: positive when the prediction is too slow."""
-    return 100 * (row["predicted_us"] / row["latency_us"] - 1)
+
+def timing(row: Mapping[str, Any]) -> Timing:
+    """``row`` of a validation (its table's columns and ``predicted_us``). Raises KeyError without its times or names."""
+
+    def number(name: str) -> float:
+        return float(str(row[name]))
+
+    said = [words.format(row[name]) for name, words in CASE if row.get(name) not in (None, "")]
+    key = (str(row["system"]), str(row["protocol"]), str(row["op"]), int(number("nodes")))
+    tokens = int(number("tokens_per_rank")) if row.get("tokens_per_rank") not in (None, "") else 0
+    return Timing(key, tokens, ", ".join(said), number("latency_us"), number("predicted_us"))
 
 
 def render_validation_report(
-    groups: Sequence[GroupError],
-    rows: Sequence[PredictedRow],
+    groups: Table,
+    rows: Table,
     skipped: Mapping[str, int],
     *,
     source: str = "",
@@ -66,12 +71,18 @@ def render_validation_report(
     command: str = "",
     notes: Iterable[str] = (),
 ) -> str:
-    """The page as HTML. ``source``: the table's name; ``skipped``: reason -> rows; ``command``: what reproduces the page."""
-    by_group: dict[Key, list[PredictedRow]] = defaultdict(list)
-    for row in rows:
-        by_group[_key(row)].append(row)
+    """The page as HTML.
+
+    ``groups``: system, protocol, op, nodes, rows, mape_pct, median_ape_pct, p90_ape_pct, bias_pct (positive: too slow).
+    ``rows``: a table's columns and ``predicted_us``. ``skipped``: reason -> rows. ``source``: the table's name; ``command``:
+    what reproduces the page; ``notes``: said under the answer.
+    """
+    timings = [timing(row) for row in rows]
+    by_group: dict[Key, list[Timing]] = defaultdict(list)
+    for t in timings:
+        by_group[t.key].append(t)
     parts = {
-        "answer": _headline(groups, rows, skipped, source, notes),
+        "answer": _headline(groups, timings, skipped, source, notes),
         "groups": section(
             "groups",
             "Error by group",
@@ -87,10 +98,10 @@ def render_validation_report(
         "scatter": section(
             "scatter",
             "Predicted against measured",
-            f"On the diagonal the model is right; dotted lines are {BAND_PCT:.0f} % to either side. Above it, it predicts too slow.",
+            f"On the diagonal the model is right; dotted lines are {BAND_PCT:.0f} % off. Above it, predictions are too slow.",
             _scatters(by_group),
         ),
-        "worst": section("worst", "The worst rows", "Where to look first for a mechanism that is missing.", _worst(rows)),
+        "worst": section("worst", "The worst rows", "Where to look first for a mechanism that is missing.", _worst(timings)),
         "skipped": _skipped(skipped),
         "reproduce": _reproduce(command, version),
     }
@@ -101,24 +112,13 @@ def render_validation_report(
     )
 
 
-def write_validation_report(
-    groups: Sequence[GroupError],
-    rows: Sequence[PredictedRow],
-    skipped: Mapping[str, int],
-    path: Path,
-    *,
-    source: str = "",
-    version: str = "",
-    command: str = "",
-    notes: Iterable[str] = (),
-) -> None:
-    """Write the page of a validation run to ``path``. Raises OSError if it cannot be written."""
-    text = render_validation_report(groups, rows, skipped, source=source, version=version, command=command, notes=notes)
-    page.write(text, path)
+def write_validation_report(groups: Table, rows: Table, skipped: Mapping[str, int], path: Path, **said: Any) -> None:
+    """Write the page of a validation run to ``path``; as `render_validation_report`. Raises OSError if it cannot be written."""
+    page.write(render_validation_report(groups, rows, skipped, **said), path)
 
 
-def _key(row: GroupError | PredictedRow) -> Key:
-    return row["system"], row["protocol"], row["op"], row["nodes"]
+def _key(group: Mapping[str, Any]) -> Key:
+    return str(group["system"]), str(group["protocol"]), str(group["op"]), int(group["nodes"])
 
 
 def _name(key: Key) -> str:
@@ -126,14 +126,12 @@ def _name(key: Key) -> str:
     return f"{system}, {nodes} node{'s' if nodes != 1 else ''}: {protocol} {op}"
 
 
-def _headline(
-    groups: Sequence[GroupError], rows: Sequence[PredictedRow], skipped: Mapping[str, int], source: str, notes: Iterable[str]
-) -> Html:
+def _headline(groups: Table, rows: Sequence[Timing], skipped: Mapping[str, int], source: str, notes: Iterable[str]) -> Html:
     if not rows:
         sentence = "No row of this table could be predicted."
         facts = [("rows skipped", f"{sum(skipped.values()):,}", "")]
     else:
-        errors = np.array([error_pct(r) for r in rows])
+        errors = np.array([r.error_pct for r in rows])
         worst, best = max(groups, key=lambda g: g["mape_pct"]), min(groups, key=lambda g: g["mape_pct"])
         sentence = (
             f"Half of {len(rows):,} measured times are predicted within {np.median(np.abs(errors)):.1f} %, nine in ten within "
@@ -151,7 +149,7 @@ def _headline(
     return Html(f"<header id=answer>{top}<dl class=facts>{shown}</dl>{said}</header>")
 
 
-def _groups(groups: Sequence[GroupError]) -> Html:
+def _groups(groups: Table) -> Html:
     head = ("system", "protocol", "op", "nodes", "rows", "MAPE, %", "median, %", "p90, %", "bias, %")
     rows = [
         [g["system"], g["protocol"], g["op"], g["nodes"], f"{g['rows']:,}"]
@@ -162,15 +160,15 @@ def _groups(groups: Sequence[GroupError]) -> Html:
     return table(head, rows, (0, 1, 2))
 
 
-def _regimes(by_group: Mapping[Key, Sequence[PredictedRow]]) -> Html:
+def _regimes(by_group: Mapping[Key, Sequence[Timing]]) -> Html:
     """MAPE of each group (rows) by tokens per rank in powers of four (columns); the fuller the colour, the larger the error."""
-    regimes = sorted({_regime(r["tokens_per_rank"]) for rows in by_group.values() for r in rows})
+    regimes = sorted({_regime(r.tokens) for rows in by_group.values() for r in rows})
     head = "".join(f"<th class=n>{safe(_regime_words(b))}</th>" for b in regimes)
     lines = ""
     for key, rows in by_group.items():
         errors: dict[int, list[float]] = defaultdict(list)
         for r in rows:
-            errors[_regime(r["tokens_per_rank"])].append(abs(error_pct(r)))
+            errors[_regime(r.tokens)].append(abs(r.error_pct))
         lines += f"<tr><td>{safe(_name(key))}</td>" + "".join(_regime_cell(errors.get(b, [])) for b in regimes) + "</tr>"
     return Html(f"<div class=scroll><table><thead><tr><th>group</th>{head}</tr></thead><tbody>{lines}</tbody></table></div>")
 
@@ -192,14 +190,14 @@ def _regime_cell(errors: Sequence[float]) -> str:
     return f'<td class=n style="background:{colour}" title="{len(errors)} rows">{mape:.1f}</td>'
 
 
-def _scatters(by_group: Mapping[Key, Sequence[PredictedRow]]) -> str:
+def _scatters(by_group: Mapping[Key, Sequence[Timing]]) -> str:
     charts = "".join(f"<div>{_scatter(key, rows, f'scatter-{i}')}</div>" for i, (key, rows) in enumerate(by_group.items()))
     return f"<div class=grid>{charts}</div>"
 
 
-def _scatter(key: Key, rows: Sequence[PredictedRow], name: str) -> Html:
+def _scatter(key: Key, rows: Sequence[Timing], name: str) -> Html:
     shown = _sample(rows)
-    times = [t for r in shown for t in (r["latency_us"], r["predicted_us"]) if t > 0]
+    times = [t for r in shown for t in (r.measured_us, r.predicted_us) if t > 0]
     low, high = min(times, default=1.0) / 1.25, max(times, default=10.0) * 1.25
     lines: list[dict[str, object]] = [
         {
@@ -215,9 +213,9 @@ def _scatter(key: Key, rows: Sequence[PredictedRow], name: str) -> Html:
     points: dict[str, object] = {
         "type": "scatter",
         "mode": "markers",
-        "x": [r["latency_us"] for r in shown],
-        "y": [round(r["predicted_us"], 3) for r in shown],
-        "text": [_hover(r) for r in shown],
+        "x": [r.measured_us for r in shown],
+        "y": [round(r.predicted_us, 3) for r in shown],
+        "text": [f"{label(r.case)}: {r.error_pct:+.1f} %" for r in shown],
         "hovertemplate": "%{text}<br>%{x:,.1f} µs measured<br>%{y:,.1f} µs predicted<extra></extra>",
         "marker": {"color": "var(--nvlink)", "size": 4, "opacity": 0.5},
     }
@@ -228,7 +226,7 @@ def _scatter(key: Key, rows: Sequence[PredictedRow], name: str) -> Html:
     decades |= {"tickvals": ticks, "ticktext": [f"{t:,g}" for t in ticks], "constrain": "domain"}
     x, y = axis("measured, µs", **decades), axis("predicted, µs", **decades, scaleanchor="x")
     drawn = layout(x, y, margin={"l": 56, "r": 6, "t": 6, "b": 44})
-    mape = sum(abs(error_pct(r)) for r in rows) / len(rows)
+    mape = sum(abs(r.error_pct) for r in rows) / len(rows)
     count = f"{len(rows):,} rows" if len(shown) == len(rows) else f"{len(shown):,} of {len(rows):,} rows drawn"
     words = f"{count}, MAPE {mape:.1f} %"
     chart = figure(name, [*lines, points], drawn, 330, f"{_name(key)}: predicted against measured, {words}")
@@ -237,31 +235,20 @@ def _scatter(key: Key, rows: Sequence[PredictedRow], name: str) -> Html:
     return Html(f"<h4>{safe(protocol)} {safe(op)}</h4><p>{safe(where)}</p>{chart}")
 
 
-def _sample(rows: Sequence[PredictedRow]) -> list[PredictedRow]:
+def _sample(rows: Sequence[Timing]) -> list[Timing]:
     """At most DRAWN_POINTS rows: the worst, and of the others every n-th by measured time."""
     if len(rows) <= DRAWN_POINTS:
         return list(rows)
-    ordered = sorted(rows, key=lambda r: -abs(error_pct(r)))
-    worst, others = ordered[:WORST], sorted(ordered[WORST:], key=lambda r: r["latency_us"])
+    ordered = sorted(rows, key=lambda r: -abs(r.error_pct))
+    worst, others = ordered[:WORST], sorted(ordered[WORST:], key=lambda r: r.measured_us)
     return [*worst, *others[:: -(-len(others) // (DRAWN_POINTS - WORST))]]
 
 
-def _hover(r: PredictedRow) -> str:
-    sms = f", {r['comm_sms']} SMs" if r["comm_sms"] is not None else ""
-    return label(
-        f"{r['tokens_per_rank']} tokens, hidden {r['hidden']}, top-{r['top_k']} of {r['experts']}{sms}: {error_pct(r):+.1f} %"
-    )
-
-
-def _worst(rows: Sequence[PredictedRow]) -> Html:
-    worst = sorted(rows, key=lambda r: (-abs(error_pct(r)), _key(r), r["tokens_per_rank"], r["hidden"]))[:WORST]
-    head = ("group", "tokens", "hidden", "top-k", "experts", "SMs", "measured", "predicted", "error, %")
-    lines: list[list[object]] = []
-    for r in worst:
-        sms = "–" if r["comm_sms"] is None else r["comm_sms"]
-        case = [_name(_key(r)), r["tokens_per_rank"], r["hidden"], r["top_k"], r["experts"], sms]
-        lines.append([*case, us(r["latency_us"]), us(r["predicted_us"]), f"{error_pct(r):+.1f}"])
-    return table(head, lines)
+def _worst(rows: Sequence[Timing]) -> Html:
+    worst = sorted(rows, key=lambda r: (-abs(r.error_pct), r.key, r.case))[:WORST]
+    head = ("group", "case", "measured", "predicted", "error, %")
+    lines = [[_name(r.key), r.case, us(r.measured_us), us(r.predicted_us), f"{r.error_pct:+.1f}"] for r in worst]
+    return table(head, lines, (0, 1))
 
 
 def _skipped(skipped: Mapping[str, int]) -> Html:

@@ -9,6 +9,7 @@ from ...sim.result import Answer, LinkUse
 from .words import bound_colour, bound_words, key
 
 DRAWN_LINKS = 256  # beyond, neighbours share a bar
+SECONDS_PER_S = 1e5  # a capacity below this counts seconds of work, not bytes: no link is as slow as 100 kB/s
 
 
 def links(answer: Answer) -> Html:
@@ -48,8 +49,8 @@ def _amounts(kind: str, moved: float, capacity_per_s: float) -> tuple[str, str]:
     """Amount moved and capacity in the kind's own unit: messages, seconds of SM work, or bytes."""
     if kind == "nic_msg":
         return f"{moved:,.0f} messages", f"{capacity_per_s / 1e6:,.1f} M/s"
-    if kind in ("copy", "sm", "sms"):
-        return f"{moved * 1e6:,.1f} µs of work", f"{capacity_per_s:,.3g} s/s"
+    if capacity_per_s < SECONDS_PER_S:
+        return f"{moved * 1e6:,.1f} µs of work", f"{capacity_per_s:,.3g} s of work/s"
     return decimal_bytes(moved), f"{capacity_per_s / 1e9:,.1f} GB/s"
 
 

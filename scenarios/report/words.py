@@ -16,9 +16,15 @@ BOUNDS: dict[str, tuple[str, str]] = {
     "nic_rx": ("the receiver's NIC line rate (incast: several senders share it)", "var(--nic-2)"),
     "nic_msg": ("the NIC's message engine: work requests per second, whatever their size", "var(--nic-3)"),
     "queue_pair": ("one queue pair posting its messages one after another", "var(--nic-4)"),
+    "fabric_up": ("a leaf's uplinks to the spine, shared by its nodes", "var(--fabric)"),
+    "fabric_down": ("the spine's links down to a leaf, shared by its nodes", "var(--fabric)"),
     "fabric": ("a switch uplink between NICs, shared by several nodes", "var(--fabric)"),
     "spine": ("a spine uplink, shared by several nodes", "var(--fabric)"),
     "copy": ("the SMs that copy rows for the communication kernel", "var(--sm-3)"),
+    "sm_send": ("the SMs of the sending kernel: reading, casting and posting rows", "var(--sm-2)"),
+    "sm_receive": ("the SMs that drain received rows into their slots", "var(--sm-3)"),
+    "sm_forward": ("the SMs that forward rows from RDMA buffers to NVLink peers", "var(--sm)"),
+    "sm_copy": ("the SMs that pack, permute or reduce rows within the rank", "var(--sm-3)"),
     "sm": ("the SMs: too few, or the last wave not full", "var(--sm-2)"),
     "sms": ("the SMs: too few, or the last wave not full", "var(--sm-2)"),
     "tensor": ("tensor-core throughput of the grouped GEMM", "var(--sm)"),
@@ -58,11 +64,20 @@ def kind_of(bound: str) -> str:
 
 def bound_words(bound: str) -> str:
     """What ``bound`` means in plain words; an unknown one explains itself as best its name can."""
-    return BOUNDS[kind_of(bound)][0] if kind_of(bound) in BOUNDS else "named by the protocol; not in the glossary"
+    return _known(bound)[0]
 
 
 def bound_colour(bound: str) -> str:
-    return BOUNDS[kind_of(bound)][1] if kind_of(bound) in BOUNDS else "var(--op-other)"
+    return _known(bound)[1]
+
+
+def _known(bound: str) -> tuple[str, str]:
+    kind = kind_of(bound)
+    if kind in BOUNDS:
+        return BOUNDS[kind]
+    if " " in kind:  # protocols name their latencies in words
+        return "a fixed cost of the protocol, whatever the bytes", "var(--wait-2)"
+    return "named by the protocol; not in this report's glossary", "var(--op-other)"
 
 
 def op_words(op: str) -> str:
