@@ -104,7 +104,7 @@ def validate(
     from .scenarios.output import Outputs
 
     with Outputs((json, html, csv)) as outputs:
-        from .validate.outcome import print_validation, rows_csv, validation_json
+        from .validate.outcome import group_records, print_validation, rows_csv, validation_json
         from .validate.predict import validate_table
 
         with _progress(f"predicting {table.name}") as step:
@@ -113,10 +113,9 @@ def validate(
             from .validate.report import write_validation_report
 
             again = shlex.join(["epicycle", "validate", str(table), "--engine", engine, "--html", str(html)])
+            groups = group_records(outcome)
             facts = {"source": table.name, "version": __version__, "command": again}
-            outputs.put(
-                html, lambda path: write_validation_report(outcome.groups, outcome.rows, outcome.skipped, path, **facts)
-            )
+            outputs.put(html, lambda path: write_validation_report(groups, outcome.rows, outcome.skipped, path, **facts))
         outputs.put(csv, lambda path: _write(path, rows_csv(outcome)))
         outputs.put(json, lambda path: _write(path, validation_json(outcome)))
     console = _console(stderr=outputs.uses_stdout)

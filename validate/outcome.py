@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -34,13 +36,15 @@ def print_validation(outcome: Validation, console: Console) -> None:
         console.print(Text(f"  skipped {rows:,}: {reason}"), soft_wrap=True)
 
 
+def group_records(outcome: Validation) -> list[dict[str, Any]]:
+    """The groups as plain records, percentages to six decimals."""
+    records = [asdict(group) for group in outcome.groups]
+    return [{key: round(value, 6) if isinstance(value, float) else value for key, value in r.items()} for r in records]
+
+
 def validation_json(outcome: Validation) -> str:
     """``groups`` and ``skipped`` as JSON text, the same bytes for the same table."""
-    groups = [
-        {name: getattr(group, name) for name in _NAMES} | {name: round(float(getattr(group, name)), 6) for name in _ERRORS}
-        for group in outcome.groups
-    ]
-    return json.dumps({"groups": groups, "skipped": dict(outcome.skipped)}, indent=1) + "\n"
+    return json.dumps({"groups": group_records(outcome), "skipped": outcome.skipped}, indent=1) + "\n"
 
 
 def rows_csv(outcome: Validation) -> str:
