@@ -73,13 +73,12 @@ def render_validation_report(
 ) -> str:
     """The page as HTML.
 
-    ``groups``: system, protocol, op, nodes, rows, mape_pct, median_ape_pct, p90_ape_pct, bias_pct (positive: too slow).
-    ``rows``: a table's columns and ``predicted_us``. ``skipped``: reason -> rows. ``source``: the table's name; ``command``:
-    what reproduces the page; ``notes``: said under the answer.
+    ``groups``: records as `predict.GroupError` has them. ``rows``: a table's columns and ``predicted_us``. ``skipped``:
+    reason -> rows. ``source``: the table's name; ``command``: what reproduces the page; ``notes``: said under the answer.
     """
     timings = [timing(row) for row in rows]
     by_group: dict[Key, list[Timing]] = defaultdict(list)
-    for t in timings:
+    for t in sorted(timings, key=lambda t: t.key):
         by_group[t.key].append(t)
     parts = {
         "answer": _headline(groups, timings, skipped, source, notes),
@@ -150,14 +149,23 @@ def _headline(groups: Table, rows: Sequence[Timing], skipped: Mapping[str, int],
 
 
 def _groups(groups: Table) -> Html:
-    head = ("system", "protocol", "op", "nodes", "rows", "MAPE, %", "median, %", "p90, %", "bias, %")
-    rows = [
-        [g["system"], g["protocol"], g["op"], g["nodes"], f"{g['rows']:,}"]
-        + [f"{v:.1f}" for v in (g["mape_pct"], g["median_ape_pct"], g["p90_ape_pct"])]
-        + [f"{g['bias_pct']:+.1f}"]
-        for g in groups
-    ]
-    return table(head, rows, (0, 1, 2))
+    head = ("system", "protocol", "op", "constants of", "nodes", "rows", "MAPE, %", "median, %", "p90, %", "bias, %")
+    rows: list[list[object]] = []
+    for g in groups:
+        errors = [f"{v:.1f}" for v in (g["mape_pct"], g["median_ape_pct"], g["p90_ape_pct"])]
+        rows.append(
+            [
+                g["system"],
+                g["protocol"],
+                g["op"],
+                g.get("calibrated_on", ""),
+                g["nodes"],
+                f"{g['rows']:,}",
+                *errors,
+                f"{g['bias_pct']:+.1f}",
+            ]
+        )
+    return table(head, rows, (0, 1, 2, 3))
 
 
 def _regimes(by_group: Mapping[Key, Sequence[Timing]]) -> Html:

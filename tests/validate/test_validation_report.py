@@ -6,13 +6,14 @@ import itertools
 import json
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from epicycle.validate.predict import GroupError
 from epicycle.validate.report import (
     DRAWN_POINTS,
     WORST,
@@ -50,8 +51,7 @@ def made_up_run(per_group: int = 120, system: str = "h100_sxm", skipped: dict[st
                 run.rows.append({**names, "tokens_per_rank": int(t), **shape, **times})
             apes = np.abs(errors)
             summary = (apes.mean(), np.median(apes), np.percentile(apes, 90), errors.mean())
-            errors_pct = dict(zip(("mape_pct", "median_ape_pct", "p90_ape_pct", "bias_pct"), map(float, summary), strict=True))
-            run.groups.append({**names, "rows": per_group, **errors_pct})
+            run.groups.append(asdict(GroupError(system, protocol, op, nodes, per_group, *map(float, summary), system)))
     return run
 
 
