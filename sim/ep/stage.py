@@ -112,3 +112,22 @@ def smooth_max(sharpness: float, *loads: Num) -> Num:
     scaled = stack / np.where(top > 0.0, top, 1.0)
     combined: Num = top * (scaled**sharpness).sum(axis=0) ** (1.0 / sharpness)
     return combined
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A stage of local work whose loads are known per rank: ``loads`` are (resource, seconds [rank] or one for all)."""
+
+    name: str
+    op: str
+    waits: Join
+    loads: tuple[tuple[str, Num], ...]
+    latencies: tuple[tuple[str, Num], ...] = ()
+    sharpness: float = 20.0
+    floor_s: Num = 0.0
+    tail_s: Num = 0.0
+    stream: str = "compute"
+
+    @property
+    def latency_s(self) -> Num:
+        return sum((seconds for _, seconds in self.latencies), 0.0)
