@@ -91,7 +91,7 @@ def render_validation_report(
         "regime": section(
             "regime",
             "Error by regime",
-            "Mean absolute error, percent, by tokens per rank. Small batches are latency, large ones bandwidth.",
+            "Mean absolute error, percent, by tokens per rank (from, below). Small batches are latency, large ones bandwidth.",
             _regimes(by_group),
         ),
         "scatter": section(
@@ -177,7 +177,9 @@ def _regimes(by_group: Mapping[Key, Sequence[Timing]]) -> Html:
         errors: dict[int, list[float]] = defaultdict(list)
         for r in rows:
             errors[_regime(r.tokens)].append(abs(r.error_pct))
-        lines += f"<tr><td>{safe(_name(key))}</td>" + "".join(_regime_cell(errors.get(b, [])) for b in regimes) + "</tr>"
+        lines += (
+            f"<tr><td class=s>{safe(_name(key))}</td>" + "".join(_regime_cell(errors.get(b, [])) for b in regimes) + "</tr>"
+        )
     return Html(f"<div class=scroll><table><thead><tr><th>group</th>{head}</tr></thead><tbody>{lines}</tbody></table></div>")
 
 
@@ -186,7 +188,8 @@ def _regime(tokens: int) -> int:
 
 
 def _regime_words(regime: int) -> str:
-    return f"{4**regime:,} to {4 ** (regime + 1) - 1:,}"
+    low, high = (f"{n // 1024}k" if n >= 1024 else str(n) for n in (4**regime, 4 ** (regime + 1)))
+    return f"{low}–{high}"
 
 
 def _regime_cell(errors: Sequence[float]) -> str:
@@ -225,13 +228,13 @@ def _scatter(key: Key, rows: Sequence[Timing], name: str) -> Html:
         "y": [round(r.predicted_us, 3) for r in shown],
         "text": [f"{label(r.case)}: {r.error_pct:+.1f} %" for r in shown],
         "hovertemplate": "%{text}<br>%{x:,.1f} µs measured<br>%{y:,.1f} µs predicted<extra></extra>",
-        "marker": {"color": "var(--nvlink)", "size": 4, "opacity": 0.5},
+        "marker": {"color": "var(--nvlink)", "size": 4 if len(shown) > 200 else 6, "opacity": 0.5},
     }
     ticks = [m * 10.0**e for e in range(-1, 7) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
-    if len(ticks) > 7:
+    if len(ticks) > 6:
         ticks = [t for t in ticks if f"{t:e}".startswith("1")]
     decades: dict[str, object] = {"type": "log", "range": [float(np.log10(low)), float(np.log10(high))]}
-    decades |= {"tickvals": ticks, "ticktext": [f"{t:,g}" for t in ticks], "constrain": "domain"}
+    decades |= {"tickvals": ticks, "ticktext": [f"{t:,g}" for t in ticks], "constrain": "domain", "tickangle": 0}
     x, y = axis("measured, µs", **decades), axis("predicted, µs", **decades, scaleanchor="x")
     drawn = layout(x, y, margin={"l": 56, "r": 6, "t": 6, "b": 44})
     mape = sum(abs(r.error_pct) for r in rows) / len(rows)
