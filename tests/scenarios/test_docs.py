@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ SCENARIOS_PAGE = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_shown_command_can_be_asked(command: str) -> None:
     words = shlex.split(command)[2:]
-    sets = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
+    sets = [after for word, after in pairwise(words) if word == "--set"]
     if words[0] in gallery_names():
         load_scenario(words[0], sets).resolve()
     else:
