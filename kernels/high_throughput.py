@@ -14,10 +14,11 @@ from .quantise import quantise
 from .symmetric import Heap, Plan
 
 
-def high_throughput_plan(shape: MoeShape) -> Plan:
+def high_throughput_plan(shape: MoeShape, staged: bool = False) -> Plan:
+    """``staged``: with the buffers NVSHMEM puts are made from."""
     plan = Plan()
     words = shape.hidden * (1 if shape.fp8 else 2) // 4
-    notify_fields(plan, shape.ranks, shape.local_experts)
+    notify_fields(plan, shape.ranks, shape.local_experts, staged)
     dispatch_fields(plan, shape.ranks, shape.capacity, words, shape.hidden // 128 if shape.fp8 else 0, shape.top_k)
     combine_fields(plan, shape.ranks, shape.capacity, shape.hidden)
     return plan

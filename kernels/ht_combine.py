@@ -35,6 +35,8 @@ def reduce_kernel(
     counter,
     me,
     ranks,
+    first_reader,
+    readers,
     capacity,
     weight_at,
     partial_at,
@@ -61,7 +63,7 @@ def reduce_kernel(
                 to = tl.multiple_of(peer(table, me, partial_at, tl.bfloat16) + at * HIDDEN, 16)
                 tl.store(to + h, total.to(tl.bfloat16), mask=h < HIDDEN)
     if is_last(counter, programs):
-        post_flags(table, 0, ranks, flag_at + me * 4, epoch, RP)
+        post_flags(table, first_reader, readers, flag_at + me * 4, epoch, RP)
 
 
 @triton.jit
@@ -96,10 +98,21 @@ def pull_kernel(
 
 
 def ht_reduce(
-    heap: Heap, y: torch.Tensor, arrivals: Arrivals, position: torch.Tensor, counter: torch.Tensor, epoch: int, programs: int
+    heap: Heap,
+    y: torch.Tensor,
+    arrivals: Arrivals,
+    position: torch.Tensor,
+    counter: torch.Tensor,
+    epoch: int,
+    programs: int,
+    readers: range | None = None,
 ) -> None:
-    """``y``: [expert rows, hidden] bf16 expert outputs; ``position`` as ``ht_expand`` left it. Posts; never waits."""
+    """``y``: [expert rows, hidden] bf16 expert outputs; ``position`` as ``ht_expand`` left it. Posts; never waits.
+
+    ``readers``: the ranks that will pull (default: all; with the two-hop path, those of the own node).
+    """
     ranks, capacity, hidden = heap.plan.fields["partial"].shape
+    readers = readers or range(ranks)
     reduce_kernel[(min(programs, ranks * capacity),)](
         heap.table,
         y,
@@ -108,6 +121,8 @@ def ht_reduce(
         counter,
         heap.rank,
         ranks,
+        readers.start,
+        len(readers),
         capacity,
         heap.offset("row_weight"),
         heap.offset("partial"),

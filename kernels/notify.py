@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 
 from .layout import Experts, Groups
-from .signal import peer, wait_flags
+from .nvshmem import put_block, put_int, quiet, with_nvshmem
+from .signal import address, peer, wait_flags
 from .symmetric import Heap, Plan
 
 
@@ -48,8 +49,10 @@ class Arrivals:
         return self.tile_expert.numel() * self.align
 
 
-def notify_fields(plan: Plan, ranks: int, local_experts: int) -> None:
-    plan.add("counts", (ranks, 1 + local_experts), torch.int32)
+def notify_fields(plan: Plan, ranks: int, local_experts: int, staged: bool = False) -> None:
+    """``staged``: also the rows NVSHMEM puts are made from."""
+    for name in ("counts", "counts_stage")[: 1 + staged]:
+        plan.add(name, (ranks, 1 + local_experts), torch.int32)
     plan.add("count_flag", (ranks,), torch.int32)
     plan.add("status", (2,), torch.int32)
 
@@ -67,15 +70,36 @@ def new_arrivals(ranks: int, local_experts: int, max_rows: int, align: int, devi
 
 
 @triton.jit
-def post_kernel(table, per_rank, per_expert, me, counts_at, flag_at, epoch, local_experts, LP: tl.constexpr):
+def post_kernel(
+    table,
+    per_rank,
+    per_expert,
+    me,
+    counts_at,
+    stage_at,
+    flag_at,
+    epoch,
+    local_experts,
+    LP: tl.constexpr,
+    NVSHMEM: tl.constexpr,
+):
     target = tl.program_id(0)
     lane = tl.arange(0, LP)
-    row = peer(table, target, counts_at, tl.int32) + me * (1 + local_experts)
+    if NVSHMEM:
+        row = peer(table, me, stage_at, tl.int32) + target * (1 + local_experts)
+    else:
+        row = peer(table, target, counts_at, tl.int32) + me * (1 + local_experts)
     count = tl.load(per_expert + target * local_experts + lane, mask=lane < local_experts, other=0)
     tl.store(row, tl.load(per_rank + target))
     tl.store(row + 1 + lane, count, mask=lane < local_experts)
     tl.debug_barrier()
-    tl.atomic_xchg(peer(table, target, flag_at, tl.int32) + me, epoch, sem="release", scope="sys")
+    if NVSHMEM:
+        dest = address(peer(table, me, counts_at, tl.int32) + me * (1 + local_experts))
+        put_block(dest, address(row), ((1 + local_experts) * 4).to(tl.int64), target)
+        quiet()
+        put_int(address(peer(table, me, flag_at, tl.int32) + me), epoch, target)
+    else:
+        tl.atomic_xchg(peer(table, target, flag_at, tl.int32) + me, epoch, sem="release", scope="sys")
 
 
 @triton.jit
@@ -128,16 +152,19 @@ def wait_kernel(
 def notify_post(heap: Heap, per_rank: Groups, per_expert: Experts, epoch: int) -> None:
     """Publish this rank's counts in every peer's heap. Posts; never waits."""
     local = per_expert.counts.numel() // heap.ranks
-    post_kernel[(heap.ranks,)](
+    kernel = with_nvshmem(post_kernel) if heap.remote else post_kernel
+    kernel[(heap.ranks,)](
         heap.table,
         per_rank.counts,
         per_expert.counts,
         heap.rank,
         heap.offset("counts"),
+        heap.offset("counts_stage") if heap.remote else 0,
         heap.offset("count_flag"),
         epoch,
         local,
         LP=triton.next_power_of_2(local),
+        NVSHMEM=heap.remote,
     )
 
 

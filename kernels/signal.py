@@ -22,22 +22,16 @@ def peer(table, rank, offset, TYPE: tl.constexpr):
 
 
 @triton.jit
-def wait_flag(flag, epoch, status, source):
-    """Spin until ``flag[0] >= epoch``; after POLLS polls write 1 + source to ``status[0]`` and return."""
-    seen = tl.atomic_add(flag, 0, sem="acquire", scope="sys")
-    polls = 0
-    while (seen < epoch) & (polls < POLLS):
-        seen = tl.atomic_add(flag, 0, sem="acquire", scope="sys")
-        polls += 1
-    if seen < epoch:
-        tl.store(status, source + 1)
+def address(pointer):
+    """The number a pointer is."""
+    return pointer.to(tl.int64, bitcast=True)
 
 
 @triton.jit
 def wait_flags(flags, epoch, status, n, N: tl.constexpr):
-    """Spin until all of ``flags[0..n)`` are ``>= epoch``; as ``wait_flag`` for the first that is missing. N: power of two."""
+    """Spin until all of ``flags[0..n)`` are ``>= epoch``; after POLLS polls write 1 + the first missing to ``status[0]`` and
+    return. N: power of two."""
     lane = tl.arange(0, N)
-    # A launch of n = 0 flags has nothing to wait for: inactive lanes count as arrived.
     seen = tl.atomic_add(flags + lane, tl.zeros([N], tl.int32), mask=lane < n, sem="acquire", scope="sys")
     missing = tl.min(tl.where((lane < n) & (seen < epoch), lane, N))
     polls = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -12,8 +13,12 @@ from epicycle.kernels.high_throughput import HighThroughput, high_throughput_pla
 from epicycle.kernels.low_latency import LowLatency, low_latency_plan
 from epicycle.kernels.quantise import quantise_weight
 from epicycle.kernels.symmetric import Heap
+from epicycle.kernels.two_hop import TwoHop, two_hop_plan
 
+NODE = 2  # ranks per node of the two-hop path in these tests
 PROTOCOLS = {"high_throughput": (HighThroughput, high_throughput_plan), "low_latency": (LowLatency, low_latency_plan)}
+TWO_HOP = {"two_hop": (TwoHop, partial(two_hop_plan, local_ranks=NODE))}
+ALL = PROTOCOLS | TWO_HOP
 
 
 @dataclass
@@ -56,8 +61,8 @@ def make(protocol: str, shape: MoeShape, heap: Heap, inputs: Inputs, programs: i
     mine = slice(heap.rank * shape.local_experts, (heap.rank + 1) * shape.local_experts)
     weights = ExpertWeights.of(inputs.gate_up[mine], inputs.down[mine], shape.fp8)
     tile = Tile(16, 128, 128, 4, 2)
-    few = {"splits": 1} if protocol == "low_latency" else {}
-    return PROTOCOLS[protocol][0](shape, heap, weights, tile, programs, **few)
+    few = {"low_latency": {"splits": 1}, "two_hop": {"local_ranks": NODE}}.get(protocol, {})
+    return ALL[protocol][0](shape, heap, weights, tile, programs, **few)
 
 
 def run_phases(layers: list, inputs: Inputs) -> list[torch.Tensor]:

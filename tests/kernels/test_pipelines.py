@@ -9,7 +9,7 @@ import triton.language as tl
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from layers import PROTOCOLS, draw, make, relative_error, run_phases
+from layers import ALL, PROTOCOLS, draw, make, relative_error, run_phases
 
 from epicycle.kernels import signal
 from epicycle.kernels.expert_ffn import MoeShape
@@ -22,7 +22,7 @@ LIMIT = {False: 0.005, True: 0.05}
 
 def _run(protocol: str, shape: MoeShape, tokens: list[int], seed: int = 7, epochs: int = 1, one_expert: bool = False) -> float:
     """Largest relative error of any epoch; the ranks are forked processes that use the same buffers each epoch."""
-    heaps = shared(PROTOCOLS[protocol][1](shape), shape.ranks)
+    heaps = shared(ALL[protocol][1](shape), shape.ranks)
     calls = [draw(shape, tokens if i % 2 == 0 else tokens[::-1], seed + i, one_expert) for i in range(epochs)]
     for inputs in calls[1:]:
         inputs.gate_up, inputs.down = calls[0].gate_up, calls[0].down
@@ -49,6 +49,13 @@ def test_processes(protocol: str, ranks: int, fp8: bool) -> None:
     tokens = [(3 * r + 2) % 7 for r in range(ranks)]
     tokens[0] = 0  # a rank without tokens still takes part
     assert _run(protocol, shape, tokens) <= LIMIT[fp8]
+
+
+@pytest.mark.parametrize(("ranks", "fp8", "epochs"), [(2, False, 1), (4, False, 2), (8, True, 1)])
+def test_two_hop_processes(ranks: int, fp8: bool, epochs: int) -> None:
+    """Nodes of two ranks; one more bf16 rounding on the way back."""
+    shape = MoeShape(ranks, experts=ranks, top_k=2, hidden=256, inter=128, capacity=3, fp8=fp8)
+    assert _run("two_hop", shape, [(3 * r + 2) % 4 for r in range(ranks)], epochs=epochs) <= LIMIT[fp8]
 
 
 @pytest.mark.parametrize("top_k", range(1, 9))
@@ -93,8 +100,8 @@ def test_too_many_tokens_are_refused_before_anything_is_written(protocol: str) -
 
 
 def test_too_many_expert_rows_are_refused_and_never_written_out_of_bounds() -> None:
-    shape = MoeShape(2, experts=4, top_k=2, hidden=128, inter=128, capacity=64, max_rows=16)
-    inputs = draw(shape, [64, 64], seed=3)
+    shape = MoeShape(2, experts=4, top_k=2, hidden=128, inter=128, capacity=30, max_rows=16)
+    inputs = draw(shape, [30, 30], seed=3)
     heaps = in_process(PROTOCOLS["high_throughput"][1](shape), 2)
     layers = [make("high_throughput", shape, heap, inputs) for heap in heaps]
     guards = []
