@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -160,6 +161,35 @@ def test_same_seed_same_bytes_in_any_process(tmp_path: Path) -> None:
         written.append(path.read_bytes())
     assert written[0] == written[1]
     assert written[0] != written[2]
+
+
+TABLE = """system,nodes,gpus_per_node,library,protocol,op,payload_dtype,routing,tokens_per_rank,hidden,top_k,experts,comm_sms,latency_us
+h100_sxm,1,8,deepep@1,deepep-normal,dispatch,fp8,uniform,4096,7168,8,256,24,1000
+h100_sxm,1,8,deepep@1,deepep-normal,dispatch,fp8,uniform,1024,7168,8,256,24,400
+abacus,1,8,deepep@1,deepep-normal,dispatch,fp8,uniform,4096,7168,8,256,24,1000
+h100_sxm,1,8,deepep@1,carrier-pigeon,dispatch,fp8,uniform,4096,7168,8,256,24,1000
+"""  # noqa: E501
+
+
+def test_validate_predicts_every_row_and_counts_what_it_skips(epicycle: Command, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(TABLE, encoding="utf-8")
+    done = epicycle("validate", "t.csv", "--json", "v.json", "--csv", "v.csv", "--html", "v.html")
+    assert done.status == 0, done.err
+    assert "2 rows predicted, 2 skipped" in done.out
+    outcome = json.loads((tmp_path / "v.json").read_text(encoding="utf-8"))
+    (group,) = outcome["groups"]
+    names = {"system": "h100_sxm", "protocol": "deepep-normal", "op": "dispatch", "nodes": 1, "rows": 2}
+    assert {key: group[key] for key in names} == names
+    for error in ("mape_pct", "median_ape_pct", "p90_ape_pct", "bias_pct"):
+        assert isinstance(group[error], float)
+    assert sorted(outcome["skipped"].values()) == [1, 1]
+    assert any("abacus" in reason for reason in outcome["skipped"])
+    assert any("carrier-pigeon" in reason for reason in outcome["skipped"])
+    with (tmp_path / "v.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["latency_us"] for row in rows] == ["1000", "400"]
+    assert all(float(row["predicted_us"]) > 0 for row in rows)
+    assert json.loads(epicycle("validate", "t.csv", "--json", "-").out) == outcome
 
 
 def test_an_interrupt_is_no_traceback(fake: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
