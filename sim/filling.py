@@ -15,6 +15,7 @@ NEVER = np.int64(2**62)  # finish of a flow at rate zero
 OWN_CAP = -1
 _TIE = 1.0 + 1e-12  # levels closer than this are the same level
 _REFRESH = 1e-3  # recompute a running sum that fell to this part of itself: subtraction cancels
+USED, WEIGHT, RISING, TRUSTED = range(4)
 
 
 @njit(cache=True)
@@ -62,11 +63,9 @@ def fill(capacity, indptr, resource, coefficient, row_ptr, row_flow, row_coeffic
     freeze, so a stale heap key is a lower bound and is refreshed only when it comes up.
     """
     resources = capacity.size
-    used = np.zeros(resources)
-    weight = np.zeros(resources)
-    trusted = np.zeros(resources)
-    count = np.zeros(resources, np.int64)
+    state = np.zeros((resources, 4))  # side by side for the cache: units used, weight and number of rising flows, trusted
     free = alive.copy()
+    picked = np.empty(free.size + 1, np.int32)
     left = 0
     for f in range(free.size):
         left += free[f]
@@ -80,8 +79,8 @@ def fill(capacity, indptr, resource, coefficient, row_ptr, row_flow, row_coeffic
             if free[row_flow[e]]:
                 w += row_coefficient[e]
                 c += 1
-        weight[r] = trusted[r] = w
-        count[r] = c
+        state[r, WEIGHT] = state[r, TRUSTED] = w
+        state[r, RISING] = c
         if c > 0:
             key[size] = capacity[r] / w
             item[size] = r
@@ -96,12 +95,12 @@ def fill(capacity, indptr, resource, coefficient, row_ptr, row_flow, row_coeffic
         full_level = np.inf
         while size > 0:
             r = item[0]
-            if count[r] == 0:
+            if state[r, RISING] == 0.0:
                 size -= 1
                 key[0], item[0] = key[size], item[size]
                 _sift(key, item, size, 0)
                 continue
-            if weight[r] < _REFRESH * trusted[r]:
+            if state[r, WEIGHT] < _REFRESH * state[r, TRUSTED]:
                 w = 0.0
                 u = 0.0
                 for e in range(row_ptr[r], row_ptr[r + 1]):
@@ -110,9 +109,9 @@ def fill(capacity, indptr, resource, coefficient, row_ptr, row_flow, row_coeffic
                         w += row_coefficient[e]
                     elif alive[f]:
                         u += row_coefficient[e] * rate[f]
-                weight[r] = trusted[r] = w
-                used[r] = u
-            now = max(level, (capacity[r] - used[r]) / weight[r])
+                state[r, WEIGHT] = state[r, TRUSTED] = w
+                state[r, USED] = u
+            now = max(level, (capacity[r] - state[r, USED]) / state[r, WEIGHT])
             rival = np.inf
             if size > 1:
                 rival = key[1]
@@ -135,27 +134,29 @@ def fill(capacity, indptr, resource, coefficient, row_ptr, row_flow, row_coeffic
             bottleneck[f] = OWN_CAP
             for e in range(indptr[f], indptr[f + 1]):
                 r = resource[e]
-                used[r] += coefficient[e] * cap[f]
-                weight[r] -= coefficient[e]
-                count[r] -= 1
+                state[r, USED] += coefficient[e] * cap[f]
+                state[r, WEIGHT] -= coefficient[e]
+                state[r, RISING] -= 1.0
         elif full >= 0:
             level = full_level
+            n = 0  # gathered first: a branch per entry would be mispredicted every other time
             for i in range(row_ptr[full], row_ptr[full + 1]):
-                f = row_flow[i]
-                if not free[f]:
-                    continue
+                picked[n] = row_flow[i]
+                n += free[row_flow[i]]
+            left -= n
+            for i in range(n):
+                f = picked[i]
                 free[f] = 0
-                left -= 1
                 rate[f] = level
                 bottleneck[f] = full
                 for e in range(indptr[f], indptr[f + 1]):
                     r = resource[e]
-                    used[r] += coefficient[e] * level
-                    weight[r] -= coefficient[e]
-                    count[r] -= 1
+                    state[r, USED] += coefficient[e] * level
+                    state[r, WEIGHT] -= coefficient[e]
+                    state[r, RISING] -= 1.0
         else:  # no resource and no cap: ruled out when the flows were checked
             break
-    return used
+    return state[:, USED].copy()
 
 
 @njit(cache=True)
@@ -175,15 +176,23 @@ def predict(now, remaining, rate, alive, finish):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def horizon(alive, finish):  # type: ignore[no-untyped-def]
-    """The first and the last finish ps of the alive flows that will finish; (NEVER, 0) if none will."""
-    first = NEVER
-    last = np.int64(0)
+def least_time(capacity, row_ptr, row_flow, row_coefficient, alive, remaining, cap):  # type: ignore[no-untyped-def]
+    """Seconds the alive flows need at least: the busiest resource's work over its capacity, the longest flow at its cap.
+
+    Resources and flows that are stalled (capacity or cap 0) do not count.
+    """
+    least = 0.0
     for f in range(alive.size):
-        if alive[f] and finish[f] < NEVER:
-            first = min(first, finish[f])
-            last = max(last, finish[f])
-    return first, last
+        if alive[f] and remaining[f] > least * cap[f] and cap[f] > 0.0:
+            least = remaining[f] / cap[f]
+    for r in range(capacity.size):
+        work = 0.0
+        for e in range(row_ptr[r], row_ptr[r + 1]):
+            f = row_flow[e]
+            work += row_coefficient[e] * remaining[f] * alive[f]
+        if capacity[r] > 0.0:
+            least = max(least, work / capacity[r])
+    return least
 
 
 @njit(cache=True)
@@ -226,10 +235,11 @@ def advance(since, now, alive, finish, rate, remaining, bottleneck, kind_of, flo
 
 
 @njit(cache=True)
-def retire(gone, indptr, resource, coefficient, size, alive, bottleneck, waiting, moved):  # type: ignore[no-untyped-def]
-    """Take the flows ``gone`` out; add what they moved [resource] units. ``waiting`` [resource]: flows it bounds.
+def retire(gone, now, finish, rate, indptr, resource, coefficient, size, alive, bottleneck, waiting, moved, idle):  # type: ignore[no-untyped-def]
+    """Take the flows ``gone`` out; add what they moved, and what they left idle until ``now``, [resource] units each.
 
-    Returns whether a resource they leave bounds a flow that stays, so that sharing anew would change a rate.
+    Returns whether a resource they leave bounds a flow that stays (``waiting`` [resource] counts those): only then would
+    sharing anew change a rate.
     """
     for f in gone:
         alive[f] = 0
@@ -237,9 +247,36 @@ def retire(gone, indptr, resource, coefficient, size, alive, bottleneck, waiting
             waiting[bottleneck[f]] -= 1
     matters = False
     for f in gone:
+        left_idle = rate[f] * (now - finish[f]) * 1e-12
         for e in range(indptr[f], indptr[f + 1]):
             r = resource[e]
             moved[r] += coefficient[e] * size[f]
+            idle[r] += coefficient[e] * left_idle
             if waiting[r] > 0:
                 matters = True
     return matters
+
+
+@njit(cache=True)
+def backdate(wait_s, idle, indptr, resource, coefficient, row_ptr, row_flow, row_coefficient, alive, before, rate, remaining):  # type: ignore[no-untyped-def]
+    """Let the flows that sped up have done so ``wait_s`` ago, as far as what was ``idle`` [resource] units allows.
+
+    A flow gains its rate's rise over the shortest of ``wait_s`` and, for each of its resources, the seconds that the
+    idle units last at everybody's rise together. So no resource hands out more than it had, and no flow passes its cap.
+    """
+    lasts = np.zeros(idle.size)
+    for r in range(idle.size):
+        rise = 0.0
+        for e in range(row_ptr[r], row_ptr[r + 1]):
+            f = row_flow[e]
+            rise += row_coefficient[e] * max(0.0, rate[f] - before[f]) * alive[f]
+        lasts[r] = wait_s
+        if rise > 0.0 and rise * wait_s > idle[r]:
+            lasts[r] = max(0.0, idle[r]) / rise
+    for f in range(alive.size):
+        rise = rate[f] - before[f]
+        if alive[f] and rise > 0.0:
+            seconds = wait_s
+            for e in range(indptr[f], indptr[f + 1]):
+                seconds = min(seconds, lasts[resource[e]])
+            remaining[f] = max(0.0, remaining[f] - rise * seconds)

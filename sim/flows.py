@@ -91,7 +91,7 @@ class LiveFlows:
         self.cap = np.concatenate([self.cap[stay], *(b.cap[pick] for b, pick, _, _ in arrivals)])
         self.latency_ps = np.concatenate([self.latency_ps[stay], *(b.latency_ps[pick] for b, pick, _, _ in arrivals)])
         n = self.flow.size
-        self.rate = np.zeros(n)
+        self.rate = np.concatenate([self.rate[stay], np.full(n - stay.size, np.inf)])  # before the sharing to come
         self.bottleneck = np.full(n, filling.OWN_CAP, np.int32)
         self.finish_ps = np.full(n, filling.NEVER, np.int64)
         self.alive = np.ones(n, np.uint8)

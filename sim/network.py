@@ -34,7 +34,7 @@ class Tolerance:
     """How long freed bandwidth may wait: see the module's text. ``Tolerance(0, 0.0)`` re-shares at every end."""
 
     floor_ps: int = 1_000
-    fraction: float = 0.004
+    fraction: float = 0.015
 
     def __post_init__(self) -> None:
         if self.floor_ps < 0 or not 0 <= self.fraction < 1:
@@ -107,6 +107,9 @@ class FlowNetwork:
             if self._kind.shape != self.capacity.shape or self._kind.min(initial=1) < 1:
                 raise ValueError(f"resource_kind: expected {self.capacity.size} numbers >= 0")
         self._live = LiveFlows(self.capacity.size)
+        self._capacity_then = self.capacity  # when the rates in force were shared
+        self._used = np.zeros(self.capacity.size)  # by the rates in force
+        self._least_s = 0.0  # the flows in flight need at least this long
         self._waiting = np.zeros(self.capacity.size, np.int64)  # live flows bound by each resource
         self._arrivals: list[tuple[FlowBatch, NDArray[np.int64], int, int]] = []
         self._called = False  # a settling is already on the calendar for this instant
@@ -191,6 +194,7 @@ class FlowNetwork:
             return
         live, loops = self._live, self._loops
         changed = self._dirty or bool(self._arrivals)
+        wait_s, idle = 0.0, self._used
         if live.count:
             loops.advance(
                 self._since,
@@ -206,17 +210,19 @@ class FlowNetwork:
             )
             gone = loops.ending(now, live.alive, live.finish_ps)
             if gone.size:
-                changed |= self._retire(gone)
+                wait_s = (now - int(live.finish_ps[gone].min())) * 1e-12
+                idle = (self._capacity_then - self._used) * wait_s
+                changed |= self._retire(gone, idle)
         self._since = now
-        if self._arrivals:
+        if self._arrivals or (changed and 2 * live.count < live.alive.size):
             live.admit(self._arrivals)
             self._arrivals = []
         if changed and live.count:
-            self._share()
+            self._share(wait_s, idle)
         self._dirty = False
         self._make_plan()
 
-    def _retire(self, gone: NDArray[np.int32]) -> bool:
+    def _retire(self, gone: NDArray[np.int32], idle: NDArray[np.float64]) -> bool:
         live = self._live
         flow = live.flow[gone]
         self._finish_ps[flow] = live.finish_ps[gone]
@@ -224,18 +230,25 @@ class FlowNetwork:
         live.count -= gone.size
         np.subtract.at(self._group_left, live.group[gone], 1)
         np.maximum.at(self._group_landed, live.group[gone], live.finish_ps[gone] + live.latency_ps[gone])
-        return bool(self._loops.retire(gone, *live.csr, live.size, live.alive, live.bottleneck, self._waiting, self._moved))
+        now, rates = self._simulator.now_ps, (live.finish_ps, live.rate)
+        books = (live.size, live.alive, live.bottleneck, self._waiting, self._moved, idle)
+        return bool(self._loops.retire(gone, now, *rates, *live.csr, *books))
 
-    def _share(self) -> None:
+    def _share(self, wait_s: float, idle: NDArray[np.float64]) -> None:
         live = self._live
-        used = self._loops.fill(
+        before = live.rate.copy()
+        self._used = self._loops.fill(
             self.capacity, *live.csr, *live.by_resource, live.cap, live.cap_order, live.alive, live.rate, live.bottleneck
         )
+        self._capacity_then = self.capacity
         self.retimings += 1
         bound = live.bottleneck[live.alive.view(bool)]
         self._waiting = np.bincount(bound[bound >= 0], minlength=self.capacity.size)
         with np.errstate(invalid="ignore", divide="ignore"):
-            np.fmax(self.peak, used / self.capacity, out=self.peak)
+            np.fmax(self.peak, self._used / self.capacity, out=self.peak)
+        if wait_s > 0:
+            self._loops.backdate(wait_s, idle, *live.csr, *live.by_resource, live.alive, before, live.rate, live.remaining)
+        self._least_s = self._loops.least_time(self.capacity, *live.by_resource, live.alive, live.remaining, live.cap)
         self._loops.predict(self._since, live.remaining, live.rate, live.alive, live.finish_ps)
 
     def _make_plan(self) -> None:
@@ -244,10 +257,10 @@ class FlowNetwork:
         live, loops = self._live, self._loops
         if not live.count:
             return
-        first, last = loops.horizon(live.alive, live.finish_ps)
+        first = int(live.finish_ps[live.alive.view(bool)].min())
         if first == loops.NEVER:
             return
-        window = max(self.tolerance.floor_ps, int(self.tolerance.fraction * (last - self._since)))
+        window = max(self.tolerance.floor_ps, int(self.tolerance.fraction * self._least_s * 1e12))
         gone = loops.ending(first + window, live.alive, live.finish_ps)
         finish = live.finish_ps[gone]
         group, at, count = np.unique(live.group[gone], return_inverse=True, return_counts=True)
