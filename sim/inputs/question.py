@@ -37,6 +37,7 @@ class Question:
     def __post_init__(self) -> None:
         _experts_go_around(self.model, self.deployment)
         _cluster_holds(self.cluster, self.deployment.ep)
+        _protocols_can_run(self.cluster, self.deployment)
         _routing_is_possible(self)
 
     @property
@@ -77,6 +78,31 @@ def _cluster_holds(cluster: Cluster, ep: int) -> None:
     )
     limit = "" if needed <= cluster.max_nodes else f" and {cluster.name} has at most {cluster.max_nodes}"
     raise Unanswerable(("cluster", "nodes"), f"ep ({ep}) needs {needed} nodes{limit}: {have}: use {lever}")
+
+
+def _protocols_can_run(cluster: Cluster, deployment: Deployment) -> None:
+    ep, domain = deployment.ep, cluster.nvlink_domain_gpus
+    asked = (("protocol", deployment.protocol), *(("compare", other) for other in deployment.compare))
+    for key, protocol in asked:
+        if protocol == "one-sided" and ep > domain:
+            raise Unanswerable(
+                ("deployment", key),
+                f"one-sided needs all ranks in one NVLink domain, {cluster.name} has domains of {domain} GPUs, ep is {ep}: "
+                f"use ep of {domain} or less, another protocol, or a cluster such as gb200-nvl72",
+            )
+        if protocol == "high-throughput" and ep > domain and ep % domain:
+            raise Unanswerable(
+                ("deployment", "ep"),
+                f"high-throughput across nodes needs whole NVLink domains ({domain} GPUs of {cluster.name}), ep is {ep}: "
+                f"use {ep // domain * domain} or {-(-ep // domain) * domain}",
+            )
+    sms = cluster.node.gpu.sms
+    if deployment.comm_sms >= sms and "high-throughput" in (protocol for _, protocol in asked):
+        name = cluster.node.gpu.name
+        raise Unanswerable(
+            ("deployment", "comm_sms"),
+            f"comm_sms ({deployment.comm_sms}) leaves none of the {sms} SMs of {name} for the experts: use {sms - 1} or less",
+        )
 
 
 def _routing_is_possible(question: Question) -> None:
