@@ -70,7 +70,7 @@ def simulate(
         if trace is not None:
             from .sim.trace import write_trace
 
-            outputs.put(trace, lambda path: write_trace(answer, path))
+            outputs.put(trace, lambda path: write_trace(path, answer))
         outputs.put(json, lambda path: _write(path, answer_json(answer)))
     console = _console(stderr=outputs.uses_stdout)
     print_answer(answer, console)

@@ -120,6 +120,17 @@ def test_what_is_written_is_said(fake: Command, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_the_report_and_the_trace_are_written(fake: Command, tmp_path: Path) -> None:
+    sets = ("--set", "name='<b>x</b>'", "--set", "seed=5")
+    done = fake("simulate", "ep-anatomy", *sets, "--html", "a.html", "--trace", "a.trace")
+    assert done.status == 0, done.err
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<b>x</b>" not in page
+    assert "epicycle simulate ep-anatomy --set" in page, "the report says what reproduces it"
+    assert json.loads((tmp_path / "a.trace").read_text(encoding="utf-8"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.html", "a.trace"]
+
+
 def test_seed_and_set_reach_the_question(fake: Command, tmp_path: Path) -> None:
     assert fake("simulate", "ep-anatomy", "--set", "seed=3", "--seed", "4", "--set", "name=x", "--json", "a.json").status == 0
     written = json.loads((tmp_path / "a.json").read_text())
