@@ -19,8 +19,8 @@ Entries = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]  # CS
 class Routes:
     """What each flow uses, in CSR: flow f's entries are ``indptr[f]:indptr[f + 1]`` of the other two.
 
-    ``resource`` int32 [entry] resource numbers; ``coefficient`` float64 [entry] units per payload byte, > 0. A flow names
-    a resource at most once. Build with :func:`routes` or :func:`csr_routes`.
+    ``resource`` int32 [entry] resource numbers; ``coefficient`` float64 [entry] units per payload byte, > 0. A flow has
+    one entry a resource. Build with :func:`routes` or :func:`csr_routes`.
     """
 
     indptr: NDArray[np.int64]
@@ -61,7 +61,7 @@ def routes(resource: ArrayLike, coefficient: ArrayLike = 1.0) -> Routes:
 
 
 def csr_routes(indptr: ArrayLike, resource: ArrayLike, coefficient: ArrayLike) -> Routes:
-    """Checked :class:`Routes` from CSR arrays; entries with coefficient 0 are dropped.
+    """Checked :class:`Routes` from CSR arrays; entries of a flow on the same resource are added, zeros dropped.
 
     Raises ValueError for arrays that do not fit together, a negative, infinite or NaN coefficient, a negative resource.
     """
@@ -77,11 +77,9 @@ def csr_routes(indptr: ArrayLike, resource: ArrayLike, coefficient: ArrayLike) -
     if not (np.isfinite(weights) & (weights >= 0)).all():
         bad = weights[~(np.isfinite(weights) & (weights >= 0))][0]
         raise ValueError(f"a coefficient must be finite and >= 0 units per byte, got {bad}")
-    if (weights == 0).any():
-        kept = weights > 0
-        starts = np.concatenate(([0], np.cumsum(kept)))[starts]
-        names, weights = names[kept], weights[kept]
-    return Routes(starts, names, weights)
+    from . import filling  # numba is slow to import: only when something is shared
+
+    return Routes(*filling.merged(int(names.max(initial=-1)) + 1, starts, names, weights))
 
 
 def check_caps(flows: Routes, cap: NDArray[np.float64], resources: int) -> None:
@@ -114,7 +112,7 @@ def max_min(capacity: ArrayLike, flows: Routes, cap: ArrayLike | None = None) ->
     A flow over a resource of capacity 0 gets rate 0. O((entries + resources) log resources).
     Raises ValueError for bad capacities or caps, or a flow that nothing bounds.
     """
-    from . import filling  # numba is slow to import: only when something is shared
+    from . import filling
 
     capacities = check_capacities(capacity)
     n = flows.flows

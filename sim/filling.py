@@ -19,6 +19,30 @@ USED, WEIGHT, RISING, TRUSTED = range(4)
 
 
 @njit(cache=True)
+def merged(resources, indptr, resource, coefficient):  # type: ignore[no-untyped-def]
+    """The CSR with one entry for each (flow, resource): coefficients of the same resource added, zeros dropped."""
+    seen = np.full(resources, -1, np.int64)  # where the current flow's entry for a resource went
+    starts = np.zeros_like(indptr)
+    names = np.empty_like(resource)
+    weights = np.empty_like(coefficient)
+    n = 0
+    for f in range(indptr.size - 1):
+        for e in range(indptr[f], indptr[f + 1]):
+            r = resource[e]
+            if coefficient[e] == 0.0:
+                continue
+            if seen[r] >= starts[f]:
+                weights[seen[r]] += coefficient[e]
+            else:
+                seen[r] = n
+                names[n] = r
+                weights[n] = coefficient[e]
+                n += 1
+        starts[f + 1] = n
+    return starts, names[:n].copy(), weights[:n].copy()
+
+
+@njit(cache=True)
 def transpose(resources, indptr, resource, coefficient):  # type: ignore[no-untyped-def]
     """CSR by flow -> (row_ptr, row_flow, row_coefficient), each row in flow order."""
     row_ptr = np.zeros(resources + 1, np.int64)

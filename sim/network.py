@@ -5,9 +5,12 @@ flows start, when a capacity changes, and when enough flows have ended that some
 
 **Window.** Re-sharing after every single end would cost one fair share per flow. Instead the flows that end within
 a window after the first end are retired together: each has its own exact finish under the rates in force, and only the
-bandwidth they free waits, until the last of them has ended. The window is ``max(floor_ps, fraction * horizon)``,
-``horizon`` being the time until the last flow would end at the rates in force. Bandwidth waits for half a window on
-average, so a phase gets longer by at most about ``fraction / 2`` of itself plus ``floor_ps / 2`` an end; never shorter.
+bandwidth they free waits, until the last of them has ended. The window is ``max(floor_ps, fraction * least)``, ``least``
+being the time that the busiest resource (or the longest flow at its cap) still needs, a lower bound of what is left.
+When the window ends, the flows that now speed up are paid what stood idle, resource by resource and never more
+(``filling.backdate``), so a resource never moves more than its capacity allows over any window. What remains is the
+error of flows that ended inside a window without having sped up there: measured on all-to-all phases of 16 to 256 ranks,
+durations are at most 0.1 % longer at the default than with ``Tolerance(0, 0.0)``.
 Ends that nobody waits for (no flow is bound by a resource they used) change no rate and cost no re-sharing.
 
 **Exactness.** A finish is rounded up to the next picosecond. A group's event fires at the picosecond its last flow has
@@ -27,6 +30,8 @@ from simpy.events import Event
 from .engine import NORMAL, RETIME, Simulator
 from .fairshare import check_capacities, check_caps
 from .flows import FlowBatch, LiveFlows
+
+__all__ = ["FlowBatch", "FlowNetwork", "Tolerance", "Transfer"]
 
 
 @dataclass(frozen=True, slots=True)

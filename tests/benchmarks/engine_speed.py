@@ -14,12 +14,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import simpy
+from numpy.typing import NDArray
+
 from epicycle.sim.engine import Simulator
 from epicycle.sim.fairshare import routes
 from epicycle.sim.flows import FlowBatch
 from epicycle.sim.network import FlowNetwork, Tolerance
 from epicycle.sim.resources import Resources
-from numpy.typing import NDArray
 
 GPUS_PER_NODE, TOKENS, TOP_K, MESSAGE_BYTES = 8, 128, 8, 7408
 NVLINK, NIC, MESSAGES_PER_S, COPY = 450e9, 50e9, 150e6, 200e9
