@@ -42,6 +42,10 @@ BYTES_PER_ELEMENT = {
 }
 
 
+#: Node groups that DeepEP's inter-node benchmark keeps for a token: the best min(nodes, 4).
+NODE_GROUPS_KEPT = 4.0
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One measured timing. ``line``: its line in the file."""
@@ -175,6 +179,8 @@ class Group:
             payload_bytes=hidden * density,
             comm_sms=np.array([float(r.comm_sms) for r in self.rows]),
             routing=routing,
+            groups=column["nodes"],
+            groups_kept=np.minimum(column["nodes"], NODE_GROUPS_KEPT),
         )
 
     def context(self) -> Context:

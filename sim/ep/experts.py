@@ -88,8 +88,8 @@ def compute(
 ) -> Work:
     """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group, ``graphs``: CUDA graphs replay it."""
     launch = (("expert kernel launches", k.launch), ("gather and scatter", k.token * tokens))
-    host = 0.0 if graphs else k.host
-    return Work(f"experts.{kind}", "compute", Join.INBOUND, loads(rows, shape, machine, k, sms), launch, k.sharpness, host)
+    host = ("host", 0.0 if graphs else k.host)
+    return Work(f"experts.{kind}", "compute", Join.INBOUND, (*loads(rows, shape, machine, k, sms), host), launch, k.sharpness)
 
 
 def permute(name: str, op: str, rows: Floats, row_bytes: Num, machine: Machine, hbm_efficiency: float, waits: Join) -> Work:

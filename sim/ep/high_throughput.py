@@ -89,11 +89,11 @@ def notify(shape: Shape, machine: Machine, k: Notify, op: str) -> tuple[Stage, .
     walk_s = (k.token + k.token_per_doubling * doublings) * _per_channel(shape)
     walk = Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", walk_s),))
     if op.startswith(COMBINE):
-        return (Stage(f"{op}.heads", op, Join.ALL, (walk,), latency),)
+        return (Stage("combine_notify.heads", "combine_notify", Join.OWN, (walk,), latency),)
     size = count_bytes(shape)
     counts = Move(Rows.PAIR, Path.NVLINK, size, (Load("nvlink", size),))
     rails = Move(Rows.PAIR, Path.RDMA, size, (Load("nic", size),))
-    return (Stage(f"{op}.counts", op, Join.ALL, (counts, rails, walk), latency),)
+    return (Stage("notify.counts", "notify", Join.ALL, (counts, rails, walk), latency),)
 
 
 def count_bytes(shape: Shape) -> Num:

@@ -40,7 +40,7 @@ class Path(Enum):
 class Shape:
     """Sizes of one EP exchange. ``domain``: ranks per NVLink domain (a node of a two-hop path).
 
-    ``routing``: "uniform", "group-limited" (top-k inside ``groups_kept`` of ``nodes`` node groups) or "balanced" (experts
+    ``routing``: "uniform", "group-limited" (top-k inside ``groups_kept`` of ``groups`` groups of experts) or "balanced" (experts
     dealt round-robin, so that a token reaches min(ranks, top_k) ranks). ``payload_bytes``: bytes of one dispatched row's
     activations and scales; ``comm_sms``: SMs of a high-throughput kernel.
     """
@@ -54,7 +54,8 @@ class Shape:
     payload_bytes: Num
     comm_sms: Num = 24.0
     routing: str = "uniform"
-    groups_kept: Num = 4.0
+    groups: Num = 1.0
+    groups_kept: Num = 1.0
 
     @property
     def nodes(self) -> Num:
@@ -66,7 +67,8 @@ class Shape:
         if rows is Rows.TOKEN:
             return self.tokens if path is Path.SELF else 0.0 * self.tokens
         if rows is Rows.PAIR:
-            return {Path.SELF: 1.0, Path.NVLINK: self.domain - 1.0, Path.RDMA: self.ranks - self.domain}[path] + 0.0 * self.tokens
+            peers = {Path.SELF: 1.0, Path.NVLINK: self.domain - 1.0, Path.RDMA: self.ranks - self.domain, Path.RAIL: self.nodes - 1.0}
+            return peers[path] + 0.0 * self.tokens
         if rows is Rows.NODE:
             share = (self.nodes - 1.0) / self.nodes if path is Path.RAIL else 1.0 / self.nodes
             return self.tokens * self.distinct(self.nodes) * share
@@ -83,19 +85,17 @@ class Shape:
     def distinct(self, bins: Num) -> Num:
         """Distinct bins (of ``bins`` equal groups of experts) that one token's top-k experts fall in, expected.
 
-        Hypergeometric: ``g * (1 - C(E - E/g, k) / C(E, k))``. Group-limited routing draws from ``groups_kept`` node groups only.
+        Hypergeometric; group-limited routing first draws ``groups_kept`` of ``groups`` groups, then experts inside them.
         """
         if self.routing == "balanced":
             return np.minimum(self.top_k, bins)
-        experts, groups = np.asarray(self.experts, float), np.asarray(bins, float)
-        if self.routing == "group-limited":
-            kept = np.minimum(self.groups_kept, self.nodes)
-            experts, groups = experts * kept / self.nodes, groups * kept / self.nodes
+        experts, reach = np.asarray(self.experts, float), np.asarray(bins, float)
         k = np.asarray(self.top_k, float)
-        rest = experts - experts / groups
-        missed = np.exp(_log_choose(np.maximum(rest, k), k) - _log_choose(experts, k))
-        found: Num = groups * (1.0 - np.where(rest >= k, missed, 0.0))
-        return found
+        if self.routing == "group-limited":
+            kept = np.asarray(self.groups_kept, float)
+            reach = _distinct(np.maximum(self.groups, reach), reach, kept * np.maximum(reach / self.groups, 1.0))
+            experts = experts * kept / self.groups
+        return _distinct(experts, reach, k)
 
     def busiest(self, mean_rows: Num, chance: Num = 0.0) -> Num:
         """Expected rows of the busiest of ``ranks`` ranks when each receives ``mean_rows`` at random.
@@ -108,6 +108,15 @@ class Shape:
         z = ndtri((self.ranks - 0.375) / (self.ranks + 0.25))
         busiest: Num = mean_rows + z * np.sqrt(mean_rows * (1.0 - chance))
         return busiest
+
+
+def _distinct(items: Num, bins: Num, drawn: Num) -> Num:
+    """Expected bins hit by ``drawn`` of ``items`` items that fill ``bins`` equal bins: ``b (1 - C(n - n/b, k) / C(n, k))``."""
+    n, b, k = (np.asarray(x, float) for x in (items, bins, drawn))
+    rest = n - n / b
+    missed = np.exp(_log_choose(np.maximum(rest, k), k) - _log_choose(n, k))
+    found: Num = b * (1.0 - np.where(rest >= k, missed, 0.0))
+    return found
 
 
 def _log_choose(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ class End(Enum):
 #: Shared resources: "nvlink" and "nic" count bytes and have a sending and a receiving side; "nic_msg" counts posted messages.
 LINKS = ("nvlink", "nic", "nic_msg")
 #: Resources of one rank alone: they count seconds of its time.
-LOCAL = ("sm_send", "sm_receive", "sm_forward", "sm_copy", "hbm", "tensor")
+LOCAL = ("sm_send", "sm_receive", "sm_forward", "sm_copy", "hbm", "tensor", "host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class Stage:
     ``latencies``: (what, seconds) paid one after another before the moves. ``tail_s``: from a row's last byte leaving to
     its being usable. ``sharpness``: q in ``(sum load**q)**(1/q)``: how well the longest load hides the others (1: they
     add up, as when nothing overlaps; 20: a perfect maximum). ``floor_s``: a wait that runs beside the moves.
+    ``posts``: the rank moves on once its own work is done; the network carries what it posted.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Stage:
     tail_s: Num = 0.0
     floor_s: Num = 0.0
     sharpness: float = 20.0
+    posts: bool = False
     stream: str = "communication"
 
     @property

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .bound import capacity
 from .routing import Drawn
 from .shape import Path, Rows
-from .stage import LINKS, End, Load, Machine, Move, Stage, smooth_max
+from .stage import LINKS, End, Load, Machine, Move, Stage, Work, smooth_max
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ def rows_of(move: Move, drawn: Drawn, layout: Layout) -> Floats:
     if move.rows is Rows.TOKEN:
         table = np.diag(drawn.tokens)
     elif move.rows is Rows.PAIR:
-        table = np.ones((layout.ranks, layout.ranks), np.int64)
+        table = np.ones((layout.ranks, layout.nodes if move.path is Path.RAIL else layout.ranks), np.int64)
     else:
         table = {Rows.RANK: drawn.rank_rows, Rows.NODE: drawn.node_rows, Rows.EXPERT: drawn.expert_rows}[move.rows]
     return np.where(layout.mask(move.path), table, 0).astype(float)
@@ -65,8 +65,10 @@ def forwarded_rows(move: Move, drawn: Drawn, layout: Layout) -> Floats:
     return np.where(reached, drawn.rank_rows, 0).astype(float)
 
 
-def rank_loads(stage: Stage, drawn: Drawn, layout: Layout, machine: Machine) -> dict[str, Floats]:
+def rank_loads(stage: Stage | Work, drawn: Drawn, layout: Layout, machine: Machine) -> dict[str, Floats]:
     """Seconds each rank's resources are needed, resource -> [rank]. A link counts its fuller side."""
+    if isinstance(stage, Work):
+        return {resource: np.broadcast_to(np.asarray(s, float), (layout.ranks,)) for resource, s in stage.loads}
     loads: dict[str, Floats] = {}
     sides: dict[str, tuple[Floats, Floats]] = {}
     for move in stage.moves:
@@ -86,7 +88,7 @@ def rank_loads(stage: Stage, drawn: Drawn, layout: Layout, machine: Machine) -> 
     return loads
 
 
-def own_seconds(stage: Stage, loads: dict[str, Floats], ranks: int) -> Floats:
+def own_seconds(stage: Stage | Work, loads: dict[str, Floats], ranks: int) -> Floats:
     """[rank] how long each rank would take if nobody disturbed it: the smooth maximum of its loads."""
     if not loads:
         return np.zeros(ranks) + stage.floor_s

@@ -1,0 +1,169 @@
+"""From a question to a program: the stages of one MoE layer under one protocol, the draws they send, and the facts beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry
+from ..engine import Simulator
+from ..inputs.deployment import Protocol
+from ..inputs.question import Question
+from . import experts
+from .machine import machine_of
+from .play import Step
+from .protocols import Context, describe
+from .routing import Drawn, Router, draw
+from .shape import Shape
+from .stage import Join, Machine, Stage, Work
+from .traffic import Layout
+
+#: Bytes per element of a dispatched row with its scales: fp32 per 128 (DeepEP), fp8 per 16 (NVFP4).
+PAYLOAD_BYTES = {"bf16": 2.0, "fp8": 1.0 + 4.0 / 128.0, "fp4": 0.5 + 1.0 / 16.0}
+#: The protocol's ops around the expert block, in order.
+BEFORE = {
+    "high-throughput": ("dispatch_notify", "dispatch"),
+    "two-sided": ("prepare", "dispatch"),
+}
+AFTER = {"high-throughput": ("combine_notify", "combine")}
+#: Protocols whose shapes are static, so that a decode step is captured in CUDA graphs.
+STATIC = ("low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all")
+#: Least capacity of the low-latency kernels when none is set: DeepEP's published decode batch.
+LOW_LATENCY_TOKENS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which fitted entry an op used, and the system it was measured on."""
+
+    op: str
+    entry: Entry
+    system: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One protocol's layer. ``micro_batches``: how often the whole sequence runs; ``shape`` is one micro-batch's."""
+
+    protocol: Protocol
+    steps: tuple[Step, ...]
+    closed: tuple[Stage | Work, ...]
+    shape: Shape
+    context: Context
+    layout: Layout
+    machine: Machine
+    drawn: Drawn
+    micro_batches: int
+    sources: tuple[Source, ...]
+
+
+def layout_of(question: Question) -> Layout:
+    """Ranks and their NVLink domains (never larger than the deployment)."""
+    ep = question.deployment.ep
+    return Layout(ep, min(question.cluster.nvlink_domain_gpus, ep))
+
+
+def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int64], name: str = "routing") -> Drawn:
+    """One draw of the layer's routing for ``tokens`` [rank], from the random stream ``name``."""
+    model, deployment, routing = question.model, question.deployment, question.traffic.routing
+    groups = routing.groups or question.nodes_used
+    router = Router(routing, model.experts, model.top_k, groups, routing.groups_kept or min(groups, 4))
+    layout = layout_of(question)
+    rng = simulator.stream(name)
+    return draw(router, tokens, deployment.placement, deployment.redundant_experts, layout.domain, rng)
+
+
+def build(question: Question, protocol: Protocol, simulator: Simulator) -> Program:
+    """The program of ``protocol`` for ``question``. Raises BadInput if nobody measured one of its kernels."""
+    model, deployment, cluster = question.model, question.deployment, question.cluster
+    layout, machine = layout_of(question), machine_of(cluster)
+    tokens = np.array(question.traffic.on_ranks(deployment.ep), np.int64)
+    batches = _micro_batches(tokens, protocol, deployment.max_tokens)
+    drawn = [draw_layer(question, simulator, part, f"routing {protocol if len(batches) > 1 else ''}{i}") for i, part in enumerate(batches)]
+    shape = Shape(
+        tokens=float(max(part.max() for part in batches)),
+        hidden=float(model.hidden),
+        top_k=float(model.top_k),
+        experts=float(model.experts + deployment.redundant_experts),
+        ranks=float(layout.ranks),
+        domain=float(layout.domain),
+        payload_bytes=model.hidden * PAYLOAD_BYTES[deployment.payload],
+        comm_sms=float(deployment.comm_sms),
+        routing=question.traffic.routing.kind if question.traffic.routing.kind in ("balanced", "group-limited") else "uniform",
+        groups=float(question.traffic.routing.groups or question.nodes_used),
+        groups_kept=float(question.traffic.routing.groups_kept or min(question.traffic.routing.groups or question.nodes_used, 4)),
+    )
+    context = Context(
+        gpus_per_node=float(cluster.node.gpus),
+        fields=2.0 if deployment.payload == "fp4" else 1.0,
+        capacity_factor=deployment.capacity_factor,
+    )
+    sources: list[Source] = []
+
+    def stages(op: str) -> tuple[Stage, ...]:
+        described = describe(protocol, op, scope_of(protocol, layout), cluster.calibration, shape, machine, context)
+        sources.append(Source(op, described.entry, described.calibrated_on))
+        return described.stages
+
+    before = [s for op in BEFORE.get(protocol, ("dispatch",)) for s in stages(op)]
+    after = [s for op in AFTER.get(protocol, ("combine",)) for s in stages(op)]
+    entry, system = find_entry(cluster.calibration, "expert-compute", _kind(protocol), "one-node")
+    sources.append(Source("compute", entry, system))
+    k = constants_of(entry, experts.Constants)
+    steps: list[Step] = []
+    for one in drawn:
+        slots = one.slot_load.reshape(layout.ranks, -1).astype(float)
+        work = _expert_block(question, protocol, slots, float(one.tokens.sum()), k, machine)
+        steps += [Step(stage, one) for stage in (*before, *work, *after)]
+    rows = np.full((1, max(1, int(shape.experts) // layout.ranks)), shape.tokens * shape.top_k * layout.ranks / shape.experts)
+    uniform = _expert_block(question, protocol, rows, shape.tokens * layout.ranks, k, machine)
+    return Program(
+        protocol, tuple(steps), (*before, *uniform, *after), shape, context, layout, machine, drawn[0], len(batches), tuple(sources)
+    )
+
+
+def scope_of(protocol: str, layout: Layout) -> Scope:
+    """Which measurements describe this exchange: one NVLink domain, one node, or several nodes."""
+    if protocol in ("one-sided", "two-sided"):
+        return "nvlink-domain"
+    if protocol in ("all-gather", "padded-all-to-all"):
+        return "one-node"
+    return "one-node" if layout.nodes == 1 else "multi-node"
+
+
+def _kind(protocol: Protocol) -> experts.Kind:
+    return "masked" if protocol == "low-latency" else "contiguous"
+
+
+def _micro_batches(tokens: NDArray[np.int64], protocol: Protocol, most: int | None) -> list[NDArray[np.int64]]:
+    """[rank] tokens of every call: low latency takes at most ``most`` (default: what there is, at least 128) a rank."""
+    if protocol != "low-latency":
+        return [tokens]
+    capacity = most or max(LOW_LATENCY_TOKENS, int(tokens.max()))
+    calls = -(-int(tokens.max()) // capacity)
+    return [np.clip(tokens - i * capacity, 0, capacity) for i in range(calls)]
+
+
+def _expert_block(
+    question: Question, protocol: Protocol, rows: NDArray[np.float64], tokens: float, k: experts.Constants, machine: Machine
+) -> list[Work]:
+    """Permute, both GEMMs and the activation, unpermute: ``rows`` [rank, slot]."""
+    model, deployment = question.model, question.deployment
+    shape = experts.ExpertShape(float(model.hidden), float(model.moe_intermediate), deployment.weights, _activations(deployment.weights))
+    graphs = deployment.cuda_graphs if deployment.cuda_graphs is not None else protocol in STATIC
+    sms = float(max(1, machine.sms - deployment.reserved_sms))
+    kind = _kind(protocol)
+    if kind == "masked":
+        return [experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs)]
+    total = rows.sum(axis=-1)
+    payload = model.hidden * PAYLOAD_BYTES[deployment.payload]
+    gather = experts.permute("experts.permute", "compute", total, payload, machine, k.hbm_efficiency, Join.INBOUND)
+    block = replace(experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs), waits=Join.OWN)
+    scatter = experts.permute("experts.unpermute", "compute", total, 2.0 * model.hidden, machine, k.hbm_efficiency, Join.OWN)
+    return [gather, block, scatter]
+
+
+def _activations(weights: str) -> str:
+    return weights
