@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A loaded machine is not a failing test: hypothesis looks for wrong answers here, never for slow ones.
+settings.register_profile("epicycle", deadline=None)
+settings.load_profile("epicycle")
 
 
 @dataclass(frozen=True)
