@@ -47,7 +47,7 @@ class MoeShape:
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """``gate_up``: [local_experts, 2 * inter, hidden]; ``down``: [local_experts, hidden, inter]; scales of 128 x 128 for float8."""
+    """``gate_up``: [local_experts, 2 * inter, hidden]; ``down``: [local_experts, hidden, inter]; float8: with block scales."""
 
     gate_up: torch.Tensor
     down: torch.Tensor

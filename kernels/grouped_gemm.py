@@ -6,7 +6,7 @@ real (decode; shapes fixed for graphs). Tiles without rows return at once, so a 
 bf16, or float8 with scales of 1 x 128 on x and 128 x 128 on w, accumulated in float32 and scaled per 128 of k.
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 

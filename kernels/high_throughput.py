@@ -9,18 +9,24 @@ from .grouped_gemm import Tile
 from .ht_combine import combine_fields, ht_combine, ht_reduce
 from .ht_dispatch import dispatch_fields, ht_dispatch, ht_expand
 from .layout import Experts, Groups, layout_experts, layout_groups
-from .notify import CapacityError, check_status, new_arrivals, notify_fields, notify_post, notify_wait
+from .notify import check_status, check_tokens, new_arrivals, notify_fields, notify_post, notify_wait
 from .quantise import quantise
+from .row import RowFormat, SumFormat
 from .symmetric import Heap, Plan
 
 
-def high_throughput_plan(shape: MoeShape, staged: bool = False) -> Plan:
-    """``staged``: with the buffers NVSHMEM puts are made from."""
+def formats(shape: MoeShape, two_hop: bool = False) -> tuple[RowFormat, SumFormat]:
+    row = RowFormat.of(shape.hidden, shape.top_k, shape.fp8, two_hop)
+    return row, SumFormat(shape.hidden, shape.top_k, two_hop)
+
+
+def high_throughput_plan(shape: MoeShape, two_hop: bool = False, staged: bool = False) -> Plan:
+    """``two_hop``: rows in the format that crosses nodes; ``staged``: with the buffers NVSHMEM puts are made from."""
     plan = Plan()
-    words = shape.hidden * (1 if shape.fp8 else 2) // 4
+    row, sums = formats(shape, two_hop)
     notify_fields(plan, shape.ranks, shape.local_experts, staged)
-    dispatch_fields(plan, shape.ranks, shape.capacity, words, shape.hidden // 128 if shape.fp8 else 0, shape.top_k)
-    combine_fields(plan, shape.ranks, shape.capacity, shape.hidden)
+    dispatch_fields(plan, shape.ranks, shape.capacity, row)
+    combine_fields(plan, shape.ranks, shape.capacity, sums)
     return plan
 
 
@@ -29,8 +35,11 @@ class HighThroughput:
 
     PHASES = ("layout", "notify_post", "notify_wait", "dispatch", "expand", "compute", "reduce", "combine")
 
-    def __init__(self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int) -> None:
+    def __init__(
+        self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int, two_hop: bool = False
+    ) -> None:
         self.shape, self.heap, self.programs = shape, heap, programs
+        self.row, self.sums = formats(shape, two_hop)
         device, tokens = heap.device, shape.capacity
         self.epoch = 0
 
@@ -50,17 +59,16 @@ class HighThroughput:
         self.expert_scale = torch.zeros(rows, shape.hidden // 128, device=device) if shape.fp8 else None
         self.ffn = ExpertFfn(shape, weights, rows, tile)
         self._out = torch.zeros(tokens, shape.hidden, dtype=torch.bfloat16, device=device)
+        self._out_weight = torch.zeros(tokens, shape.top_k, device=device)
 
     def load(self, x: torch.Tensor, topk: torch.Tensor, weight: torch.Tensor) -> None:
         """Take the layer's inputs: [tokens, hidden] bf16, [tokens, top_k] integers (-1: unused), [tokens, top_k] float32."""
         tokens = x.shape[0]
-        if tokens > self.shape.capacity:
-            room = self.shape.capacity
-            raise CapacityError(f"{tokens} tokens exceed the capacity of {room} per rank: build the buffers with {tokens} or more")
+        check_tokens(tokens, self.shape.capacity)
         self.x, self.topk, self.weight = x, topk, weight
         self.groups = Groups(self._groups.counts, self._groups.slot[:tokens])
         self.experts = Experts(self._experts.counts, self._experts.place[:tokens])
-        self.out = self._out[:tokens]
+        self.out, self.out_weight = self._out[:tokens], self._out_weight[:tokens]
         self.epoch += 1
 
     def layout(self) -> None:
@@ -77,14 +85,19 @@ class HighThroughput:
         """Raise CapacityError or MissingRankError if the device recorded one (synchronises; leave out under graph capture)."""
         check_status(self.heap, self.arrivals)
 
+    def payload(self) -> torch.Tensor:
+        """What travels: x itself, or x cast to float8 (its scales in ``scale``)."""
+        if self.quantised is None or self.scale is None:
+            return self.x
+        values = self.quantised[: self.x.shape[0]]
+        quantise(self.x, values, self.scale, self.programs)
+        return values
+
     def dispatch(self) -> None:
-        payload = self.x
-        if self.quantised is not None and self.scale is not None:
-            payload = self.quantised[: self.x.shape[0]]
-            quantise(self.x, payload, self.scale, self.programs)
         ht_dispatch(
             self.heap,
-            payload,
+            self.row,
+            self.payload(),
             self.scale,
             self.topk,
             self.weight,
@@ -96,16 +109,28 @@ class HighThroughput:
         )
 
     def expand(self) -> None:
-        ht_expand(self.heap, self.arrivals, self.expert_x, self.expert_scale, self.position, self.epoch, self.programs)
+        out, scale = self.expert_x, self.expert_scale
+        ht_expand(self.heap, self.row, self.arrivals, out, scale, self.position, self.epoch, self.programs)
 
     def compute(self) -> None:
         self.ffn.run(self.expert_x, self.expert_scale, tile_expert=self.arrivals.tile_expert)
 
-    def reduce(self) -> None:
-        ht_reduce(self.heap, self.ffn.y, self.arrivals, self.position, self.counters[1:], self.epoch, self.programs)
+    def reduce(self, readers: range | None = None) -> None:
+        ht_reduce(
+            self.heap,
+            self.row,
+            self.sums,
+            self.ffn.y,
+            self.arrivals,
+            self.position,
+            self.counters[1:],
+            self.epoch,
+            self.programs,
+            readers,
+        )
 
     def combine(self) -> None:
-        ht_combine(self.heap, self.groups, self.out, self.epoch, self.programs)
+        ht_combine(self.heap, self.sums, self.groups, self.out, self.out_weight, self.epoch, self.programs)
 
     def run(self, check: bool = True) -> torch.Tensor:
         """All phases; [tokens, hidden] bf16. For ranks that are processes of their own."""

@@ -1,11 +1,11 @@
 """High-throughput combine: each expert rank weights and sums its rows of a token; the token's owner pulls the partial sums.
 
-``ht_reduce`` (posts) writes ``partial`` [ranks, capacity, hidden] bf16 on the expert rank, slot for slot where dispatch put
-the row; ``ht_combine`` (waits) reads one row per (token, rank) from the peers and sums in float32 by ascending rank. Two
-bf16 roundings, a fixed order: results do not depend on timing. ``partial_flag`` [ranks] counts epochs.
+``ht_reduce`` (posts) writes ``partial`` [ranks, capacity, stride] rows (``row.SumFormat``) on the expert rank, slot for slot
+where dispatch put the row; ``ht_combine`` (waits) reads one row per (token, rank) from the peers and sums in float32 by
+ascending rank. Two bf16 roundings, a fixed order: results do not depend on timing. ``partial_flag`` [ranks] counts epochs.
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ import triton.language as tl
 
 from .layout import Groups
 from .notify import Arrivals
+from .row import RowFormat, SumFormat
 from .signal import is_last, peer, post_flags, wait_flags
 from .symmetric import Heap, Plan
 
-CHUNK = 8192
 
-
-def combine_fields(plan: Plan, ranks: int, capacity: int, hidden: int) -> None:
-    plan.add("partial", (ranks, capacity, hidden), torch.bfloat16)
+def combine_fields(plan: Plan, ranks: int, capacity: int, row: SumFormat) -> None:
+    plan.add("partial", (ranks, capacity, row.stride), torch.int32)
     plan.add("partial_flag", (ranks,), torch.int32)
 
 
@@ -38,30 +37,46 @@ def reduce_kernel(
     first_reader,
     readers,
     capacity,
-    weight_at,
+    row_at,
     partial_at,
     flag_at,
     epoch,
+    STRIDE: tl.constexpr,
+    ORIGIN_AT: tl.constexpr,
+    WEIGHT_AT: tl.constexpr,
     HIDDEN: tl.constexpr,
     K: tl.constexpr,
+    SUM_STRIDE: tl.constexpr,
+    TAIL: tl.constexpr,
+    TP: tl.constexpr,
+    SHARES_AT: tl.constexpr,
     RP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     programs = tl.num_programs(0)
-    for row in range(tl.program_id(0), ranks * capacity, programs):
-        source = row // capacity
-        if row - source * capacity < tl.load(rows + source):
-            at = tl.cast(row, tl.int64)
+    lane = tl.arange(0, TP)
+    entry = lane - SHARES_AT
+    for i in range(tl.program_id(0), ranks * capacity, programs):
+        source = i // capacity
+        if i - source * capacity < tl.load(rows + source):
+            at = tl.cast(i, tl.int64)
+            row = peer(table, me, row_at, tl.int32) + at * STRIDE
+            to = tl.multiple_of(peer(table, me, partial_at, tl.int32) + at * SUM_STRIDE, 16)
             for c in range(0, HIDDEN, BLOCK):
                 h = c + tl.arange(0, BLOCK)
                 total = tl.zeros([BLOCK], tl.float32)
                 for k in range(0, K):
                     p = tl.load(position + at * K + k)
                     if p >= 0:
-                        share = tl.load(peer(table, me, weight_at, tl.float32) + at * K + k)
+                        share = tl.load(row + WEIGHT_AT + k).to(tl.float32, bitcast=True)
                         total += share * tl.load(y + p.to(tl.int64) * HIDDEN + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
-                to = tl.multiple_of(peer(table, me, partial_at, tl.bfloat16) + at * HIDDEN, 16)
-                tl.store(to + h, total.to(tl.bfloat16), mask=h < HIDDEN)
+                tl.store(to.to(tl.pointer_type(tl.bfloat16), bitcast=True) + h, total.to(tl.bfloat16), mask=h < HIDDEN)
+            # Origin, the weights of the experts that are here, zeros for the others and for padding.
+            used = (entry >= 0) & (entry < K)
+            here = tl.load(position + at * K + entry, mask=used, other=-1) >= 0
+            shares = tl.load(row + WEIGHT_AT + entry, mask=used & here, other=0)
+            origin = tl.load(row + ORIGIN_AT + lane, mask=lane < SHARES_AT, other=0)
+            tl.store(to + HIDDEN // 2 + lane, tl.where(lane < SHARES_AT, origin, shares), mask=lane < TAIL)
     if is_last(counter, programs):
         post_flags(table, first_reader, readers, flag_at + me * 4, epoch, RP)
 
@@ -71,6 +86,7 @@ def pull_kernel(
     table,
     slot,
     out,
+    out_weight,
     tokens,
     me,
     ranks,
@@ -80,25 +96,42 @@ def pull_kernel(
     status_at,
     epoch,
     HIDDEN: tl.constexpr,
+    K: tl.constexpr,
+    SUM_STRIDE: tl.constexpr,
+    TAIL: tl.constexpr,
+    TP: tl.constexpr,
+    SHARES_AT: tl.constexpr,
     RP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     wait_flags(peer(table, me, flag_at, tl.int32), epoch, peer(table, me, status_at, tl.int32), ranks, RP)
+    lane = tl.arange(0, TP)
     for t in range(tl.program_id(0), tokens, tl.num_programs(0)):
-        row = tl.cast(t, tl.int64)
+        token = tl.cast(t, tl.int64)
         for c in range(0, HIDDEN, BLOCK):
             h = c + tl.arange(0, BLOCK)
             total = tl.zeros([BLOCK], tl.float32)
             for r in range(0, ranks):
-                i = tl.load(slot + row * ranks + r)
+                i = tl.load(slot + token * ranks + r)
                 if i >= 0:
-                    source = peer(table, r, partial_at, tl.bfloat16) + (me * capacity + i).to(tl.int64) * HIDDEN
-                    total += tl.load(tl.multiple_of(source, 16) + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
-            tl.store(out + row * HIDDEN + h, total.to(tl.bfloat16), mask=h < HIDDEN)
+                    row = peer(table, r, partial_at, tl.bfloat16) + (me * capacity + i).to(tl.int64) * (2 * SUM_STRIDE)
+                    total += tl.load(tl.multiple_of(row, 16) + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
+            tl.store(out + token * HIDDEN + h, total.to(tl.bfloat16), mask=h < HIDDEN)
+        shares = tl.zeros([TP], tl.float32)
+        for r in range(0, ranks):
+            i = tl.load(slot + token * ranks + r)
+            if i >= 0:
+                row = peer(table, r, partial_at, tl.float32) + (me * capacity + i).to(tl.int64) * SUM_STRIDE
+                tail = tl.load(row + HIDDEN // 2 + lane, mask=lane < TAIL, other=0.0)
+                shares += tl.where(lane >= SHARES_AT, tail, 0.0)
+        entry = lane - SHARES_AT
+        tl.store(out_weight + token * K + entry, shares, mask=(entry >= 0) & (entry < K))
 
 
 def ht_reduce(
     heap: Heap,
+    row: RowFormat,
+    sums: SumFormat,
     y: torch.Tensor,
     arrivals: Arrivals,
     position: torch.Tensor,
@@ -111,8 +144,9 @@ def ht_reduce(
 
     ``readers``: the ranks that will pull (default: all; with the two-hop path, those of the own node).
     """
-    ranks, capacity, hidden = heap.plan.fields["partial"].shape
+    ranks, capacity, _ = heap.plan.fields["partial"].shape
     readers = readers or range(ranks)
+    received = row.constants()
     reduce_kernel[(min(programs, ranks * capacity),)](
         heap.table,
         y,
@@ -124,26 +158,31 @@ def ht_reduce(
         readers.start,
         len(readers),
         capacity,
-        heap.offset("row_weight"),
+        heap.offset("row"),
         heap.offset("partial"),
         heap.offset("partial_flag"),
         epoch,
-        HIDDEN=hidden,
-        K=position.shape[1],
+        **{name: received[name] for name in ("STRIDE", "ORIGIN_AT", "WEIGHT_AT")},
+        **sums.constants(),
         RP=triton.next_power_of_2(ranks),
-        BLOCK=min(CHUNK, triton.next_power_of_2(hidden)),
         num_warps=8,
     )
 
 
-def ht_combine(heap: Heap, groups: Groups, out: torch.Tensor, epoch: int, programs: int) -> None:
-    """Wait until every rank's partial sums are ready, then sum them into ``out`` ([tokens, hidden] bf16)."""
-    ranks, capacity, hidden = heap.plan.fields["partial"].shape
+def ht_combine(
+    heap: Heap, sums: SumFormat, groups: Groups, out: torch.Tensor, out_weight: torch.Tensor, epoch: int, programs: int
+) -> None:
+    """Wait until every rank's partial sums are ready, then add them into ``out`` ([tokens, hidden] bf16).
+
+    ``out_weight``: [tokens, top_k] float32, the weights that went into each token: what the caller sent, if nothing was lost.
+    """
+    ranks, capacity, _ = heap.plan.fields["partial"].shape
     tokens = out.shape[0]
     pull_kernel[(max(1, min(programs, tokens)),)](
         heap.table,
         groups.slot,
         out,
+        out_weight,
         tokens,
         heap.rank,
         ranks,
@@ -152,20 +191,24 @@ def ht_combine(heap: Heap, groups: Groups, out: torch.Tensor, epoch: int, progra
         heap.offset("partial_flag"),
         heap.offset("status"),
         epoch,
-        HIDDEN=hidden,
+        **sums.constants(),
         RP=triton.next_power_of_2(ranks),
-        BLOCK=min(CHUNK, triton.next_power_of_2(hidden)),
         num_warps=8,
     )
 
 
-def combine_row_bytes(hidden: int) -> dict[str, int]:
-    """What one (token, rank) copy is made of, in bytes. A pull needs no index: the owner knows the slot."""
-    return {"data": 2 * hidden}
+def reduce_bytes(sums: SumFormat, received: int, expert_rows: int) -> int:
+    """Every expert row read once, every partial row written once."""
+    return expert_rows * 2 * sums.hidden + received * (sums.bytes + 8 * sums.top_k)
+
+
+def combine_bytes(sums: SumFormat, tokens: int, copies: int) -> int:
+    """Every (token, rank) row read once, every token written once."""
+    return copies * sums.bytes + tokens * (2 * sums.hidden + 4 * sums.top_k)
 
 
 def combine_reference(partials: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-    """``partials``: [ranks, capacity, hidden] this rank's slots on each peer; returns [tokens, hidden] bf16, exactly as summed."""
+    """``partials``: [ranks, capacity, hidden] this rank's slots on each peer; [tokens, hidden] bf16, exactly as summed."""
     total = torch.zeros(slot.shape[0], partials.shape[2], dtype=torch.float32, device=partials.device)
     for r in range(partials.shape[0]):
         sent = slot[:, r] >= 0

@@ -4,7 +4,7 @@
 however many of its experts live there. Places count tokens in order, so that results do not depend on timing.
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 to every rank, also when it had no rows, so that a rank that has received all flags knows its buffers are free again.
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def sum_kernel(
 
 
 def ll_return(heap: Heap, y: torch.Tensor, packed: Packed, counter: torch.Tensor, epoch: int, splits: int = 4) -> None:
-    """``y``: [local_experts, ranks * capacity, hidden] bf16; ``counter``: [local_experts * ranks] int32 zeros. Posts; never waits."""
+    """``y``: [local_experts, ranks * capacity, hidden] bf16; ``counter``: [experts] int32 zeros. Posts; never waits."""
     local_experts, rows, hidden = y.shape
     _, top_k, _ = heap.plan.fields["return_x"].shape
     send_kernel[(local_experts * heap.ranks * splits,)](

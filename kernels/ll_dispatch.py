@@ -9,7 +9,7 @@ slot), payload (float8 with one fp32 scale per 128 values, cast while sending; o
 rank, then slot, into [local_experts, ranks * capacity] rows for the masked product.
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .notify import CapacityError
+from .notify import check_tokens
 from .quantise import quantise_groups
 from .signal import POLLS, is_last, peer
 from .symmetric import Heap, Plan
@@ -115,7 +115,8 @@ def send_kernel(
         e = tl.arange(0, EP)
         experts = ranks * local_experts
         mask = e < experts
-        n = tl.atomic_xchg(used + e, tl.zeros([EP], tl.int32), mask=mask, sem="relaxed", scope="gpu")
+        n = tl.atomic_add(used + e, tl.zeros([EP], tl.int32), mask=mask, sem="relaxed", scope="gpu")
+        tl.store(used + e, tl.zeros([EP], tl.int32), mask=mask)
         base = tl.load(table + e // local_experts, mask=mask, other=0) + count_at
         flag = (base + ((e % local_experts) * ranks + me).to(tl.int64) * 8).to(tl.pointer_type(tl.int64), bitcast=True)
         value = (tl.zeros([EP], tl.int64) + epoch << 32) | n.to(tl.int64)
@@ -190,14 +191,15 @@ def receive_kernel(
 def ll_send(
     heap: Heap, x: torch.Tensor, topk: torch.Tensor, used: torch.Tensor, counter: torch.Tensor, epoch: int, programs: int
 ) -> None:
-    """Send each row of ``x`` ([tokens, hidden] bf16) to each of its experts. ``used``: [experts] int32 zeros. Posts; never waits.
+    """Send each row of ``x`` ([tokens, hidden] bf16) to each of its experts. Posts; never waits.
+
+    ``used``: [experts] int32 zeros.
 
     Raises CapacityError, before anything is written, if there are more tokens than slots per (expert, source).
     """
     (tokens, hidden), top_k = x.shape, topk.shape[1]
     local_experts, ranks, capacity, row = heap.plan.fields["message_x"].shape
-    if tokens > capacity:
-        raise CapacityError(f"{tokens} tokens exceed the capacity of {capacity} per rank: build the buffers with {tokens} or more")
+    check_tokens(tokens, capacity)
     fp8 = row == hidden
     send_kernel[(max(1, min(programs, tokens)),)](
         heap.table,

@@ -8,7 +8,7 @@ from .expert_ffn import ExpertFfn, ExpertWeights, MoeShape
 from .grouped_gemm import Tile
 from .ll_combine import ll_combine, ll_combine_fields, ll_return
 from .ll_dispatch import ll_dispatch_fields, ll_receive, ll_send, new_packed
-from .notify import CapacityError, check_status
+from .notify import check_status, check_tokens
 from .symmetric import Heap, Plan
 
 
@@ -25,9 +25,7 @@ class LowLatency:
 
     PHASES = ("send", "receive", "compute", "give_back", "combine")
 
-    def __init__(
-        self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int, splits: int = 4
-    ) -> None:
+    def __init__(self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int, splits: int = 4) -> None:
         self.shape, self.heap, self.programs, self.splits = shape, heap, programs, splits
         device = heap.device
         self.epoch = 0
@@ -40,9 +38,8 @@ class LowLatency:
 
     def load(self, x: torch.Tensor, topk: torch.Tensor, weight: torch.Tensor) -> None:
         """Take the layer's inputs: [tokens, hidden] bf16, [tokens, top_k] integers (-1: unused), [tokens, top_k] float32."""
-        tokens, room = x.shape[0], self.shape.capacity
-        if tokens > room:
-            raise CapacityError(f"{tokens} tokens exceed the capacity of {room} per rank: build the buffers with {tokens} or more")
+        tokens = x.shape[0]
+        check_tokens(tokens, self.shape.capacity)
         self.x, self.topk, self.weight = x, topk, weight
         self.out = self._out[:tokens]
         self.epoch += 1

@@ -4,7 +4,7 @@ Fields of the heap: ``counts`` [ranks, 1 + local_experts] int32 (row of source s
 ``count_flag`` [ranks] int32 epochs, ``status`` [2] int32 (1 + rank that never posted; expert rows needed where too many).
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ from .symmetric import Heap, Plan
 
 class CapacityError(ValueError):
     """More rows than a buffer was built for. Nothing has been written out of bounds."""
+
+
+def check_tokens(tokens: int, capacity: int) -> None:
+    """Raise CapacityError if a rank brings more tokens than its buffers have slots per source."""
+    if tokens > capacity:
+        raise CapacityError(f"{tokens} tokens exceed the capacity of {capacity} per rank: build for {tokens} or more")
 
 
 class MissingRankError(RuntimeError):

@@ -1,6 +1,6 @@
 """Rows to expert order and back, inside one rank (what a single-GPU MoE does instead of dispatch and combine)."""
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 

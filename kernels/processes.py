@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class RankFailure(RuntimeError):
+class RankFailedError(RuntimeError):
     """A rank died, raised or did not finish in time; ``rank`` is which, and the message says how."""
 
     def __init__(self, rank: int, message: str) -> None:
@@ -21,7 +21,7 @@ def run_forked(ranks: int, work: Callable[[int], Any], timeout_s: float) -> list
     """``work(rank)`` in one forked process per rank; returns [rank] its results (picklable).
 
     The first rank to raise or die ends all; ranks still running at ``timeout_s`` are ended and the lowest of them is named
-    in the RankFailure.
+    in the RankFailedError.
     """
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe(duplex=False) for _ in range(ranks)]
@@ -41,7 +41,9 @@ def run_forked(ranks: int, work: Callable[[int], Any], timeout_s: float) -> list
                     waiting.discard(r)
             if waiting and time.monotonic() > deadline:
                 late = min(waiting)
-                raise RankFailure(late, f"rank {late} did not finish within {timeout_s:g} s (also waiting: {sorted(waiting)})")
+                raise RankFailedError(
+                    late, f"rank {late} did not finish within {timeout_s:g} s (also waiting: {sorted(waiting)})"
+                )
             time.sleep(0.002)
     finally:
         for process in processes:
@@ -56,9 +58,9 @@ def _receive(rank: int, receiver: Any, process: Any) -> Any:
         ok, value = receiver.recv()
     except EOFError:
         process.join()
-        raise RankFailure(rank, f"rank {rank} died with exit code {process.exitcode}") from None
+        raise RankFailedError(rank, f"rank {rank} died with exit code {process.exitcode}") from None
     if not ok:
-        raise RankFailure(rank, f"rank {rank} failed: {value}")
+        raise RankFailedError(rank, f"rank {rank} failed: {value}")
     return value
 
 

@@ -1,6 +1,6 @@
 """bf16 rows to float8 e4m3 with one float32 scale per 128 values (amax / 448, never below 1e-10)."""
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """The two-hop path between nodes: a token crosses the network once per node, to the GPU with the sender's own index (its
 rail), and is forwarded over NVLink from there; results return the same way, summed on the node before they cross.
 
-Rank = node * local_ranks + index. ``rail_x`` [nodes, capacity, words] holds whole rows in slots by source node: payload,
-8 bytes of origin (token, rank), fp32 scales, and per top-k entry 4 bytes of index (place << 12 | expert; -1 unused) and 4
-of weight, padded to 16 bytes. ``rail_flag`` [nodes] int64 = epoch << 32 | rows. ``rail_back`` [nodes, capacity, hidden] bf16
-and ``rail_back_flag`` [nodes] int64 return the sums. Between nodes NVSHMEM carries both hops from ``rail_stage`` and
-``rail_back_stage``; where every rank is addressable (tests, one NVLink domain) they are plain stores.
+Rank = node * local_ranks + index. ``rail_row`` [nodes, capacity, stride] holds whole rows (``row.RowFormat``, two_hop) in
+slots by source node, ``rail_flag`` [nodes] int64 = epoch << 32 | rows. ``rail_back`` [nodes, capacity, stride] holds the sums
+that return (``row.SumFormat``, two_hop), ``rail_back_flag`` [nodes] int64 = epoch << 32. Between nodes NVSHMEM carries both
+hops from ``rail_stage`` and ``rail_back_stage``; where every rank is addressable (tests, one NVLink domain) they are plain
+stores.
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 import torch
 import triton
@@ -16,30 +16,17 @@ import triton.language as tl
 
 from .ll_dispatch import wait_count
 from .nvshmem import put_block, quiet, signal
+from .row import RowFormat, SumFormat
 from .signal import address, is_last, peer, post_flags, wait_flags
 from .symmetric import Plan
 
-MAX_EXPERTS = 4096
 
-
-def rail_row_bytes(hidden: int, element_bytes: int, scales: int, top_k: int) -> dict[str, int]:
-    """What one (token, node) copy on the network is made of, in bytes."""
-    parts = {
-        "data": hidden * element_bytes,
-        "origin": 8,
-        "scales": 4 * scales,
-        "index": 4 * top_k,
-        "weights": 4 * top_k,
-    }
-    return {**parts, "padding": -sum(parts.values()) % 16}
-
-
-def rail_fields(plan: Plan, nodes: int, capacity: int, row_bytes: int, hidden: int, staged: bool) -> None:
+def rail_fields(plan: Plan, nodes: int, capacity: int, row: RowFormat, sums: SumFormat, staged: bool) -> None:
     """``staged``: also the buffers NVSHMEM puts are made from."""
-    for name in ("rail_x", "rail_stage")[: 1 + staged]:
-        plan.add(name, (nodes, capacity, row_bytes // 4), torch.int32)
+    for name in ("rail_row", "rail_stage")[: 1 + staged]:
+        plan.add(name, (nodes, capacity, row.stride), torch.int32)
     for name in ("rail_back", "rail_back_stage")[: 1 + staged]:
-        plan.add(name, (nodes, capacity, hidden), torch.bfloat16)
+        plan.add(name, (nodes, capacity, sums.stride), torch.int32)
     plan.add("rail_flag", (nodes,), torch.int64)
     plan.add("rail_back_flag", (nodes,), torch.int64)
 
@@ -68,8 +55,7 @@ def put_kernel(
     nodes,
     local_ranks,
     capacity,
-    row_words,
-    x_at,
+    row_at,
     stage_at,
     flag_at,
     epoch,
@@ -78,42 +64,47 @@ def put_kernel(
     SP: tl.constexpr,
     K: tl.constexpr,
     KP: tl.constexpr,
+    STRIDE: tl.constexpr,
+    ORIGIN_AT: tl.constexpr,
+    INDEX_AT: tl.constexpr,
+    WEIGHT_AT: tl.constexpr,
     BLOCK: tl.constexpr,
     NVSHMEM: tl.constexpr,
 ):
     programs = tl.num_programs(0)
-    k, s = tl.arange(0, KP), tl.arange(0, SP)
+    k, s, pad = tl.arange(0, KP), tl.arange(0, SP), tl.arange(0, 4)
     node = me // local_ranks
     for t in range(tl.program_id(0), tokens, programs):
-        row = tl.cast(t, tl.int64)
-        expert = tl.load(topk + row * K + k, mask=k < K, other=-1).to(tl.int32)
-        nth = tl.load(place + row * K + k, mask=k < K, other=0)
+        token = tl.cast(t, tl.int64)
+        expert = tl.load(topk + token * K + k, mask=k < K, other=-1).to(tl.int32)
+        nth = tl.load(place + token * K + k, mask=k < K, other=0)
         index = tl.where(expert >= 0, (nth << 12) | expert, -1)
-        share = tl.load(weight + row * K + k, mask=k < K, other=0.0).to(tl.int32, bitcast=True)
+        share = tl.load(weight + token * K + k, mask=k < K, other=0.0).to(tl.int32, bitcast=True)
         for n in range(0, nodes):
-            i = tl.load(slot + row * nodes + n)
+            i = tl.load(slot + token * nodes + n)
             if i >= 0:
                 target = n * local_ranks + me % local_ranks
-                at = (node * capacity + i).to(tl.int64) * row_words
+                at = (node * capacity + i).to(tl.int64) * STRIDE
                 if NVSHMEM:
-                    to = peer(table, me, stage_at, tl.int32) + (n * capacity + i).to(tl.int64) * row_words
+                    to = peer(table, me, stage_at, tl.int32) + (n * capacity + i).to(tl.int64) * STRIDE
                 else:
-                    to = peer(table, target, x_at, tl.int32) + at
+                    to = peer(table, target, row_at, tl.int32) + at
                 to = tl.multiple_of(to, 16)
                 for c in range(0, WORDS, BLOCK):
                     w = c + tl.arange(0, BLOCK)
-                    tl.store(to + w, tl.load(x + row * WORDS + w, mask=w < WORDS), mask=w < WORDS)
-                tl.store(to + WORDS, t)
-                tl.store(to + WORDS + 1, me)
+                    tl.store(to + w, tl.load(x + token * WORDS + w, mask=w < WORDS), mask=w < WORDS)
                 if SCALES > 0:
-                    part = tl.load(scale + row * SCALES + s, mask=s < SCALES).to(tl.int32, bitcast=True)
-                    tl.store(to + WORDS + 2 + s, part, mask=s < SCALES)
-                tl.store(to + WORDS + 2 + SCALES + k, index, mask=k < K)
-                tl.store(to + WORDS + 2 + SCALES + K + k, share, mask=k < K)
+                    part = tl.load(scale + token * SCALES + s, mask=s < SCALES).to(tl.int32, bitcast=True)
+                    tl.store(to + WORDS + s, part, mask=s < SCALES)
+                tl.store(to + ORIGIN_AT, t)
+                tl.store(to + ORIGIN_AT + 1, me)
+                tl.store(to + INDEX_AT + k, index, mask=k < K)
+                tl.store(to + WEIGHT_AT + k, share, mask=k < K)
+                tl.store(to + WEIGHT_AT + K + pad, tl.zeros([4], tl.int32), mask=WEIGHT_AT + K + pad < STRIDE)
                 if NVSHMEM:
                     tl.debug_barrier()
-                    dest = address(peer(table, me, x_at, tl.int32) + at)
-                    put_block(dest, address(to), (row_words * 4).to(tl.int64), target)
+                    dest = address(peer(table, me, row_at, tl.int32) + at)
+                    put_block(dest, address(to), tl.cast(STRIDE * 4, tl.int64), target)
     if NVSHMEM:
         quiet()
     if is_last(counter, programs):
@@ -132,13 +123,13 @@ def slots_kernel(
     local_ranks,
     local_experts,
     capacity,
-    row_words,
-    index_word,
-    K,
-    x_at,
+    row_at,
     flag_at,
     status_at,
     epoch,
+    K: tl.constexpr,
+    STRIDE: tl.constexpr,
+    INDEX_AT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Program (source node, local rank): wait for the source's rows, then number those that go to the local rank."""
@@ -151,7 +142,7 @@ def slots_kernel(
     total = tl.cast(0, tl.int32)
     for start in range(0, n, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        row = peer(table, me, x_at, tl.int32) + (source * capacity + i).to(tl.int64) * row_words + index_word
+        row = peer(table, me, row_at, tl.int32) + (source * capacity + i).to(tl.int64) * STRIDE + INDEX_AT
         hit = tl.zeros([BLOCK], tl.int32)
         for k in range(0, K):
             word = tl.load(row + k, mask=i < n, other=-1)
@@ -172,63 +163,60 @@ def forward_kernel(
     nodes,
     local_ranks,
     capacity,
-    row_words,
-    rail_x_at,
-    x_at,
-    scale_at,
-    token_at,
-    index_at,
-    weight_at,
+    rail_at,
+    row_at,
     flag_at,
     epoch,
-    WORDS: tl.constexpr,
-    SCALES: tl.constexpr,
-    SP: tl.constexpr,
-    K: tl.constexpr,
-    KP: tl.constexpr,
-    RP: tl.constexpr,
+    STRIDE: tl.constexpr,
+    LP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Hand every row on to the local ranks with one of its experts, into the slots of an ordinary dispatch."""
+    """Hand every row on, as it is, to the local ranks with one of its experts, into the slots of an ordinary dispatch."""
     programs = tl.num_programs(0)
-    k, s = tl.arange(0, KP), tl.arange(0, SP)
     node = me // local_ranks
     for r in range(tl.program_id(0), nodes * capacity, programs):
         source = r // capacity
         if r - source * capacity < tl.load(rows + source):
-            row = peer(table, me, rail_x_at, tl.int32) + tl.cast(r, tl.int64) * row_words
-            row = tl.multiple_of(row, 16)
-            token = tl.load(row + WORDS)
-            origin = tl.load(row + WORDS + 1)
-            word = tl.load(row + WORDS + 2 + SCALES + k, mask=k < K, other=-1)
-            index = (word >> 12).to(tl.int64) << 32 | (word & 0xFFF).to(tl.int64)
-            index = tl.where(word >= 0, index, 0xFFFFFFFF)
-            share = tl.load(row + WORDS + 2 + SCALES + K + k, mask=k < K, other=0)
-            for c in range(0, WORDS, BLOCK):
+            origin = source * local_ranks + me % local_ranks
+            row = tl.multiple_of(peer(table, me, rail_at, tl.int32) + tl.cast(r, tl.int64) * STRIDE, 16)
+            for c in range(0, STRIDE, BLOCK):
                 w = c + tl.arange(0, BLOCK)
-                words = tl.load(row + w, mask=w < WORDS)
+                words = tl.load(row + w, mask=w < STRIDE)
                 for local in range(0, local_ranks):
                     i = tl.load(slots + r * local_ranks + local)
                     if i >= 0:
-                        to = peer(table, node * local_ranks + local, x_at, tl.int32)
-                        to += (origin * capacity + i).to(tl.int64) * WORDS
-                        tl.store(tl.multiple_of(to, 16) + w, words, mask=w < WORDS)
-            for local in range(0, local_ranks):
-                i = tl.load(slots + r * local_ranks + local)
-                if i >= 0:
-                    target = node * local_ranks + local
-                    at = (origin * capacity + i).to(tl.int64)
-                    tl.store(peer(table, target, token_at, tl.int32) + at, token)
-                    tl.store(peer(table, target, index_at, tl.int64) + at * K + k, index, mask=k < K)
-                    tl.store(peer(table, target, weight_at, tl.int32) + at * K + k, share, mask=k < K)
-                    if SCALES > 0:
-                        part = tl.load(row + WORDS + 2 + s, mask=s < SCALES)
-                        tl.store(peer(table, target, scale_at, tl.int32) + at * SCALES + s, part, mask=s < SCALES)
+                        to = peer(table, node * local_ranks + local, row_at, tl.int32)
+                        to += (origin * capacity + i).to(tl.int64) * STRIDE
+                        tl.store(tl.multiple_of(to, 16) + w, words, mask=w < STRIDE)
     if is_last(counter, programs):
         # The rows of every rank with this index have been forwarded: post in each one's name to the whole node.
         for n in range(0, nodes):
             origin = n * local_ranks + me % local_ranks
-            post_flags(table, node * local_ranks, local_ranks, flag_at + origin * 4, epoch, RP)
+            post_flags(table, node * local_ranks, local_ranks, flag_at + origin * 4, epoch, LP)
+
+
+@triton.jit
+def sum_rows(table, slots, first, count, base_at, slot_base, to, HIDDEN, SUM_STRIDE, TAIL, TP, SHARES_AT, BLOCK):
+    """Add ``count`` rows (of ranks ``first ..``, in slots ``slot_base + slots[..]``, -1: none) into the row at ``to``."""
+    lane = tl.arange(0, TP)
+    for c in range(0, HIDDEN, BLOCK):
+        h = c + tl.arange(0, BLOCK)
+        total = tl.zeros([BLOCK], tl.float32)
+        for j in range(0, count):
+            slot = tl.load(slots + j)
+            if slot >= 0:
+                part = peer(table, first + j, base_at, tl.bfloat16) + (slot_base + slot).to(tl.int64) * (2 * SUM_STRIDE)
+                total += tl.load(tl.multiple_of(part, 16) + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
+        tl.store(to.to(tl.pointer_type(tl.bfloat16), bitcast=True) + h, total.to(tl.bfloat16), mask=h < HIDDEN)
+    origin, shares = tl.zeros([TP], tl.int32), tl.zeros([TP], tl.float32)
+    for j in range(0, count):
+        slot = tl.load(slots + j)
+        if slot >= 0:
+            part = peer(table, first + j, base_at, tl.int32) + (slot_base + slot).to(tl.int64) * SUM_STRIDE + HIDDEN // 2
+            origin = tl.load(part + lane, mask=lane < TAIL, other=0)
+            shares += tl.where(lane >= SHARES_AT, origin.to(tl.float32, bitcast=True), 0.0)
+    tail = tl.where(lane < SHARES_AT, origin, shares.to(tl.int32, bitcast=True))
+    tl.store(to + HIDDEN // 2 + lane, tail, mask=lane < TAIL)
 
 
 @triton.jit
@@ -249,6 +237,10 @@ def return_kernel(
     status_at,
     epoch,
     HIDDEN: tl.constexpr,
+    SUM_STRIDE: tl.constexpr,
+    TAIL: tl.constexpr,
+    TP: tl.constexpr,
+    SHARES_AT: tl.constexpr,
     LP: tl.constexpr,
     BLOCK: tl.constexpr,
     NVSHMEM: tl.constexpr,
@@ -263,26 +255,19 @@ def return_kernel(
         i = r - source * capacity
         if i < tl.load(rows + source):
             owner = source * local_ranks + me % local_ranks
-            at = (node * capacity + i) * tl.cast(HIDDEN, tl.int64)
+            at = (node * capacity + i) * tl.cast(SUM_STRIDE, tl.int64)
             if NVSHMEM:
-                to = peer(table, me, stage_at, tl.bfloat16) + tl.cast(r, tl.int64) * HIDDEN
+                to = peer(table, me, stage_at, tl.int32) + tl.cast(r, tl.int64) * SUM_STRIDE
             else:
-                to = peer(table, owner, back_at, tl.bfloat16) + at
+                to = peer(table, owner, back_at, tl.int32) + at
             to = tl.multiple_of(to, 16)
-            for c in range(0, HIDDEN, BLOCK):
-                h = c + tl.arange(0, BLOCK)
-                total = tl.zeros([BLOCK], tl.float32)
-                for local in range(0, local_ranks):
-                    slot = tl.load(slots + r * local_ranks + local)
-                    if slot >= 0:
-                        part = peer(table, node * local_ranks + local, partial_at, tl.bfloat16)
-                        part += (owner * capacity + slot).to(tl.int64) * HIDDEN
-                        total += tl.load(tl.multiple_of(part, 16) + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
-                tl.store(to + h, total.to(tl.bfloat16), mask=h < HIDDEN)
+            first, mine = node * local_ranks, slots + r * local_ranks
+            base = owner * capacity
+            sum_rows(table, mine, first, local_ranks, partial_at, base, to, HIDDEN, SUM_STRIDE, TAIL, TP, SHARES_AT, BLOCK)
             if NVSHMEM:
                 tl.debug_barrier()
-                dest = address(peer(table, me, back_at, tl.bfloat16) + at)
-                put_block(dest, address(to), tl.cast(HIDDEN * 2, tl.int64), owner)
+                dest = address(peer(table, me, back_at, tl.int32) + at)
+                put_block(dest, address(to), tl.cast(SUM_STRIDE * 4, tl.int64), owner)
     if NVSHMEM:
         quiet()
     if is_last(counter, programs):
@@ -292,10 +277,11 @@ def return_kernel(
 
 
 @triton.jit
-def sum_kernel(
+def home_kernel(
     table,
     slot,
     out,
+    out_weight,
     tokens,
     me,
     nodes,
@@ -306,20 +292,35 @@ def sum_kernel(
     status_at,
     epoch,
     HIDDEN: tl.constexpr,
+    K: tl.constexpr,
+    SUM_STRIDE: tl.constexpr,
+    TAIL: tl.constexpr,
+    TP: tl.constexpr,
+    SHARES_AT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Wait for every node's sums, then add them in float32 by ascending node."""
     status = peer(table, me, status_at, tl.int32)
     for n in range(0, nodes):
         wait_count(peer(table, me, flag_at, tl.int64) + n, epoch, status, n * local_ranks + me % local_ranks)
+    lane = tl.arange(0, TP)
     for t in range(tl.program_id(0), tokens, tl.num_programs(0)):
-        row = tl.cast(t, tl.int64)
+        token = tl.cast(t, tl.int64)
+        shares = tl.zeros([TP], tl.float32)
         for c in range(0, HIDDEN, BLOCK):
             h = c + tl.arange(0, BLOCK)
             total = tl.zeros([BLOCK], tl.float32)
             for n in range(0, nodes):
-                i = tl.load(slot + row * nodes + n)
+                i = tl.load(slot + token * nodes + n)
                 if i >= 0:
-                    part = peer(table, me, back_at, tl.bfloat16) + (n * capacity + i).to(tl.int64) * HIDDEN
-                    total += tl.load(tl.multiple_of(part, 16) + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
-            tl.store(out + row * HIDDEN + h, total.to(tl.bfloat16), mask=h < HIDDEN)
+                    row = peer(table, me, back_at, tl.bfloat16) + (n * capacity + i).to(tl.int64) * (2 * SUM_STRIDE)
+                    total += tl.load(tl.multiple_of(row, 16) + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
+            tl.store(out + token * HIDDEN + h, total.to(tl.bfloat16), mask=h < HIDDEN)
+        for n in range(0, nodes):
+            i = tl.load(slot + token * nodes + n)
+            if i >= 0:
+                row = peer(table, me, back_at, tl.float32) + (n * capacity + i).to(tl.int64) * SUM_STRIDE
+                tail = tl.load(row + HIDDEN // 2 + lane, mask=lane < TAIL, other=0.0)
+                shares += tl.where(lane >= SHARES_AT, tail, 0.0)
+        entry = lane - SHARES_AT
+        tl.store(out_weight + token * K + entry, shares, mask=(entry >= 0) & (entry < K))

@@ -4,7 +4,7 @@ A flag holds the number of the last epoch its owner posted, so buffers are used 
 synchronise across their grid: each program adds itself to a counter when its stores are done and the last one posts.
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 import triton
 import triton.language as tl
@@ -55,7 +55,7 @@ def is_last(counter, programs):
 
 @triton.jit
 def post_flags(table, first, n, offset, epoch, N: tl.constexpr):
-    """Set the int32 at byte ``offset`` of ranks ``first .. first + n`` to ``epoch``, after all earlier stores of this launch."""
+    """Set the int32 at byte ``offset`` of ranks ``first .. first + n`` to ``epoch``, after the launch's earlier stores."""
     lane = tl.arange(0, N)
     address = tl.load(table + first + lane, mask=lane < n, other=0) + offset
     flags = address.to(tl.pointer_type(tl.int32), bitcast=True)

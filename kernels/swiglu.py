@@ -4,7 +4,7 @@
 ``grouped_gemm``; tiles without rows return at once.
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def swiglu(
     count: torch.Tensor | None = None,
     tile_rows: int,
 ) -> None:
-    """``out``: [rows, inter], bf16, or float8 with ``scale`` [rows, inter / 128] float32; ``tile_rows`` as the product's tile."""
+    """``out``: [rows, inter], bf16, or float8 with ``scale`` [rows, inter / 128]; ``tile_rows`` as the product's tile."""
     rows, inter = out.shape
     if scale is not None and inter % 128:
         raise ValueError(f"inter ({inter}) must be a multiple of 128 for float8 with 128-wide scales")

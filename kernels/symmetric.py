@@ -137,5 +137,3 @@ def _rendezvous(plan: Plan, group: Any, backend: str | None) -> Heap:
     table = torch.tensor([int(p) for p in handle.buffer_ptrs], dtype=torch.int64, device=device)
     remote = bool((table == 0).any().item())
     return Heap(handle.rank, handle.world_size, plan, block, table, remote, keep=handle)
-
-

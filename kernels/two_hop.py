@@ -8,11 +8,10 @@ import triton
 from . import rail
 from .expert_ffn import ExpertWeights, MoeShape
 from .grouped_gemm import Tile
-from .high_throughput import HighThroughput, high_throughput_plan
-from .ht_combine import ht_reduce
+from .high_throughput import HighThroughput, formats, high_throughput_plan
 from .layout import Groups, layout_groups
 from .nvshmem import with_nvshmem
-from .quantise import quantise
+from .row import MAX_TWO_HOP_EXPERTS, MAX_TWO_HOP_TOKENS
 from .symmetric import Heap, Plan
 
 
@@ -20,17 +19,12 @@ def two_hop_plan(shape: MoeShape, local_ranks: int, staged: bool = False) -> Pla
     """``local_ranks`` ranks per node; ``staged`` where NVSHMEM carries the first hop."""
     if shape.ranks % local_ranks:
         raise ValueError(f"ranks ({shape.ranks}) do not divide into nodes of {local_ranks}")
-    if shape.experts > rail.MAX_EXPERTS:
-        raise ValueError(f"experts ({shape.experts}) exceed {rail.MAX_EXPERTS}, the most a row's 4-byte index can name")
-    plan = high_throughput_plan(shape, staged)
-    row = sum(row_bytes(shape).values())
-    rail.rail_fields(plan, shape.ranks // local_ranks, shape.capacity, row, shape.hidden, staged)
+    if shape.experts > MAX_TWO_HOP_EXPERTS or shape.capacity > MAX_TWO_HOP_TOKENS:
+        limits = f"{MAX_TWO_HOP_EXPERTS} experts and {MAX_TWO_HOP_TOKENS} tokens"
+        raise ValueError(f"{shape.experts} experts, {shape.capacity} tokens: a two-hop row's 4-byte index can name {limits}")
+    plan = high_throughput_plan(shape, two_hop=True, staged=staged)
+    rail.rail_fields(plan, shape.ranks // local_ranks, shape.capacity, *formats(shape, True), staged)
     return plan
-
-
-def row_bytes(shape: MoeShape) -> dict[str, int]:
-    element, scales = (1, shape.hidden // 128) if shape.fp8 else (2, 0)
-    return rail.rail_row_bytes(shape.hidden, element, scales, shape.top_k)
 
 
 class TwoHop(HighThroughput):
@@ -53,7 +47,7 @@ class TwoHop(HighThroughput):
     def __init__(
         self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int, local_ranks: int
     ) -> None:
-        super().__init__(shape, heap, weights, tile, programs)
+        super().__init__(shape, heap, weights, tile, programs, two_hop=True)
         self.local_ranks, self.nodes = local_ranks, shape.ranks // local_ranks
         device, tokens = heap.device, shape.capacity
 
@@ -73,29 +67,14 @@ class TwoHop(HighThroughput):
         super().layout()
         layout_groups(self.topk, self.nodes, self.shape.local_experts * self.local_ranks, self.node_groups)
 
-    def _payload(self) -> dict[str, int]:
-        shape = self.shape
-        scales = shape.hidden // 128 if shape.fp8 else 0
-        words = shape.hidden * (1 if shape.fp8 else 2) // 4
-        return {
-            "WORDS": words,
-            "SCALES": scales,
-            "SP": triton.next_power_of_2(max(scales, 1)),
-            "K": shape.top_k,
-            "KP": triton.next_power_of_2(shape.top_k),
-            "BLOCK": min(4096, triton.next_power_of_2(words)),
-        }
-
     def put(self) -> None:
         """Send each row to the own index on every node with one of its experts. Posts; never waits."""
-        heap, payload = self.heap, self.x
-        if self.quantised is not None and self.scale is not None:
-            payload = self.quantised[: self.x.shape[0]]
-            quantise(self.x, payload, self.scale, self.programs)
+        heap, constants = self.heap, self.row.constants()
+        del constants["TWO_HOP"]
         kernel = with_nvshmem(rail.put_kernel) if heap.remote else rail.put_kernel
         kernel[(max(1, min(self.programs, self.x.shape[0])),)](
             heap.table,
-            payload.view(torch.int32),
+            self.payload().view(torch.int32),
             self.scale if self.scale is not None else self.weight,
             self.topk,
             self.weight,
@@ -108,19 +87,18 @@ class TwoHop(HighThroughput):
             self.nodes,
             self.local_ranks,
             self.shape.capacity,
-            sum(row_bytes(self.shape).values()) // 4,
-            heap.offset("rail_x"),
+            heap.offset("rail_row"),
             heap.offset("rail_stage") if heap.remote else 0,
             heap.offset("rail_flag"),
             self.epoch,
-            **self._payload(),
+            **constants,
             NVSHMEM=heap.remote,
             num_warps=8,
         )
 
     def slots(self) -> None:
         """Wait for the rows of every node and number those of each local rank."""
-        shape, payload = self.shape, self._payload()
+        constants = self.row.constants()
         rail.slots_kernel[(self.nodes * self.local_ranks,)](
             self.heap.table,
             self.rail_rows,
@@ -128,56 +106,47 @@ class TwoHop(HighThroughput):
             self.heap.rank,
             self.nodes,
             self.local_ranks,
-            shape.local_experts,
-            shape.capacity,
-            sum(row_bytes(shape).values()) // 4,
-            payload["WORDS"] + 2 + payload["SCALES"],
-            shape.top_k,
-            self.heap.offset("rail_x"),
+            self.shape.local_experts,
+            self.shape.capacity,
+            self.heap.offset("rail_row"),
             self.heap.offset("rail_flag"),
             self.heap.offset("status"),
             self.epoch,
-            BLOCK=min(1024, max(16, triton.next_power_of_2(shape.capacity))),
+            **{name: constants[name] for name in ("K", "STRIDE", "INDEX_AT")},
+            BLOCK=min(1024, max(16, triton.next_power_of_2(self.shape.capacity))),
         )
 
     def forward(self) -> None:
         """Forward each row to the local ranks that need it. Posts; never waits."""
-        heap, shape, payload = self.heap, self.shape, self._payload()
-        rail.forward_kernel[(min(self.programs, self.nodes * shape.capacity),)](
-            heap.table,
+        rail.forward_kernel[(min(self.programs, self.nodes * self.shape.capacity),)](
+            self.heap.table,
             self.rail_rows,
             self.rail_slots,
             self.rail_counters[1:],
-            heap.rank,
+            self.heap.rank,
             self.nodes,
             self.local_ranks,
-            shape.capacity,
-            sum(row_bytes(shape).values()) // 4,
-            heap.offset("rail_x"),
-            heap.offset("row_x"),
-            heap.offset("row_scale") if payload["SCALES"] else 0,
-            heap.offset("row_token"),
-            heap.offset("row_index"),
-            heap.offset("row_weight"),
-            heap.offset("row_flag"),
+            self.shape.capacity,
+            self.heap.offset("rail_row"),
+            self.heap.offset("row"),
+            self.heap.offset("row_flag"),
             self.epoch,
-            **payload,
-            RP=triton.next_power_of_2(self.local_ranks),
+            STRIDE=self.row.stride,
+            LP=triton.next_power_of_2(self.local_ranks),
+            BLOCK=min(4096, triton.next_power_of_2(self.row.stride)),
             num_warps=8,
         )
 
-    def reduce(self) -> None:
+    def reduce(self, readers: range | None = None) -> None:
         first = self.heap.rank // self.local_ranks * self.local_ranks
-        node = range(first, first + self.local_ranks)
-        ht_reduce(
-            self.heap, self.ffn.y, self.arrivals, self.position, self.counters[1:], self.epoch, self.programs, readers=node
-        )
+        super().reduce(readers or range(first, first + self.local_ranks))
 
     def give_back(self) -> None:
         """Sum each forwarded token over the node and return it to its owner: waits on the node's sums, then posts."""
-        heap, shape = self.heap, self.shape
+        heap, constants = self.heap, self.sums.constants()
+        del constants["K"]
         kernel = with_nvshmem(rail.return_kernel) if heap.remote else rail.return_kernel
-        kernel[(min(self.programs, self.nodes * shape.capacity),)](
+        kernel[(min(self.programs, self.nodes * self.shape.capacity),)](
             heap.table,
             self.rail_rows,
             self.rail_slots,
@@ -185,7 +154,7 @@ class TwoHop(HighThroughput):
             heap.rank,
             self.nodes,
             self.local_ranks,
-            shape.capacity,
+            self.shape.capacity,
             heap.offset("partial"),
             heap.offset("partial_flag"),
             heap.offset("rail_back"),
@@ -193,30 +162,28 @@ class TwoHop(HighThroughput):
             heap.offset("rail_back_flag"),
             heap.offset("status"),
             self.epoch,
-            HIDDEN=shape.hidden,
+            **constants,
             LP=triton.next_power_of_2(self.local_ranks),
-            BLOCK=min(8192, triton.next_power_of_2(shape.hidden)),
             NVSHMEM=heap.remote,
             num_warps=8,
         )
 
     def combine(self) -> None:
         """Wait for every node's sums and add them by ascending node."""
-        heap, shape = self.heap, self.shape
-        rail.sum_kernel[(max(1, min(self.programs, self.x.shape[0])),)](
-            heap.table,
+        rail.home_kernel[(max(1, min(self.programs, self.x.shape[0])),)](
+            self.heap.table,
             self.node_groups.slot,
             self.out,
+            self.out_weight,
             self.x.shape[0],
-            heap.rank,
+            self.heap.rank,
             self.nodes,
             self.local_ranks,
-            shape.capacity,
-            heap.offset("rail_back"),
-            heap.offset("rail_back_flag"),
-            heap.offset("status"),
+            self.shape.capacity,
+            self.heap.offset("rail_back"),
+            self.heap.offset("rail_back_flag"),
+            self.heap.offset("status"),
             self.epoch,
-            HIDDEN=shape.hidden,
-            BLOCK=min(8192, triton.next_power_of_2(shape.hidden)),
+            **self.sums.constants(),
             num_warps=8,
         )

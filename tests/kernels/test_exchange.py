@@ -64,7 +64,8 @@ def test_high_throughput_step_by_step(fp8: bool) -> None:
                 if slot[t] < 0:
                     continue
                 at = source * shape.capacity + int(slot[t])
-                assert int(layer.heap.view("row_token")[source, slot[t]]) == t
+                origin = layer.row.constants()["ORIGIN_AT"]
+                assert int(layer.heap.view("row")[source, slot[t], origin]) == t
                 for k in range(shape.top_k):
                     local = int(topk[t, k]) - rank * shape.local_experts
                     if not (topk[t, k] >= 0 and 0 <= local < shape.local_experts):
@@ -85,8 +86,11 @@ def test_high_throughput_step_by_step(fp8: bool) -> None:
             heap = p.heap
             position = p.position.view(3, shape.capacity, -1)[rank].clone()
             position[p.arrivals.rows[rank] :] = -1
-            partials.append(unpermute_reference(p.ffn.y, position, heap.view("row_weight")[rank]))
+            first = p.row.constants()["WEIGHT_AT"]
+            weight = heap.view("row").view(torch.float32)[rank, :, first : first + shape.top_k]
+            partials.append(unpermute_reference(p.ffn.y, position, weight))
         assert torch.equal(layer.out, combine_reference(torch.stack(partials), layer.groups.slot))
+        assert torch.equal(layer.out_weight, torch.where(inputs.topk[rank] >= 0, inputs.weight[rank], 0))
 
 
 @pytest.mark.parametrize("fp8", [False, True], ids=["bf16", "fp8"])

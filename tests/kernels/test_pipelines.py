@@ -14,7 +14,7 @@ from layers import ALL, PROTOCOLS, draw, make, relative_error, run_phases
 from epicycle.kernels import signal
 from epicycle.kernels.expert_ffn import MoeShape
 from epicycle.kernels.notify import CapacityError, MissingRankError
-from epicycle.kernels.processes import RankFailure, run_forked
+from epicycle.kernels.processes import RankFailedError, run_forked
 from epicycle.kernels.symmetric import in_process, shared
 
 LIMIT = {False: 0.005, True: 0.05}
@@ -147,7 +147,7 @@ def test_a_process_that_dies_or_hangs_is_named() -> None:
 
             time.sleep(60)
 
-    with pytest.raises(RankFailure, match="rank 1 died with exit code 3"):
+    with pytest.raises(RankFailedError, match="rank 1 died with exit code 3"):
         run_forked(2, dies, timeout_s=20)
-    with pytest.raises(RankFailure, match="rank 1 did not finish within 1 s"):
+    with pytest.raises(RankFailedError, match="rank 1 did not finish within 1 s"):
         run_forked(2, hangs, timeout_s=1)
