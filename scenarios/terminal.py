@@ -26,7 +26,7 @@ def print_answer(answer: Answer, console: Console) -> None:
 
 def _ops(layer: LayerResult, ranks: int) -> Table:
     table = _table(f"{layer.protocol}: {_us(layer.makespan_ps)} us")
-    for name in ("op", "us", "bound by", "bytes moved", "GB/s per rank"):
+    for name in ("op", "us", "bound by", "bytes moved", "rate per rank"):
         table.add_column(name, justify="left" if name in ("op", "bound by") else "right")
     for op in layer.ops:
         moved = _moved(layer, op.op)
@@ -37,7 +37,8 @@ def _ops(layer: LayerResult, ranks: int) -> Table:
 
 def _compared(answer: Answer) -> Table:
     table = _table("side by side")
-    ops = list(dict.fromkeys(op.op for layer in answer.layers for op in layer.ops))
+    longest_first = sorted(answer.layers, key=lambda layer: -len(layer.ops))  # its ops are in the order they happen
+    ops = list(dict.fromkeys(op.op for layer in longest_first for op in layer.ops))
     for name in ("protocol", "layer us", *(f"{op} us" for op in ops), "bytes moved", "memory per rank"):
         table.add_column(name, justify="left" if name == "protocol" else "right")
     for layer in answer.layers:
