@@ -11,6 +11,7 @@ An event that a ``RETIME`` callback schedules at the same instant runs after it,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from hashlib import blake2b
 from operator import index
@@ -28,13 +29,13 @@ __all__ = ["NORMAL", "PS_PER_SECOND", "RETIME", "URGENT", "Clock", "Simulator", 
 
 
 def seconds_to_ps(seconds: float) -> int:
-    """``seconds`` as picoseconds, rounded up so that an effect never precedes its cause.
+    """``seconds`` as picoseconds, rounded up so that an effect never precedes its cause (1/1000 ps is float noise).
 
     Raises ValueError for a negative, infinite or NaN duration.
     """
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"a duration must be finite and not negative, got {seconds!r} s")
-    return int(np.ceil(seconds * PS_PER_SECOND))
+    return max(0, math.ceil(seconds * PS_PER_SECOND - 1e-3))
 
 
 class Clock(simpy.Environment):

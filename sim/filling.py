@@ -15,6 +15,7 @@ NEVER = np.int64(2**62)  # finish of a flow at rate zero
 OWN_CAP = -1
 _TIE = 1.0 + 1e-12  # levels closer than this are the same level
 _REFRESH = 1e-3  # recompute a running sum that fell to this part of itself: subtraction cancels
+_NOISE_PS = 1e-3  # float noise: not a reason to round a finish up to the next picosecond
 USED, WEIGHT, RISING, TRUSTED = range(4)
 
 
@@ -192,7 +193,7 @@ def predict(now, remaining, rate, alive, finish):  # type: ignore[no-untyped-def
         if rate[f] <= 0.0:
             finish[f] = NEVER
             continue
-        left = np.ceil(remaining[f] / rate[f] * 1e12)
+        left = np.ceil(remaining[f] * 1e12 / rate[f] - _NOISE_PS)
         if left >= 4e18:
             finish[f] = NEVER
             continue

@@ -37,15 +37,13 @@ class Topology:
     a NIC that several GPUs share, or the sum of several NICs that serve one GPU; ``port_of`` [rank] numbers them.
     ``efficiency`` (kind -> 0..1] scales capacities; the default is the line rate.
 
-    Raises ValueError if the cluster has too few GPUs, if NICs and GPUs do not divide, or for a bad efficiency.
+    Raises ValueError if the cluster has too few GPUs, or for a bad efficiency.
     """
 
     def __init__(self, cluster: Cluster, ranks: int, efficiency: Mapping[str, float] | None = None) -> None:
         node = cluster.node
         if not 1 <= ranks <= cluster.gpus:
             raise ValueError(f"{ranks} ranks on {cluster.name} with {cluster.gpus} GPUs: use 1..{cluster.gpus} or more nodes")
-        if max(node.gpus, node.nics) % min(node.gpus, node.nics):
-            raise ValueError(f"{cluster.name}: {node.nics} NICs and {node.gpus} GPUs a node do not divide: use a multiple")
         self.cluster, self.ranks = cluster, ranks
         rank = np.arange(ranks)
         self.node_of: NDArray[np.int64] = rank // node.gpus
