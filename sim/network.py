@@ -29,7 +29,7 @@ from simpy.events import Event
 
 from .engine import NORMAL, RETIME, Simulator
 from .fairshare import check_capacities, check_caps
-from .flows import FlowBatch, LiveFlows
+from .flows import Arrival, FlowBatch, Gates, LiveFlows
 
 __all__ = ["FlowBatch", "FlowNetwork", "Tolerance", "Transfer"]
 
@@ -47,18 +47,22 @@ class Tolerance:
 
 
 class Transfer:
-    """A started batch. ``landed`` [group]: events that fire (value: ps) when every flow of that group has landed.
+    """A started batch. ``landed`` [group]: events that fire (value: ps) when every flow of that group has landed; ``whole``: when
+    every flow of the batch has.
 
     The records are [flow] in the batch's order, int64 ps, -1 until known; ``bound_s`` is float32 [flow, kind] seconds
     bound by (0) the flow's own cap and (k + 1) resources of kind k; ``bottleneck`` int32 [flow] is what bound it last.
     """
 
-    __slots__ = ("_first", "_flows", "_network", "batch", "landed")
+    __slots__ = ("_first", "_flows", "_network", "batch", "landed", "whole")
 
-    def __init__(self, network: FlowNetwork, batch: FlowBatch, first: int, landed: tuple[Event, ...]) -> None:
+    def __init__(
+        self, network: FlowNetwork, batch: FlowBatch, first: int, landed: tuple[Event, ...], whole: Event
+    ) -> None:
         self._network, self._first, self._flows = network, first, batch.flows
         self.batch = batch
         self.landed = landed
+        self.whole = whole
 
     @property
     def start_ps(self) -> NDArray[np.int64]:
@@ -116,7 +120,7 @@ class FlowNetwork:
         self._used = np.zeros(self.capacity.size)  # by the rates in force
         self._least_s = 0.0  # the flows in flight need at least this long
         self._waiting = np.zeros(self.capacity.size, np.int64)  # live flows bound by each resource
-        self._arrivals: list[tuple[FlowBatch, NDArray[np.int64], int, int]] = []
+        self._arrivals: list[Arrival] = []
         self._called = False  # a settling is already on the calendar for this instant
         self._dirty = False  # a capacity changed
         self._since = 0  # rates in force since
@@ -136,7 +140,7 @@ class FlowNetwork:
         """Start every flow of ``batch`` now. Raises ValueError for unknown resources or a flow that nothing bounds."""
         check_caps(batch.routes, batch.cap, self.capacity.size)
         now = self._simulator.now_ps
-        first, first_group = self._flows, len(self._events)
+        first = self._flows
         self._flows += batch.flows
         self._start_ps = _grown(self._start_ps, self._flows, -1)
         self._finish_ps = _grown(self._finish_ps, self._flows, -1)
@@ -144,24 +148,44 @@ class FlowNetwork:
         self._bound_s = _grown(self._bound_s, self._flows, 0)
         self._start_ps[first : self._flows] = now
 
-        events = tuple(self._simulator.event() for _ in range(batch.groups))
-        self._events += events
-        self._group_left = _grown(self._group_left, len(self._events), 0)
-        self._group_landed = _grown(self._group_landed, len(self._events), 0)
+        owner = self._new_groups(1, np.array([batch.flows]))
+        if batch.gates is None:
+            first_group = self._new_groups(batch.groups, np.bincount(batch.group, minlength=batch.groups))
+        else:
+            first_group = batch.gates.first
+        events = tuple(self._events[first_group : first_group + batch.groups])
         moving = np.flatnonzero(batch.bytes > 0)
         empty = np.flatnonzero(batch.bytes == 0)
         self._finish_ps[first + empty] = now
-        landed = np.full(batch.groups, now, np.int64)
-        np.maximum.at(landed, batch.group[empty], now + batch.latency_ps[empty])
-        left = np.bincount(batch.group[moving], minlength=batch.groups)
-        self._group_left[first_group : len(self._events)] = left
-        self._group_landed[first_group : len(self._events)] = landed
-        for g in np.flatnonzero(left == 0):
-            self._land(first_group + int(g), int(landed[g]))
+        for groups in (batch.group[empty] + first_group, np.full(empty.size, owner)):
+            np.maximum.at(self._group_landed, groups, now + batch.latency_ps[empty])
+            np.subtract.at(self._group_left, groups, 1)
+        touched = np.arange(first_group, first_group + batch.groups) if batch.gates is None else batch.group[empty] + first_group
+        for g in np.unique(np.append(touched, owner)):
+            if self._group_left[g] == 0:
+                self._land(int(g), max(int(self._group_landed[g]), now))
         if moving.size:
-            self._arrivals.append((batch, moving, first, first_group))
+            self._arrivals.append(Arrival(batch, moving, first, first_group, owner))
             self._settle_soon()
-        return Transfer(self, batch, first, events)
+        return Transfer(self, batch, first, events, self._events[owner])
+
+    def open(self, expected: ArrayLike) -> Gates:
+        """Gates that fire when ``expected`` [gate] flows, of whatever batches, have landed; at once where none is expected."""
+        counts = np.asarray(expected, np.int64)
+        first = self._new_groups(counts.size, counts)
+        for g in np.flatnonzero(counts == 0):
+            self._land(first + int(g), self._simulator.now_ps)
+        return Gates(first, tuple(self._events[first:]))
+
+    def _new_groups(self, number: int, left: NDArray[np.int64]) -> int:
+        """Add groups that wait for ``left`` [group] flows each; returns the first one's number."""
+        first = len(self._events)
+        self._events += [self._simulator.event() for _ in range(number)]
+        self._group_left = _grown(self._group_left, len(self._events), 0)
+        self._group_landed = _grown(self._group_landed, len(self._events), 0)
+        self._group_left[first : len(self._events)] = left
+        self._group_landed[first : len(self._events)] = self._simulator.now_ps
+        return first
 
     def set_capacity(self, resource: ArrayLike, capacity: ArrayLike) -> None:
         """Give ``resource`` (one or several) another capacity from now on, units/s; 0 stalls its flows until it is back."""
@@ -233,8 +257,10 @@ class FlowNetwork:
         self._finish_ps[flow] = live.finish_ps[gone]
         self._bottleneck[flow] = live.bottleneck[gone]
         live.count -= gone.size
-        np.subtract.at(self._group_left, live.group[gone], 1)
-        np.maximum.at(self._group_landed, live.group[gone], live.finish_ps[gone] + live.latency_ps[gone])
+        landed = live.finish_ps[gone] + live.latency_ps[gone]
+        for group in (live.group[gone], live.owner[gone]):
+            np.subtract.at(self._group_left, group, 1)
+            np.maximum.at(self._group_landed, group, landed)
         now, rates = self._simulator.now_ps, (live.finish_ps, live.rate)
         books = (live.size, live.alive, live.bottleneck, self._waiting, self._moved, idle)
         return bool(self._loops.retire(gone, now, *rates, *live.csr, *books))
@@ -268,11 +294,12 @@ class FlowNetwork:
         window = max(self.tolerance.floor_ps, int(self.tolerance.fraction * self._least_s * 1e12))
         gone = loops.ending(first + window, live.alive, live.finish_ps)
         finish = live.finish_ps[gone]
-        group, at, count = np.unique(live.group[gone], return_inverse=True, return_counts=True)
+        waited = np.concatenate([live.group[gone], live.owner[gone]])
+        group, at, count = np.unique(waited, return_inverse=True, return_counts=True)
         ended = np.zeros(group.size, np.int64)
         landed = self._group_landed[group]
-        np.maximum.at(ended, at, finish)
-        np.maximum.at(landed, at, finish + live.latency_ps[gone])
+        np.maximum.at(ended, at, np.tile(finish, 2))
+        np.maximum.at(landed, at, np.tile(finish + live.latency_ps[gone], 2))
         complete = np.flatnonzero(count == self._group_left[group])
         complete = complete[np.argsort(ended[complete], kind="stable")]
         self._landings = [(int(ended[i]), int(group[i]), int(landed[i])) for i in complete[::-1]]

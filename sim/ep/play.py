@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from simpy.events import Event
 
 from ..engine import Simulator, seconds_to_ps
+from ..flows import Gates
 from ..network import FlowBatch, FlowNetwork, Tolerance, Transfer
 from ..topology import Topology
 from .flows import StageFlows, of_source, stage_flows
 from .routing import Drawn
-from .stage import Join, Machine, Stage, Work
+from .stage import LINKS, Join, Machine, Stage, Work
 from .traffic import Floats, Layout, own_seconds, rank_loads
 
 Ints = NDArray[np.int64]
@@ -68,7 +69,7 @@ class Player:
         self.network = FlowNetwork(simulator, resources.capacity, tolerance=tolerance, resource_kind=resources.kind_of)
         self.traces: list[Trace] = []
         self._own: list[list[Event]] = []
-        self._inbound: list[_Countdowns] = []
+        self._inbound: list[Gates] = []  # a gate a rank, and one a node for what lands on all its ranks
         self._everyone: list[_Countdown] = []
 
     def play(self, steps: list[Step]) -> list[Trace]:
@@ -78,6 +79,9 @@ class Player:
         ranks = [self.simulator.process(self._rank(rank)) for rank in range(self.layout.ranks)]
         for process in ranks:
             self.simulator.run(process)
+        self.simulator.run()
+        for trace in self.traces:
+            self._look_back(trace)
         return self.traces
 
     def _prepare(self, step: Step) -> None:
@@ -90,12 +94,10 @@ class Player:
             flows = stage_flows(stage, step.drawn, self.layout, self.topology, self.machine, own_s)
         blank = [np.full(n, -1, np.int64) for _ in range(6)]
         self.traces.append(Trace(step, *blank, loads, own_s, flows))
-        expected = np.zeros(n, np.int64)
+        expected = np.zeros(n + self.layout.nodes, np.int64)
         if flows is not None:
-            direct = flows.dst >= 0
-            expected += np.bincount(flows.dst[direct], minlength=n)
-            expected += np.bincount(-1 - flows.dst[~direct], minlength=self.layout.nodes)[self.layout.node_of]
-        self._inbound.append(_Countdowns(self.simulator, expected))
+            expected += np.bincount(self._gate(flows.dst), minlength=len(expected))
+        self._inbound.append(self.network.open(expected))
         self._own.append([self.simulator.event() for _ in range(n)])
         self._everyone.append(_Countdown(self.simulator, n))
 
@@ -114,21 +116,24 @@ class Player:
             self._own[i][rank].succeed()
             self.simulator.process(self._complete(i, rank))
 
+    def _gate(self, dst: Ints) -> Ints:
+        """Gate numbers of flows' destinations: the rank, or behind the ranks the node."""
+        return np.where(dst >= 0, dst, self.layout.ranks - 1 - dst)
+
+    def _arrival(self, i: int, rank: int) -> Generator[Event, None, None]:
+        gates = self._inbound[i].events
+        yield gates[rank]
+        yield gates[self.layout.ranks + rank // self.layout.domain]
+
     def _complete(self, i: int, rank: int) -> Generator[Event, None, None]:
         """The rank's part of step ``i`` ends when its inbound is in as well."""
-        trace = self.traces[i]
-        yield self._inbound[i].event(rank)
-        if trace.arrived[rank] < 0:
-            trace.arrived[rank] = trace.done[rank]
+        yield from self._arrival(i, rank)
         self._everyone[i].count(rank)
 
     def _join(self, i: int, rank: int, join: Join) -> Generator[Event, None, None]:
-        before = self.traces[i - 1]
         cause = rank
         if join is Join.INBOUND:
-            yield self._inbound[i - 1].event(rank)
-            if before.arrived[rank] > before.done[rank]:
-                cause = int(before.arrived_from[rank])
+            yield from self._arrival(i - 1, rank)
         elif join is Join.ALL:
             yield self._everyone[i - 1].event
             cause = self._everyone[i - 1].last
@@ -146,40 +151,41 @@ class Player:
             if own_ps:
                 yield self.simulator.delay(own_ps)
             return
-        destinations, group = np.unique(flows.dst[part], return_inverse=True)
         tail_ps = seconds_to_ps(float(np.asarray(stage.tail_s)))
         transfer = self.network.start(
             FlowBatch(
-                flows.bytes[part], routes, latency_ps=flows.extra_ps[part] + tail_ps, group=group, groups=len(destinations)
+                flows.bytes[part],
+                routes,
+                latency_ps=flows.extra_ps[part] + tail_ps,
+                group=self._gate(flows.dst[part]),
+                gates=self._inbound[i],
             )
         )
         trace.transfers[rank] = transfer
-        count = np.bincount(group, minlength=len(destinations))
-        left = _Countdown(self.simulator, len(destinations))
-        for number, (destination, landed) in enumerate(zip(destinations.tolist(), transfer.landed, strict=True)):
-            assert landed.callbacks is not None
-            landed.callbacks.append(self._landing(i, rank, destination, int(count[number]), left))
         if isinstance(stage, Stage) and stage.posts:
-            local = [s[rank] for resource, s in trace.loads.items() if resource not in ("nvlink", "nic", "nic_msg")]
+            local = [s[rank] for resource, s in trace.loads.items() if resource not in LINKS]
             if local and max(local) > 0.0:
                 yield self.simulator.delay(seconds_to_ps(float(sum(local))))
         else:
-            yield left.event
+            yield transfer.whole
 
-    def _landing(self, i: int, source: int, destination: int, flows: int, left: _Countdown):  # type: ignore[no-untyped-def]
-        trace, inbound = self.traces[i], self._inbound[i]
-        first = destination if destination >= 0 else (-1 - destination) * self.layout.domain
-        last = first + 1 if destination >= 0 else min(first + self.layout.domain, self.layout.ranks)
-
-        def landed(_: Event) -> None:
-            now = self.simulator.now_ps
-            for rank in range(first, last):
-                trace.arrived[rank] = now
-                trace.arrived_from[rank] = source
-                inbound.count(rank, flows)
-            left.count(source)
-
-        return landed
+    def _look_back(self, trace: Trace) -> None:
+        """Fill in when each rank's inbound was complete, and whose flow landed last."""
+        trace.arrived[:] = trace.done
+        if trace.flows is None or not trace.transfers:
+            return
+        landed = np.concatenate([trace.transfers[r].landed_ps for r in sorted(trace.transfers)])
+        gate = self._gate(trace.flows.dst)
+        order = np.lexsort((landed, gate))
+        last = order[np.append(gate[order][1:] != gate[order][:-1], True)]
+        latest = np.full(self.layout.ranks + self.layout.nodes, -1, np.int64)
+        source = np.full_like(latest, -1)
+        latest[gate[last]], source[gate[last]] = landed[last], trace.flows.src[last]
+        mine, node = np.arange(self.layout.ranks), self.layout.ranks + self.layout.node_of
+        from_node = latest[node] > latest[mine]
+        arrived = np.where(from_node, latest[node], latest[mine])
+        trace.arrived[:] = np.where(arrived >= 0, arrived, trace.done)
+        trace.arrived_from[:] = np.where(from_node, source[node], source[mine])
 
 
 class _Countdown:
@@ -200,23 +206,3 @@ class _Countdown:
         if self._left == 0:
             self.event.succeed()
 
-
-class _Countdowns:
-    """One event a rank, fired when as many flows as ``expected`` [rank] have landed there."""
-
-    __slots__ = ("_events", "_left")
-
-    def __init__(self, simulator: Simulator, expected: Ints) -> None:
-        self._left = expected.tolist()
-        self._events = [simulator.event() for _ in self._left]
-        for left, event in zip(self._left, self._events, strict=True):
-            if left == 0:
-                event.succeed()
-
-    def count(self, rank: int, flows: int) -> None:
-        self._left[rank] -= flows
-        if self._left[rank] == 0:
-            self._events[rank].succeed()
-
-    def event(self, rank: int) -> Event:
-        return self._events[rank]
