@@ -47,18 +47,15 @@ class Tolerance:
 
 
 class Transfer:
-    """A started batch. ``landed`` [group]: events that fire (value: ps) when every flow of that group has landed; ``whole``: when
-    every flow of the batch has.
+    """A started batch. ``landed`` [group]: events that fire (value: ps) when every flow of that group has landed.
 
-    The records are [flow] in the batch's order, int64 ps, -1 until known; ``bound_s`` is float32 [flow, kind] seconds
+    ``whole`` fires when every flow of the batch has. The records are [flow] in the batch's order, int64 ps, -1 until known; ``bound_s`` is float32 [flow, kind] seconds
     bound by (0) the flow's own cap and (k + 1) resources of kind k; ``bottleneck`` int32 [flow] is what bound it last.
     """
 
     __slots__ = ("_first", "_flows", "_network", "batch", "landed", "whole")
 
-    def __init__(
-        self, network: FlowNetwork, batch: FlowBatch, first: int, landed: tuple[Event, ...], whole: Event
-    ) -> None:
+    def __init__(self, network: FlowNetwork, batch: FlowBatch, first: int, landed: tuple[Event, ...], whole: Event) -> None:
         self._network, self._first, self._flows = network, first, batch.flows
         self.batch = batch
         self.landed = landed
@@ -122,7 +119,7 @@ class FlowNetwork:
         self._waiting = np.zeros(self.capacity.size, np.int64)  # live flows bound by each resource
         self._arrivals: list[Arrival] = []
         self._called = False  # a settling is already on the calendar for this instant
-        self._dirty = False  # a capacity changed
+        self._dirty = False  # a capacity changed, or what a gate waits for
         self._since = 0  # rates in force since
         self._plan = 0  # number of the plan in force; calls of older plans do nothing
         self._landings: list[tuple[int, int, int]] = []  # (last end, group, landed) within the window, latest first
@@ -135,6 +132,7 @@ class FlowNetwork:
         self._events: list[Event] = []
         self._group_left = np.empty(0, np.int64)
         self._group_landed = np.empty(0, np.int64)
+        self._group_sent = np.empty(0, bool)
 
     def start(self, batch: FlowBatch) -> Transfer:
         """Start every flow of ``batch`` now. Raises ValueError for unknown resources or a flow that nothing bounds."""
@@ -160,12 +158,15 @@ class FlowNetwork:
         for groups in (batch.group[empty] + first_group, np.full(empty.size, owner)):
             np.maximum.at(self._group_landed, groups, now + batch.latency_ps[empty])
             np.subtract.at(self._group_left, groups, 1)
-        touched = np.arange(first_group, first_group + batch.groups) if batch.gates is None else batch.group[empty] + first_group
-        for g in np.unique(np.append(touched, owner)):
-            if self._group_left[g] == 0:
-                self._land(int(g), max(int(self._group_landed[g]), now))
+        touched = (
+            np.arange(first_group, first_group + batch.groups) if batch.gates is None else batch.group[empty] + first_group
+        )
+        self._land_complete(np.append(touched, owner))
         if moving.size:
             self._arrivals.append(Arrival(batch, moving, first, first_group, owner))
+            self._settle_soon()
+        elif batch.gates is not None and empty.size:  # the plan counts flows still to come that have just landed
+            self._dirty = True
             self._settle_soon()
         return Transfer(self, batch, first, events, self._events[owner])
 
@@ -173,8 +174,7 @@ class FlowNetwork:
         """Gates that fire when ``expected`` [gate] flows, of whatever batches, have landed; at once where none is expected."""
         counts = np.asarray(expected, np.int64)
         first = self._new_groups(counts.size, counts)
-        for g in np.flatnonzero(counts == 0):
-            self._land(first + int(g), self._simulator.now_ps)
+        self._land_complete(first + np.flatnonzero(counts == 0))
         return Gates(first, tuple(self._events[first:]))
 
     def _new_groups(self, number: int, left: NDArray[np.int64]) -> int:
@@ -183,6 +183,7 @@ class FlowNetwork:
         self._events += [self._simulator.event() for _ in range(number)]
         self._group_left = _grown(self._group_left, len(self._events), 0)
         self._group_landed = _grown(self._group_landed, len(self._events), 0)
+        self._group_sent = _grown(self._group_sent, len(self._events), 0)
         self._group_left[first : len(self._events)] = left
         self._group_landed[first : len(self._events)] = self._simulator.now_ps
         return first
@@ -198,7 +199,7 @@ class FlowNetwork:
     @property
     def active(self) -> int:
         """Flows that still have bytes to send."""
-        return self._live.count + sum(pick.size for _, pick, _, _ in self._arrivals)
+        return self._live.count + sum(arrival.pick.size for arrival in self._arrivals)
 
     @property
     def moved(self) -> NDArray[np.float64]:
@@ -261,6 +262,7 @@ class FlowNetwork:
         for group in (live.group[gone], live.owner[gone]):
             np.subtract.at(self._group_left, group, 1)
             np.maximum.at(self._group_landed, group, landed)
+        self._land_complete(np.concatenate([live.group[gone], live.owner[gone]]))
         now, rates = self._simulator.now_ps, (live.finish_ps, live.rate)
         books = (live.size, live.alive, live.bottleneck, self._waiting, self._moved, idle)
         return bool(self._loops.retire(gone, now, *rates, *live.csr, *books))
@@ -321,7 +323,13 @@ class FlowNetwork:
         if self._landings:
             self._simulator.call(partial(self._call_landings, plan), self._landings[-1][0] - now, NORMAL)
 
+    def _land_complete(self, groups: NDArray[np.int64]) -> None:
+        """Send the events of those of ``groups`` that wait for no further flow, unless the plan already has."""
+        for g in np.unique(groups[(self._group_left[groups] == 0) & ~self._group_sent[groups]]):
+            self._land(int(g), max(int(self._group_landed[g]), self._simulator.now_ps))
+
     def _land(self, group: int, landed_ps: int) -> None:
+        self._group_sent[group] = True
         self._simulator.fire(self._events[group], landed_ps - self._simulator.now_ps, landed_ps)
 
 

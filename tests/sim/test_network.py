@@ -222,3 +222,27 @@ def test_more_bandwidth_can_slow_another_flow_down_in_a_network():
 def test_bad_input_says_what_is_wrong(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_gate_fires_once_all_its_flows_of_all_batches_have_landed():
+    simulator = Simulator()
+    network = FlowNetwork(simulator, [1e12, 1e12])
+    gates = network.open([2, 1, 0])
+    network.start(FlowBatch([1000, 500], routes([[0], [1]]), group=[0, 1], gates=gates))
+    assert network.active == 2
+    assert simulator.run(gates.events[2]) == 0
+    assert simulator.run(gates.events[1]) == 500
+    network.start(FlowBatch([3000], routes([[1]]), latency_ps=10, gates=gates))
+    assert simulator.run(gates.events[0]) == 3510
+
+
+@pytest.mark.parametrize("at", [0, 500, 1200, 1999])
+def test_a_gate_whose_last_flow_is_empty_and_starts_inside_a_window_still_fires(at):
+    """The other flow of the gate ends at 1,000 ps, inside a window that lasts until 2,000 ps."""
+    simulator = Simulator()
+    network = FlowNetwork(simulator, [1e12] * 3, tolerance=Tolerance(10**6, 0.5))
+    gates = network.open([2])
+    network.start(FlowBatch([1000], routes([[0]]), gates=gates))
+    network.start(FlowBatch([2000, 2000, 9000], routes([[1], [1], [1]])))
+    simulator.call(lambda: network.start(FlowBatch([0.0], routes([[2]]), latency_ps=5, gates=gates)), at)
+    assert simulator.run(gates.events[0]) == max(1000, at + 5)
