@@ -54,9 +54,7 @@ def _rows(move: Move, load: Load, shape: Shape) -> Num:
     if not spread:
         return mean
     per_token = shape.top_k if move.rows is Rows.EXPERT else shape.distinct(shape.ranks)
-    chance = np.minimum(per_token / shape.ranks, 1.0)
-    total = shape.tokens * per_token
-    return mean * shape.busiest(total, chance) / np.maximum(total, 1e-12)
+    return shape.busiest(mean, np.minimum(per_token / shape.ranks, 1.0))
 
 
 __all__ = ["Path", "capacity", "program_seconds", "stage_loads", "stage_seconds"]

@@ -22,6 +22,9 @@ Ints = NDArray[np.int64]
 class StageFlows:
     """All flows of one stage, sorted by source rank. Arrays by [flow].
 
+    The network moves a flow in ``PARTS`` equal parts, and shares by parts: a kernel walks its tokens in order, so all its
+    destinations progress together, each in proportion to what it gets (weighted max-min fairness, weight = bytes).
+
     ``src``: the rank that sends first; ``dst``: the rank the flow lands on, or for two-hop flows minus one minus the node whose
     ranks it lands on; ``bytes``: payload on the first hop; ``extra_ps``: latency of switches beyond the calibrated one.
     """
@@ -31,6 +34,15 @@ class StageFlows:
     bytes: Floats
     extra_ps: Ints
     routes: Routes
+
+    @property
+    def parts(self) -> Floats:
+        """[flow] what the network is given to move; ``routes`` count units per part."""
+        return np.full(len(self.src), PARTS)
+
+
+#: Parts of a flow. Any number would do; this one keeps rates in the range of bytes per second.
+PARTS = 1e6
 
 
 @dataclass(slots=True)
@@ -62,7 +74,8 @@ def stage_flows(stage: Stage, drawn: Drawn, layout: Layout, topology: Topology, 
     total = np.bincount(src, size, minlength=layout.ranks)
     pace = topology.resources.ids("pace")[src].astype(np.int64)
     parts.entries.append((np.arange(parts.flows), pace, own_s[src] / total[src]))
-    flow, resource, coefficient = (np.concatenate(column) for column in zip(*parts.entries, strict=True))
+    flow, resource, per_byte = (np.concatenate(column) for column in zip(*parts.entries, strict=True))
+    coefficient = per_byte * size[flow] / PARTS
     order = np.argsort(src, kind="stable")
     place = np.empty(parts.flows, np.int64)
     place[order] = np.arange(parts.flows)

@@ -154,7 +154,7 @@ class Player:
         tail_ps = seconds_to_ps(float(np.asarray(stage.tail_s)))
         transfer = self.network.start(
             FlowBatch(
-                flows.bytes[part],
+                flows.parts[part],
                 routes,
                 latency_ps=flows.extra_ps[part] + tail_ps,
                 group=self._gate(flows.dst[part]),
