@@ -305,3 +305,47 @@ def backdate(wait_s, idle, indptr, resource, coefficient, row_ptr, row_flow, row
             for e in range(indptr[f], indptr[f + 1]):
                 seconds = min(seconds, lasts[resource[e]])
             remaining[f] = max(0.0, remaining[f] - rise * seconds)
+
+
+@njit(cache=True)
+def completing(gone, group, owner, finish, latency, left, landed, scratch):  # type: ignore[no-untyped-def]
+    """The groups that the flows ``gone`` will complete: [found, (last end ps, group, landed ps)].
+
+    A flow counts for its ``group`` and its ``owner`` [slot]; ``left`` [group] flows a group still waits for, ``landed``
+    [group] ps so far. ``scratch`` [group, 3] holds zeros, before and after.
+    """
+    for waiting in (group, owner):
+        for f in gone:
+            s = scratch[waiting[f]]
+            s[0] += 1
+            s[1] = max(s[1], finish[f])
+            s[2] = max(s[2], finish[f] + latency[f])
+    found = np.empty((2 * gone.size, 3), np.int64)
+    n = 0
+    for waiting in (group, owner):
+        for f in gone:
+            g = waiting[f]
+            s = scratch[g]
+            if s[0] == left[g]:
+                found[n, 0] = s[1]
+                found[n, 1] = g
+                found[n, 2] = max(s[2], landed[g])
+                n += 1
+            s[:] = 0
+    return found[:n]
+
+
+@njit(cache=True)
+def completed(gone, group, owner, finish, latency, left, landed, sent):  # type: ignore[no-untyped-def]
+    """Count the flows ``gone`` off their groups; the groups that now wait for none and whose event was not yet ``sent``."""
+    found = np.empty(2 * gone.size, np.int64)
+    n = 0
+    for waiting in (group, owner):
+        for f in gone:
+            g = waiting[f]
+            left[g] -= 1
+            landed[g] = max(landed[g], finish[f] + latency[f])
+            if left[g] == 0 and not sent[g]:
+                found[n] = g
+                n += 1
+    return found[:n]

@@ -49,8 +49,9 @@ class Tolerance:
 class Transfer:
     """A started batch. ``landed`` [group]: events that fire (value: ps) when every flow of that group has landed.
 
-    ``whole`` fires when every flow of the batch has. The records are [flow] in the batch's order, int64 ps, -1 until known; ``bound_s`` is float32 [flow, kind] seconds
-    bound by (0) the flow's own cap and (k + 1) resources of kind k; ``bottleneck`` int32 [flow] is what bound it last.
+    ``whole`` fires when every flow of the batch has. The records are [flow] in the batch's order, int64 ps, -1 until known;
+    ``bound_s`` is float32 [flow, kind] seconds bound by (0) the flow's own cap and (k + 1) resources of kind k;
+    ``bottleneck`` int32 [flow] is what bound it last.
     """
 
     __slots__ = ("_first", "_flows", "_network", "batch", "landed", "whole")
@@ -133,6 +134,7 @@ class FlowNetwork:
         self._group_left = np.empty(0, np.int64)
         self._group_landed = np.empty(0, np.int64)
         self._group_sent = np.empty(0, bool)
+        self._group_scratch = np.empty((0, 3), np.int64)
 
     def start(self, batch: FlowBatch) -> Transfer:
         """Start every flow of ``batch`` now. Raises ValueError for unknown resources or a flow that nothing bounds."""
@@ -184,6 +186,7 @@ class FlowNetwork:
         self._group_left = _grown(self._group_left, len(self._events), 0)
         self._group_landed = _grown(self._group_landed, len(self._events), 0)
         self._group_sent = _grown(self._group_sent, len(self._events), 0)
+        self._group_scratch = _grown(self._group_scratch, len(self._events), 0)
         self._group_left[first : len(self._events)] = left
         self._group_landed[first : len(self._events)] = self._simulator.now_ps
         return first
@@ -258,11 +261,9 @@ class FlowNetwork:
         self._finish_ps[flow] = live.finish_ps[gone]
         self._bottleneck[flow] = live.bottleneck[gone]
         live.count -= gone.size
-        landed = live.finish_ps[gone] + live.latency_ps[gone]
-        for group in (live.group[gone], live.owner[gone]):
-            np.subtract.at(self._group_left, group, 1)
-            np.maximum.at(self._group_landed, group, landed)
-        self._land_complete(np.concatenate([live.group[gone], live.owner[gone]]))
+        ends = (live.group, live.owner, live.finish_ps, live.latency_ps)
+        for g in self._loops.completed(gone, *ends, self._group_left, self._group_landed, self._group_sent):
+            self._land(int(g), max(int(self._group_landed[g]), self._simulator.now_ps))
         now, rates = self._simulator.now_ps, (live.finish_ps, live.rate)
         books = (live.size, live.alive, live.bottleneck, self._waiting, self._moved, idle)
         return bool(self._loops.retire(gone, now, *rates, *live.csr, *books))
@@ -295,18 +296,11 @@ class FlowNetwork:
             return
         window = max(self.tolerance.floor_ps, int(self.tolerance.fraction * self._least_s * 1e12))
         gone = loops.ending(first + window, live.alive, live.finish_ps)
-        finish = live.finish_ps[gone]
-        waited = np.concatenate([live.group[gone], live.owner[gone]])
-        group, at, count = np.unique(waited, return_inverse=True, return_counts=True)
-        ended = np.zeros(group.size, np.int64)
-        landed = self._group_landed[group]
-        np.maximum.at(ended, at, np.tile(finish, 2))
-        np.maximum.at(landed, at, np.tile(finish + live.latency_ps[gone], 2))
-        complete = np.flatnonzero(count == self._group_left[group])
-        complete = complete[np.argsort(ended[complete], kind="stable")]
-        self._landings = [(int(ended[i]), int(group[i]), int(landed[i])) for i in complete[::-1]]
+        ends = (live.group, live.owner, live.finish_ps, live.latency_ps)
+        found = loops.completing(gone, *ends, self._group_left, self._group_landed, self._group_scratch)
+        self._landings = [(int(end), int(g), int(landed)) for end, g, landed in found[np.argsort(-found[:, 0], kind="stable")]]
         self._call_landings(self._plan)
-        self._simulator.call(partial(self._end_window, self._plan), int(finish.max()) - self._since, RETIME)
+        self._simulator.call(partial(self._end_window, self._plan), int(live.finish_ps[gone].max()) - self._since, RETIME)
 
     def _end_window(self, plan: int) -> None:
         if plan == self._plan:
