@@ -17,14 +17,18 @@ from ..hwmodels.errors import BadInput
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.machine import machine_of
 from ..sim.ep.protocols import describe
-from .measurement import PROTOCOL_NAMES, Group, Row, grouped, read_table, unpredictable
+from .measurement import PROTOCOL_NAMES, Group, grouped, read_table, unpredictable
+from .oddities import ODDITIES, oddity_of
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupError:
-    """Error of one (system, protocol, op, nodes). Percentages of the measured time; bias is the mean signed error."""
+    """Error of one (system, protocol, op, nodes). Percentages of the measured time; bias is the mean signed error.
+
+    ``odd_rows`` of the rows are known oddities (`oddities`); all errors count them but ``mape_without_odd_pct``.
+    """
 
     system: str
     protocol: str
@@ -36,6 +40,8 @@ class GroupError:
     p90_ape_pct: float
     bias_pct: float
     calibrated_on: str
+    odd_rows: int = 0
+    mape_without_odd_pct: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Validation:
     groups: tuple[GroupError, ...]
     rows: tuple[dict[str, Any], ...]
     skipped: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def validate_table(path: Path, *, engine: str = "closed", progress: Progress | None = None) -> Validation:
@@ -82,7 +89,8 @@ def validate_table(path: Path, *, engine: str = "closed", progress: Progress | N
         raise BadInput(f"{path}: none of its {len(rows)} rows can be predicted: {'; '.join(skipped)}")
     predicted.sort(key=lambda pair: pair[0])
     groups.sort(key=lambda g: (g.system, g.protocol, g.op, g.nodes))
-    return Validation(path.name, engine, tuple(groups), tuple(r for _, r in predicted), dict(sorted(skipped.items())))
+    notes = tuple(f"{o.name} ({n} rows): {o.why}" for o in ODDITIES if (n := sum(o.holds(r) for r in usable)))
+    return Validation(path.name, engine, tuple(groups), tuple(r for _, r in predicted), dict(sorted(skipped.items())), notes)
 
 
 def _predict(group: Group, engine: str, step: Callable[[int], None] | None) -> tuple[NDArray[np.float64], str]:
@@ -103,17 +111,17 @@ def _predict(group: Group, engine: str, step: Callable[[int], None] | None) -> t
 def _errors(group: Group, seconds: NDArray[np.float64], source: str) -> list[GroupError]:
     signed = 100.0 * (seconds / group.measured_s - 1.0)
     nodes = np.array([r.nodes for r in group.rows])
+    odd = np.array([oddity_of(r) is not None for r in group.rows])
     found = []
     for count in np.unique(nodes):
         mine = signed[nodes == count]
         size = np.abs(mine)
+        strange = odd[nodes == count]
+        without = float(size[~strange].mean()) if strange.any() and not strange.all() else None
         found.append(
             GroupError(
                 group.system, group.protocol, group.op, int(count), len(mine),
-                float(size.mean()), float(np.median(size)), float(np.quantile(size, 0.9)), float(mine.mean()), source,
+                float(size.mean()), float(np.median(size)), float(np.quantile(size, 0.9)), float(mine.mean()), source, int(strange.sum()), without,
             )
         )  # fmt: skip
     return found
-
-
-__all__ = ["GroupError", "Row", "Validation", "validate_table"]

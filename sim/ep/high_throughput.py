@@ -90,15 +90,21 @@ def notify(shape: Shape, machine: Machine, k: Notify, op: str) -> tuple[Stage, .
     walk = Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", walk_s),))
     if op.startswith(COMBINE):
         return (Stage("combine_notify.heads", "combine_notify", Join.OWN, (walk,), latency),)
-    size = count_bytes(shape)
-    counts = Move(Rows.PAIR, Path.NVLINK, size, (Load("nvlink", size),))
-    rails = Move(Rows.PAIR, Path.RDMA, size, (Load("nic", size),))
-    return (Stage("notify.counts", "notify", Join.ALL, (counts, rails, walk), latency),)
+    rail, peer = count_bytes(shape)
+    rails = Move(Rows.PAIR, Path.RAIL, rail, (Load("nic", rail),))
+    peers = Move(Rows.PAIR, Path.NVLINK, peer, (Load("nvlink", peer),))
+    return (Stage("notify.counts", "notify", Join.ALL, (rails, peers, walk), latency),)
 
 
-def count_bytes(shape: Shape) -> Num:
-    """Bytes of one pair's counts: tokens for the rank and for each of its experts, 4 bytes each."""
-    return 4.0 * (1.0 + shape.experts / shape.ranks)
+def count_bytes(shape: Shape) -> tuple[Num, Num]:
+    """Bytes of the count exchange: to the same-index GPU of every node, and then to every rank of the node.
+
+    internode.cu: over a rail go the node's token count, each of its ranks' and each of its experts', 4 bytes each; over NVLink
+    each rank then gets its own count and its experts' from every node.
+    """
+    local_experts = shape.experts / shape.ranks
+    rail = 4.0 * (1.0 + shape.domain + local_experts * shape.domain)
+    return rail, 4.0 * shape.nodes * (1.0 + local_experts)
 
 
 def transfer(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stage, ...]:
