@@ -43,6 +43,7 @@ def _layer(layer: LayerResult) -> dict[str, Any]:
                 "start_us": _us(op.start_ps),
                 "end_us": _us(op.end_ps),
                 "duration_us": _us(op.duration_ps),
+                "critical_us": _rounded(layer.op_us(op.op)),
                 "rank_us": [_us(ps) for ps in op.rank_ps.tolist()],
             }
             for op in layer.ops

@@ -10,6 +10,7 @@ from ..hwmodels.units import format_bytes, format_rate
 from ..sim.result import Answer, LayerResult
 
 MOVED = ("nvlink", "rdma")  # what stays on its own rank crosses no wire
+SHOWN_RANKS = 8  # up to which every table of the exchange is printed
 
 
 def print_answer(answer: Answer, console: Console) -> None:
@@ -22,6 +23,9 @@ def print_answer(answer: Answer, console: Console) -> None:
         console.print(Text(note, style="dim"), soft_wrap=True)
     if len(answer.layers) > 1:
         console.print(_compared(answer))
+    if answer.ranks <= SHOWN_RANKS:
+        for layer in answer.layers:
+            _print_exchange(layer, console)
 
 
 def _ops(layer: LayerResult, ranks: int) -> Table:
@@ -30,8 +34,9 @@ def _ops(layer: LayerResult, ranks: int) -> Table:
         table.add_column(name, justify="left" if name in ("op", "bound by") else "right")
     for op in layer.ops:
         moved = _moved(layer, op.op)
-        rate = format_rate(moved / ranks / (op.duration_ps / 1e12)) if moved and op.duration_ps else ""
-        table.add_row(op.op, _us(op.duration_ps), _bound(layer, op.op), format_bytes(moved) if moved else "", rate)
+        seconds = layer.op_us(op.op) / 1e6
+        rate = format_rate(moved / ranks / seconds) if moved and seconds else ""
+        table.add_row(op.op, f"{layer.op_us(op.op):,.1f}", _bound(layer, op.op), format_bytes(moved) if moved else "", rate)
     return table
 
 
@@ -42,7 +47,7 @@ def _compared(answer: Answer) -> Table:
     for name in ("protocol", "layer us", *(f"{op} us" for op in ops), "bytes moved", "memory per rank"):
         table.add_column(name, justify="left" if name == "protocol" else "right")
     for layer in answer.layers:
-        times = {op.op: _us(op.duration_ps) for op in layer.ops}
+        times = {op.op: f"{layer.op_us(op.op):,.1f}" for op in layer.ops}
         cells = [layer.protocol, _us(layer.makespan_ps), *(times.get(op, "") for op in ops)]
         moved = sum(_moved(layer, op) for op in ops)
         table.add_row(*cells, format_bytes(moved), format_bytes(sum(m.bytes for m in layer.memory), binary=True))
@@ -54,6 +59,21 @@ def _memory_line(layer: LayerResult) -> Text:
     parts = ", ".join(f"{m.name} {format_bytes(m.bytes, binary=True)}" for m in layer.memory if m.bytes)
     free, whole = format_bytes(layer.hbm_bytes - used, binary=True), format_bytes(layer.hbm_bytes, binary=True)
     return Text(f"memory per rank: {parts}; {free} of {whole} left")
+
+
+def _print_exchange(layer: LayerResult, console: Console) -> None:
+    """The count tables, and who sends how many rows to whom over NVLink and RDMA, stage by stage."""
+    tables = list(layer.exchange.items())
+    tables += [
+        (f"{m.stage} over {m.medium}: rows [source, destination], {format_bytes(int(m.bytes.sum()))}", m.rows)
+        for m in layer.traffic
+        if m.medium in MOVED
+    ]
+    for name, numbers in tables:
+        console.print(Text(f"{layer.protocol}: {name}", style="dim"), soft_wrap=True)
+        width = max(len(str(n)) for n in numbers.ravel())
+        for row in numbers:
+            console.print(Text("  " + " ".join(f"{n or '.':>{width}}" for n in row)))
 
 
 def _moved(layer: LayerResult, op: str) -> int:

@@ -114,8 +114,11 @@ class LayerResult:
     notes: tuple[str, ...] = ()
 
     def op_us(self, op: str) -> float:
-        """Duration of ``op`` in microseconds; 0.0 if the protocol has no such op."""
-        return sum(o.duration_ps for o in self.ops if o.op == op) / 1e6
+        """Time of ``op`` on the critical path, microseconds; the ops add up to the makespan. 0.0 if the protocol has none.
+
+        `OpTime.duration_ps` is longer where ranks begin an op at different times.
+        """
+        return sum(s.end_ps - s.start_ps for s in self.critical_path if s.op == op) / 1e6
 
     def bound_us(self) -> dict[str, float]:
         """Critical-path time by bound resource, microseconds, longest first."""

@@ -69,8 +69,10 @@ class Topology:
 
         add("nvlink_tx", node.gpu.nvlink_bandwidth, ranks)
         add("nvlink_rx", node.gpu.nvlink_bandwidth, ranks)
-        add("nic_tx", node.nic.bandwidth * nics_per_port, self.ports)
-        add("nic_rx", node.nic.bandwidth * nics_per_port, self.ports)
+        # A NIC is never faster than the PCIe links of the GPUs behind it.
+        port_rate = min(node.nic.bandwidth * nics_per_port, node.gpu.pcie_bandwidth * gpus_per_port)
+        add("nic_tx", port_rate, self.ports)
+        add("nic_rx", port_rate, self.ports)
         add("nic_msg", node.nic.message_rate * nics_per_port, self.ports)
         self.oversubscribed = cluster.fabric.oversubscription > 1 and self.leaves > 1
         if self.oversubscribed:

@@ -23,6 +23,8 @@ RDMA_CHUNKS = tuple(range(4, 33, 4))
 #: Bytes of received rows at which half of the address-translation penalty is paid.
 TRANSLATION_REACH_BYTES = 3e9
 
+#: Three RDMA barriers and one round of puts, one after another (internode.cu, notify_dispatch).
+NOTIFY_CROSSINGS = 4
 #: Tokens per rank at which half of the ranks' arrival spread shows.
 ARRIVAL_TOKENS = 1024.0
 
@@ -93,7 +95,7 @@ def notify(shape: Shape, machine: Machine, k: Notify, op: str) -> tuple[Stage, .
     rail, peer = count_bytes(shape)
     rails = Move(Rows.PAIR, Path.RAIL, rail, (Load("nic", rail),))
     peers = Move(Rows.PAIR, Path.NVLINK, peer, (Load("nvlink", peer),))
-    return (Stage("notify.counts", "notify", Join.ALL, (rails, peers, walk), latency),)
+    return (Stage("notify.counts", "notify", Join.ALL, (rails, peers, walk), latency, crossings=NOTIFY_CROSSINGS),)
 
 
 def count_bytes(shape: Shape) -> tuple[Num, Num]:

@@ -94,7 +94,7 @@ def _closed_form(program: Program) -> dict[str, float]:
 def _sentence(question: Question, layers: tuple[LayerResult, ...]) -> str:
     layer = layers[0]
     bound, share = _longest(layer)
-    parts = [f"{op.op.replace('_', ' ')} {format_time(op.duration_ps / 1e12)}" for op in layer.ops]
+    parts = [f"{op.op.replace('_', ' ')} {format_time(layer.op_us(op.op) / 1e6)}" for op in layer.ops]
     nodes = question.nodes_used
     tokens = question.traffic.on_ranks(question.deployment.ep)
     each = f"{tokens[0]}" if len(set(tokens)) == 1 else f"{min(tokens)} to {max(tokens)}"

@@ -7,14 +7,15 @@ from .stage import Machine
 
 
 def machine_of(cluster: Cluster) -> Machine:
-    """The `Machine` of one rank. NICs are shared evenly when a node has fewer NICs than GPUs."""
+    """The `Machine` of one rank. NICs are shared evenly when a node has fewer NICs than GPUs, and never
+    faster than the PCIe link behind them."""
     gpu, nic, node = cluster.node.gpu, cluster.node.nic, cluster.node
     share = node.nics / node.gpus
     return Machine(
         sms=gpu.sms,
         clock_hz=gpu.clock,
         nvlink_bytes_per_s=gpu.nvlink_bandwidth,
-        nic_bytes_per_s=nic.bandwidth * share,
+        nic_bytes_per_s=min(nic.bandwidth * share, gpu.pcie_bandwidth),
         nic_messages_per_s=nic.message_rate * share,
         hbm_bytes_per_s=gpu.hbm_bandwidth,
         tensor_flops={dtype: gpu.tensor_flops(dtype) for dtype in gpu.tensor_flop_per_cycle_sm},

@@ -5,13 +5,16 @@ A new protocol is a file beside `low_latency` and a row here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from ...hwmodels.calibration import Scope, constants_of, find_entry
+import numpy as np
+
+from ...hwmodels.calibration import Scope, constants_of, find_entry, load_calibration
+from ...hwmodels.catalog import load_cluster
 from . import collectives, high_throughput, low_latency, one_sided
-from .shape import Num, Shape
+from .shape import Num, Path, Shape
 from .stage import Machine, Stage
 
 
@@ -106,4 +109,13 @@ def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, ma
     measured: Scope = "multi-node" if kernel.constants is high_throughput.Notify else scope
     entry, source = find_entry(system, protocol, op, measured)
     stages = kernel.describe(shape, machine, constants_of(entry, kernel.constants), context)
-    return Described(stages, source, entry)
+    reference = load_cluster(load_calibration(source).cluster).node.nic.latency
+    return Described(tuple(_other_wire(s, machine.wire_latency_s - reference) for s in stages), source, entry)
+
+
+def _other_wire(stage: Stage, extra_s: float) -> Stage:
+    """The stage on a NIC whose one-way latency differs by ``extra_s`` from the one its launch was fitted with."""
+    if extra_s == 0.0 or not any(move.path in (Path.RDMA, Path.RAIL) for move in stage.moves):
+        return stage
+    more = np.maximum(extra_s * stage.crossings, -np.asarray(stage.latency_s))
+    return replace(stage, latencies=(*stage.latencies, ("NIC latency against the calibrated NIC", more)))

@@ -71,7 +71,8 @@ class Stage:
     ``latencies``: (what, seconds) paid one after another before the moves. ``tail_s``: from a row's last byte leaving to
     its being usable. ``sharpness``: q in ``(sum load**q)**(1/q)``: how well the longest load hides the others (1: they
     add up, as when nothing overlaps; 20: a perfect maximum). ``floor_s``: a wait that runs beside the moves.
-    ``posts``: the rank moves on once its own work is done; the network carries what it posted.
+    ``posts``: the rank moves on once its own work is done; the network carries what it posted. ``crossings``: one-way trips over
+    the network that it pays one after another.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Stage:
     floor_s: Num = 0.0
     sharpness: float = 20.0
     posts: bool = False
+    crossings: int = 1
     stream: str = "communication"
 
     @property
