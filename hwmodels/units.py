@@ -160,10 +160,10 @@ Watts = Annotated[float, BeforeValidator(WATTS.read), PlainSerializer(WATTS.writ
 def _rounded(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {steps[-1][1]}"
-    rounded = float(f"{value:.3g}")  # first, so that 999.9 kB becomes 1 MB and not 1000 kB
-    factor, unit = next((step for step in steps if abs(rounded) >= step[0]), steps[-1])
-    scaled = f"{value / factor:.3g}"
-    return f"{float(scaled):.0f} {unit}" if "e" in scaled else f"{scaled} {unit}"
+    # Rounded first, so that 999.9 kB becomes 1 MB and not 1000 kB.
+    factor, unit = next((step for step in steps if abs(float(f"{value / step[0]:.3g}")) >= 1), steps[-1])
+    text = f"{value / factor:.3g}"
+    return f"{float(text):.0f} {unit}" if "e" in text else f"{text} {unit}"
 
 
 def format_bytes(value: float, binary: bool = False) -> str:

@@ -1,7 +1,7 @@
 """Fit the fixed collectives' constants to NCCL timings inside one node.
 
-Message sizes in the table are of the whole gathered buffer: every rank sends and receives ``(n - 1) / n`` of it (checked against
-the NVLink rate at the largest message).
+Message sizes in the table are of the whole gathered buffer: every rank sends and receives ``(n - 1) / n`` of it (checked
+against the NVLink rate at the largest message).
 """
 
 from __future__ import annotations
@@ -43,17 +43,19 @@ def fit_collectives(path: Path, system: str, machine: Machine) -> list[Entry]:
     return [_fit(path, [r for r in records if r["op"] == name], machine, *key) for key, name in COLLECTIVES.items()]
 
 
-def seconds(ranks: NDArray[np.float64], message: NDArray[np.float64], values: NDArray[np.float64], machine: Machine) -> NDArray[np.float64]:
+def seconds(
+    ranks: NDArray[np.float64], message: NDArray[np.float64], values: NDArray[np.float64], machine: Machine
+) -> NDArray[np.float64]:
     """The closed form of `sim.ep.collectives` on one node, for the fit."""
     launch, doubling, step, efficiency, sharpness = values
     wire = message * (ranks - 1) / ranks / (machine.nvlink_bytes_per_s * efficiency)
-    return np.asarray(launch + doubling * np.log2(ranks) + smooth_max(float(sharpness), wire, step * message / (message + FILL_BYTES)))
+    return np.asarray(
+        launch + doubling * np.log2(ranks) + smooth_max(float(sharpness), wire, step * message / (message + FILL_BYTES))
+    )
 
 
 def _fit(path: Path, rows: list[dict[str, str]], machine: Machine, protocol: str, op: str) -> Entry:
-    ranks, message, measured = (
-        np.array([float(r[c]) for r in rows]) for c in ("gpus", "message_bytes", "latency_us")
-    )
+    ranks, message, measured = (np.array([float(r[c]) for r in rows]) for c in ("gpus", "message_bytes", "latency_us"))
     measured = measured * 1e-6
     used = np.arange(0, len(rows), max(1, -(-len(rows) // MOST_ROWS)))
     residuals: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda x: np.log(  # noqa: E731
@@ -70,7 +72,7 @@ def _fit(path: Path, rows: list[dict[str, str]], machine: Machine, protocol: str
         mape_fit_pct=round(float(np.abs(error[used]).mean() * 100), 2),
         mape_rest_pct=round(float(np.abs(error[rest]).mean() * 100), 2),
         residual_log_sd=round(float(np.log1p(error[used]).std()), 4),
-        method="Cauchy loss on log error over every third row, inside one node (validate/fit_collectives.py); nic_efficiency assumed",
+        method="Cauchy loss on log error over every third row (validate/fit_collectives.py); nic_efficiency assumed",
     )
     constants = {n: write_constant(n, float(v)) for n, v in zip(_FIELDS, solution.x * _START, strict=True)}
     return Entry(

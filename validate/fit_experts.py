@@ -69,20 +69,8 @@ def fit_experts(path: Path, system: str, machine: Machine) -> list[Entry]:
         used, rest = cases[::step], [c for i, c in enumerate(cases) if i % step]
         names = [n for n in _START if kind == "contiguous" or n not in ("token", "host")]
         fixed = {"token": 0.0, "host": 0.0, "sharpness": _SHARPNESS}
-        start, high = (np.array([table[n] for n in names]) for table in (_START, _HIGH))
         measured = np.array([c.seconds for c in used])
-
-        def constants(scaled: NDArray[np.float64], names: list[str] = names, start: NDArray[np.float64] = start) -> Constants:
-            return Constants(**(fixed | dict(zip(names, (scaled * start).tolist(), strict=True))))
-
-        solution = least_squares(
-            lambda x, used=used, measured=measured, constants=constants: np.log(predict(used, machine, constants(x)) / measured),
-            np.ones(len(names)),
-            bounds=(0.0, high / start),
-            loss="cauchy",
-            f_scale=_ROBUST,
-        )
-        k = constants(solution.x)
+        k = _search(used, machine, names, fixed)
         error = np.log(predict(used, machine, k) / measured)
         rest_error = np.abs(predict(rest, machine, k) / np.array([c.seconds for c in rest]) - 1) if rest else np.array([])
         record = Fit(
@@ -98,3 +86,18 @@ def fit_experts(path: Path, system: str, machine: Machine) -> list[Entry]:
         values = {n: write_constant(n, getattr(k, n)) for n in (*_START, "sharpness")}
         entries.append(Entry(protocol="expert-compute", op=kind, scope="one-node", constants=values, fit=record))
     return entries
+
+
+def _search(cases: list[Case], machine: Machine, names: list[str], fixed: dict[str, float]) -> Constants:
+    """The constants ``names`` that fit ``cases`` best; the others are ``fixed``."""
+    start, high = (np.array([table[n] for n in names]) for table in (_START, _HIGH))
+    measured = np.array([c.seconds for c in cases])
+
+    def constants(scaled: NDArray[np.float64]) -> Constants:
+        return Constants(**(fixed | dict(zip(names, (scaled * start).tolist(), strict=True))))
+
+    def residuals(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.log(predict(cases, machine, constants(scaled)) / measured))
+
+    bounds = (np.zeros(len(names)), high / start)
+    return constants(least_squares(residuals, np.ones(len(names)), bounds=bounds, loss="cauchy", f_scale=_ROBUST).x)

@@ -6,6 +6,7 @@ The format is that of the project's measurement tables: one row a timing, column
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def _row(path: Path, line: int, record: dict[str, str]) -> Row:
             number = float(text)
         except ValueError:
             raise BadInput(f"{path}: line {line}: {column}: wanted a whole number, got {text!r}") from None
-        if number != int(number) or number < (0 if column == "comm_sms" else 1):
+        if not math.isfinite(number) or number != int(number) or number < (0 if column == "comm_sms" else 1):
             raise BadInput(f"{path}: line {line}: {column}: wanted a positive whole number, got {text!r}")
         numbers[column] = int(number)
     try:

@@ -35,7 +35,9 @@ def print_validation(outcome: Validation, console: Console) -> None:
     for group in outcome.groups:
         if group.mape_without_odd_pct is not None:
             where = f"{group.system} {group.protocol} {group.op}, {group.nodes} nodes"
-            console.print(Text(f"  {where}: {group.mape_without_odd_pct:.1f} % without {group.odd_rows} odd rows"), soft_wrap=True)
+            console.print(
+                Text(f"  {where}: {group.mape_without_odd_pct:.1f} % without {group.odd_rows} odd rows"), soft_wrap=True
+            )
     for note in outcome.notes:
         console.print(Text(f"  odd: {note}", style="dim"), soft_wrap=True)
     for reason, rows in outcome.skipped.items():

@@ -102,9 +102,7 @@ def _predict(group: Group, engine: str, step: Callable[[int], None] | None) -> t
 
         return replay(group, cluster, step)
     shape = group.shape()
-    described = describe(
-        PROTOCOL_NAMES[group.protocol], group.op, group.scope, group.system, shape, machine, group.context()
-    )
+    described = describe(PROTOCOL_NAMES[group.protocol], group.op, group.scope, group.system, shape, machine, group.context())
     return np.asarray(program_seconds(described.stages, shape, machine)), described.calibrated_on
 
 
@@ -120,8 +118,18 @@ def _errors(group: Group, seconds: NDArray[np.float64], source: str) -> list[Gro
         without = float(size[~strange].mean()) if strange.any() and not strange.all() else None
         found.append(
             GroupError(
-                group.system, group.protocol, group.op, int(count), len(mine),
-                float(size.mean()), float(np.median(size)), float(np.quantile(size, 0.9)), float(mine.mean()), source, int(strange.sum()), without,
+                system=group.system,
+                protocol=group.protocol,
+                op=group.op,
+                nodes=int(count),
+                rows=len(mine),
+                mape_pct=float(size.mean()),
+                median_ape_pct=float(np.median(size)),
+                p90_ape_pct=float(np.quantile(size, 0.9)),
+                bias_pct=float(mine.mean()),
+                calibrated_on=source,
+                odd_rows=int(strange.sum()),
+                mape_without_odd_pct=without,
             )
-        )  # fmt: skip
+        )
     return found

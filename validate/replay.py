@@ -1,4 +1,4 @@
-"""Predict measured rows event by event: each row's routing drawn with a fixed seed, its kernel's stages played on its cluster."""
+"""Predict measured rows event by event: each row's routing drawn with a fixed seed, its kernel played on its cluster."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def replay(group: Group, cluster: Cluster, step: Callable[[int], None] | None) -
         source = described.calibrated_on
         ranks = row.nodes * row.gpus_per_node
         layout = Layout(ranks, int(shape.domain))
-        drawn = _drawn(row.tokens, ranks, row.experts, row.top_k, shape.routing, int(shape.groups), int(shape.groups_kept), layout.domain)
+        drawn = _drawn(
+            row.tokens, ranks, row.experts, row.top_k, shape.routing, int(shape.groups), int(shape.groups_kept), layout.domain
+        )
         here = cluster.model_copy(update={"nodes": max(1, -(-ranks // cluster.node.gpus))})
         topology = Topology(here, ranks)
         topology.resources.add("pace", 1.0, ranks)
@@ -59,5 +61,3 @@ def _drawn(tokens: int, ranks: int, experts: int, top_k: int, kind: str, groups:
     router = Router(Routing.model_validate({"kind": kind}), experts, top_k, max(groups, 1), max(kept, 1))
     each = np.full(ranks, tokens, np.int64)
     return draw(router, each, "contiguous", 0, domain, Simulator(SEED).stream("routing"))
-
-

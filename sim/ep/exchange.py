@@ -13,8 +13,8 @@ Ints = NDArray[np.int64]
 def count_exchange(counts: Ints, layout: Layout) -> dict[str, Ints]:
     """Tables of the two-hop exchange of ``counts`` [source rank, destination rank].
 
-    ``sent``: what each source announces. ``after rails``: [holder, destination] tokens for the destination announced so far at the
-    holder, summed over the sources whose rail ends there (same index, every node). ``after NVLink``: [destination, source],
+    ``sent``: what each source announces. ``after rails``: [holder, destination] tokens for the destination announced so far at
+    the holder, summed over the sources whose rail ends there (same index, every node). ``after NVLink``: [destination, source],
     complete. ``offsets``: [destination, source] exclusive prefix sum over sources: where each source's rows begin.
     """
     ranks = layout.ranks

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..inputs.deployment import Dtype
 from ..inputs.model import ELEMENT_BYTES
 from .shape import Num
 from .stage import Join, Machine, Work
@@ -42,8 +43,8 @@ class ExpertShape:
 
     hidden: Num
     inter: Num
-    weights: str  # "bf16", "fp8" or "fp4"
-    activations: str
+    weights: Dtype
+    activations: Dtype
 
     @property
     def weight_bytes(self) -> Num:
@@ -54,9 +55,9 @@ class ExpertShape:
         return 6.0 * self.hidden * self.inter
 
 
-def tensor_dtype(shape: ExpertShape, machine: Machine) -> str:
+def tensor_dtype(shape: ExpertShape, machine: Machine) -> Dtype:
     """The tensor rate used: the weights' dtype if the GPU has it, else the next wider one."""
-    order = ("fp4", "fp8", "bf16")
+    order: tuple[Dtype, ...] = ("fp4", "fp8", "bf16")
     for dtype in order[order.index(shape.weights) :]:
         if dtype in machine.tensor_flops:
             return dtype
@@ -78,7 +79,9 @@ def loads(rows: Floats, shape: ExpertShape, machine: Machine, k: Constants, sms:
     busy = (rows > 0).sum(axis=-1)
     total = rows.sum(axis=-1)
     element = ELEMENT_BYTES[shape.activations]
-    activations = total * (shape.hidden * element + 2.0 * 2.0 * 2.0 * shape.inter + shape.inter * element * 2.0 + 2.0 * shape.hidden)
+    activations = total * (
+        shape.hidden * element + 2.0 * 2.0 * 2.0 * shape.inter + shape.inter * element * 2.0 + 2.0 * shape.hidden
+    )
     hbm = (busy * shape.weight_bytes + activations) / (machine.hbm_bytes_per_s * k.hbm_efficiency)
     return ("tensor", tensor), ("hbm", hbm)
 
@@ -86,7 +89,7 @@ def loads(rows: Floats, shape: ExpertShape, machine: Machine, k: Constants, sms:
 def compute(
     kind: Kind, rows: Floats, tokens: Num, shape: ExpertShape, machine: Machine, k: Constants, sms: Num, *, graphs: bool
 ) -> Work:
-    """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group, ``graphs``: CUDA graphs replay it."""
+    """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group; ``graphs``: replayed."""
     launch = (("expert kernel launches", k.launch), ("gather and scatter", k.token * tokens))
     host = ("host", 0.0 if graphs else k.host)
     return Work(f"experts.{kind}", "compute", Join.INBOUND, (*loads(rows, shape, machine, k, sms), host), launch, k.sharpness)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine import seconds_to_ps
 from ..fairshare import Routes, csr_routes
 from ..topology import Topology
 from .bound import capacity
@@ -101,9 +102,7 @@ def of_source(flows: StageFlows, rank: int) -> tuple[slice, Routes]:
     return slice(int(first), int(last)), part
 
 
-def _add_direct(
-    parts: _Parts, move: Move, drawn: Drawn, layout: Layout, topology: Topology, machine: Machine
-) -> None:
+def _add_direct(parts: _Parts, move: Move, drawn: Drawn, layout: Layout, topology: Topology, machine: Machine) -> None:
     rows = rows_of(move, drawn, layout)
     home, expert = np.nonzero(rows)
     src, dst = (expert, home) if move.back else (home, expert)
@@ -125,9 +124,7 @@ def _add_direct(
     _append(parts, src, dst, count * row_bytes, extra)
 
 
-def _add_two_hop(
-    parts: _Parts, move: Move, drawn: Drawn, layout: Layout, topology: Topology, machine: Machine
-) -> None:
+def _add_two_hop(parts: _Parts, move: Move, drawn: Drawn, layout: Layout, topology: Topology, machine: Machine) -> None:
     rows = rows_of(move, drawn, layout)
     home, node = np.nonzero(rows)
     via = layout.via()[home, node]
@@ -159,7 +156,9 @@ def _enter_forward(
     """NVLink entries of the forwarder: one side carries every copy, the other sides one destination's copies each."""
     here = layout.domain
     rank = node[:, None] * here + np.arange(here)[None, :]
-    amount = np.where((rank < layout.ranks) & (rank != via[:, None]), copies[home[:, None], np.minimum(rank, layout.ranks - 1)], 0.0)
+    amount = np.where(
+        (rank < layout.ranks) & (rank != via[:, None]), copies[home[:, None], np.minimum(rank, layout.ranks - 1)], 0.0
+    )
     share = amount / count[:, None] * per_byte
     one, many = ("nvlink_rx", "nvlink_tx") if back else ("nvlink_tx", "nvlink_rx")
     ids = topology.resources.ids
@@ -189,10 +188,10 @@ def _append(parts: _Parts, src: Ints, dst: Ints, size: Floats, extra_ps: Ints) -
 
 
 def _extra_ps(topology: Topology, src: Ints, dst: Ints) -> Ints:
-    """Switches beyond the one that a fitted launch already holds."""
+    """Switches beyond the one inside a NIC's latency, which a fitted launch already holds."""
     if not len(src):
         return np.zeros(0, np.int64)
-    return np.asarray(topology.rdma_latency_ps(src, dst) - topology.rdma_latency_ps(src, dst).min(), np.int64)
+    return np.asarray(topology.rdma_latency_ps(src, dst) - seconds_to_ps(topology.cluster.node.nic.latency), np.int64)
 
 
 __all__ = ["StageFlows", "capacity", "of_source", "stage_flows"]

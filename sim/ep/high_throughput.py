@@ -66,8 +66,8 @@ class Notify:
 def dispatch_row_bytes(shape: Shape, two_hop: bool) -> Num:
     """Bytes of one dispatched row: activations and scales, source index, expert ids and weights.
 
-    One node (intranode.cu): payload + 4 (source index) + 8k (int64 ids) + 4k (fp32 weights). Across nodes (internode.cu): payload
-    + 8 (source meta) + 4k + 4k, padded to 16.
+    One node (intranode.cu): payload + 4 (source index) + 8k (int64 ids) + 4k (fp32 weights). Across nodes (internode.cu):
+    payload + 8 (source meta) + 4k + 4k, padded to 16.
     """
     if two_hop:
         return _align16(shape.payload_bytes + 8.0 + 8.0 * shape.top_k)
@@ -145,7 +145,9 @@ def _one_node(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Sta
         Move(Rows.RANK, Path.NVLINK, row_bytes, (*row_loads, Load("nvlink", row_bytes, efficiency=k.nvlink_efficiency)), back),
     )
     launch = k.launch + k.launch_per_hidden * shape.hidden
-    return (Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), chunk.drain_s, sharpness=k.sharpness),)
+    return (
+        Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), chunk.drain_s, sharpness=k.sharpness),
+    )
 
 
 def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stage, ...]:
@@ -186,7 +188,9 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
         Move(Rows.NODE, Path.RAIL, row_bytes, rail, back),
     )
     launch = k.launch + k.launch_per_hidden * shape.hidden + k.launch_per_doubling * np.log2(shape.nodes)
-    return (Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), chunk.drain_s, sharpness=k.sharpness),)
+    return (
+        Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), chunk.drain_s, sharpness=k.sharpness),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,14 @@ def holdings(question: Question, program: Program) -> tuple[MemoryItem, ...]:
     experts = ceil(slots * model.expert_params * WEIGHT_BYTES[deployment.weights] * model.moe_layers)
     rest = ceil((model.total_params - model.total_expert_params) * WEIGHT_BYTES[model.weight_dtype])
     items = [
-        MemoryItem("expert weights", experts, f"{slots} experts x {model.moe_layers} layers in {deployment.weights} ({model.name})"),
-        MemoryItem("other weights", rest, f"attention, shared experts, embeddings, in {model.weight_dtype}, on every rank (data-parallel attention)"),
+        MemoryItem(
+            "expert weights", experts, f"{slots} experts x {model.moe_layers} layers in {deployment.weights} ({model.name})"
+        ),
+        MemoryItem(
+            "other weights",
+            rest,
+            f"attention, shared experts, embeddings, in {model.weight_dtype}, on every rank (data-parallel attention)",
+        ),
         *_buffers(question, program),
         MemoryItem("runtime", RUNTIME_BYTES, "assumed: CUDA context, communication heaps, workspaces"),
     ]
@@ -38,7 +44,8 @@ def holdings(question: Question, program: Program) -> tuple[MemoryItem, ...]:
         largest = max(items, key=lambda item: item.bytes)
         raise Unanswerable(
             ("deployment", "ep"),
-            f"memory does not fit on {question.cluster.node.gpu.name}: {program.protocol} needs {format_bytes(used, binary=True)}, "
+            f"memory does not fit on {question.cluster.node.gpu.name}: "
+            f"{program.protocol} needs {format_bytes(used, binary=True)}, "
             f"{format_bytes(used - have, binary=True)} more than its {format_bytes(have, binary=True)}; the largest part is "
             f"{largest.name} ({format_bytes(largest.bytes, binary=True)}): {_lever(largest.name, question)}",
         )
@@ -52,7 +59,9 @@ def _buffers(question: Question, program: Program) -> list[MemoryItem]:
     if program.protocol == "low-latency":
         capacity = deployment.max_tokens or max(LOW_LATENCY_TOKENS, tokens)
         size = memory.low_latency_buffer(capacity, model.hidden, model.experts + deployment.redundant_experts)
-        return [MemoryItem("low-latency slabs", size, f"DeepEP layout for {capacity} tokens a rank, two halves (sim/ep/memory.py)")]
+        return [
+            MemoryItem("low-latency slabs", size, f"DeepEP layout for {capacity} tokens a rank, two halves (sim/ep/memory.py)")
+        ]
     if program.protocol == "high-throughput":
         channels = deployment.comm_sms // 2
         received = int(drawn.rank_rows.sum(axis=0).max())
@@ -75,7 +84,9 @@ def _buffers(question: Question, program: Program) -> list[MemoryItem]:
     if program.protocol in ("one-sided", "two-sided"):
         rows = float(np.asarray(one_sided.dispatch_row_bytes(shape))), float(np.asarray(one_sided.combine_row_bytes(shape)))
         size = memory.one_sided_slots(tokens, ranks, *rows)
-        return [MemoryItem("exchange slots", size, f"worst case, {tokens} tokens of each of {ranks} ranks, dispatch and combine")]
+        return [
+            MemoryItem("exchange slots", size, f"worst case, {tokens} tokens of each of {ranks} ranks, dispatch and combine")
+        ]
     if program.protocol == "all-gather":
         size = ceil(tokens * ranks * (float(np.asarray(shape.payload_bytes)) + 2.0 * model.hidden))
         return [MemoryItem("gathered tokens", size, f"every token of {ranks} ranks, and the partial results to be summed")]

@@ -66,8 +66,8 @@ def _layer(question: Question, program: Program, items: tuple) -> LayerResult:  
         critical_path=critical_path(traces, topology),
         links=links(matrices, topology, player.network, makespan),
         traffic=matrices,
-        expert_load=drawn.expert_load,
-        rank_load=drawn.slot_load.reshape(program.layout.ranks, -1).sum(axis=1),
+        expert_load=np.sum([call.expert_load for call in program.calls], axis=0),
+        rank_load=np.sum([call.expert_rows.sum(axis=0) for call in program.calls], axis=0),
         memory=items,
         hbm_bytes=int(question.cluster.node.gpu.hbm_capacity),
         closed_form_us=_closed_form(program),
@@ -100,7 +100,8 @@ def _sentence(question: Question, layers: tuple[LayerResult, ...]) -> str:
     each = f"{tokens[0]}" if len(set(tokens)) == 1 else f"{min(tokens)} to {max(tokens)}"
     text = (
         f"One {question.model.name} MoE layer takes {format_time(layer.makespan_ps / 1e12)} on {question.deployment.ep} "
-        f"{question.cluster.node.gpu.name} GPUs ({nodes} node{'s' if nodes > 1 else ''}, {each} token{'s' if each != '1' else ''} a rank, "
+        f"{question.cluster.node.gpu.name} GPUs ({nodes} node{'s' if nodes > 1 else ''}, "
+        f"{each} token{'s' if each != '1' else ''} a rank, "
         f"{layer.protocol}): {', '.join(parts)}; {bound} bounds {share:.0%} of it."
     )
     for other in layers[1:]:
@@ -127,7 +128,8 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         slot = np.ceil(question.deployment.capacity_factor * program.shape.tokens * program.shape.top_k / program.shape.ranks)
         lost = int(np.maximum(program.drawn.expert_rows - slot, 0).sum())
         if lost:
-            yield f"{lost} of {int(program.drawn.expert_rows.sum())} (token, expert) pairs do not fit slots of {slot:.0f} rows and are dropped"
+            pairs = int(program.drawn.expert_rows.sum())
+            yield f"{lost} of {pairs} (token, expert) pairs do not fit slots of {slot:.0f} rows and are dropped"
     if program.protocol in ("all-gather", "padded-all-to-all") and program.layout.nodes > 1:
         yield "collectives are calibrated inside one node; across nodes their NIC efficiency is assumed, not fitted"
     if question.traffic.routing.kind in ("power-law", "file"):
@@ -136,7 +138,12 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
 
 def _inputs(question: Question, programs: list[Program]) -> Iterator[InputRow]:
     model, cluster, deployment = question.model, question.cluster, question.deployment
-    for section, record in (("model", model), ("gpu", cluster.node.gpu), ("nic", cluster.node.nic), ("switch", cluster.fabric.switch)):
+    for section, record in (
+        ("model", model),
+        ("gpu", cluster.node.gpu),
+        ("nic", cluster.node.nic),
+        ("switch", cluster.fabric.switch),
+    ):
         values = record.model_dump(mode="json", exclude={"sources", "attention"})
         for name, value in values.items():
             if name == "name" or isinstance(value, str | int | float):
@@ -154,7 +161,8 @@ def _inputs(question: Question, programs: list[Program]) -> Iterator[InputRow]:
         for s in program.sources:
             fit = s.entry.fit
             said = ", ".join(f"{name} {value}" for name, value in s.entry.constants.items())
-            origin = f"{s.system}: fitted to {fit.rows} of {fit.rows_available} rows of {fit.table} ({fit.library}), MAPE {fit.mape_fit_pct}%"
+            origin = f"{s.system}: fitted to {fit.rows} of {fit.rows_available} rows of {fit.table} ({fit.library}), "
+            origin += f"MAPE {fit.mape_fit_pct}%"
             if fit.mape_rest_pct is not None:
                 origin += f", {fit.mape_rest_pct}% on the rest"
             yield InputRow("calibration", f"{program.protocol} {s.op}", said, origin)

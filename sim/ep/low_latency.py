@@ -64,7 +64,15 @@ def dispatch(shape: Shape, machine: Machine, k: Constants) -> tuple[Stage, ...]:
     cast = Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", (k.token + shape.top_k * copy_s) * busiest_cta),))
     pack_s = (k.receive_row + size / (k.receive_copy * machine.clock_hz)) / ctas
     return (
-        Stage(f"{DISPATCH}.send", DISPATCH, Join.OWN, (cast, *_posts(size, k, back=False)), _launch(shape, k), sharpness=k.sharpness, posts=True),
+        Stage(
+            f"{DISPATCH}.send",
+            DISPATCH,
+            Join.OWN,
+            (cast, *_posts(size, k, back=False)),
+            _launch(shape, k),
+            sharpness=k.sharpness,
+            posts=True,
+        ),
         Stage(f"{DISPATCH}.receive", DISPATCH, Join.INBOUND, _at_expert("sm_copy", pack_s)),
     )
 

@@ -17,8 +17,8 @@ RDMA_QUEUE = {"tokens": 128}
 def low_latency_buffer(tokens: int, hidden: int, experts: int) -> int:
     """The symmetric buffer of the low-latency kernels, two halves used in turn.
 
-    ``2 * (max(M d, E M c) + max(E M d, E M c)) + 2 * align128(4 E)`` with a dispatch message ``d = 16 + max(2H, H + 4H/128)`` and
-    a combine message ``c = 4H/128 + 2H``; independent of the number of ranks.
+    ``2 * (max(M d, E M c) + max(E M d, E M c)) + 2 * align128(4 E)`` with a dispatch message ``d = 16 + max(2H, H + 4H/128)``
+    and a combine message ``c = 4H/128 + 2H``; independent of the number of ranks.
     """
     scales = 4 * (hidden // 128)
     dispatch = 16 + max(2 * hidden, hidden + scales)

@@ -45,7 +45,9 @@ def combine_row_bytes(shape: Shape) -> Num:
     return 2.0 * shape.hidden
 
 
-def transfer(shape: Shape, machine: Machine, k: Constants, op: str, *, gpus_per_node: Num, fields: Num = 1.0) -> tuple[Stage, ...]:
+def transfer(
+    shape: Shape, machine: Machine, k: Constants, op: str, *, gpus_per_node: Num, fields: Num = 1.0
+) -> tuple[Stage, ...]:
     """Dispatch or combine: one stage, one copy per (token, distinct rank)."""
     back = op == COMBINE
     row_bytes = (combine_row_bytes if back else dispatch_row_bytes)(shape)

@@ -37,21 +37,26 @@ class Step:
 
 @dataclass(slots=True)
 class Trace:
-    """What happened in one step. Arrays by [rank], ps: ``begin`` the join was met, ``move`` latencies were paid, ``done`` its own
-    part ended, ``arrived`` its inbound was complete. ``begin_cause`` [rank]: the rank whose end met the join;
+    """What happened in one step. Arrays by [rank], ps: ``begin`` the join was met, ``move`` latencies were paid, ``done`` its
+    own part ended, ``arrived`` its inbound was complete. ``begin_cause`` [rank]: the rank whose end met the join;
     ``arrived_from`` [rank]: the rank whose flow landed last (-1: none)."""
 
     step: Step
-    begin: Ints
-    move: Ints
-    done: Ints
-    arrived: Ints
-    begin_cause: Ints
-    arrived_from: Ints
     loads: dict[str, Floats]
     own_s: Floats
     flows: StageFlows | None
+    ranks: int
     transfers: dict[int, Transfer] = field(default_factory=dict)
+    begin: Ints = field(init=False)
+    move: Ints = field(init=False)
+    done: Ints = field(init=False)
+    arrived: Ints = field(init=False)
+    begin_cause: Ints = field(init=False)
+    arrived_from: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("begin", "move", "done", "arrived", "begin_cause", "arrived_from"):
+            setattr(self, name, np.full(self.ranks, -1, np.int64))
 
     def end(self) -> Ints:
         """[rank] when both its own part and its inbound were complete."""
@@ -92,8 +97,7 @@ class Player:
         flows = None
         if isinstance(stage, Stage):
             flows = stage_flows(stage, step.drawn, self.layout, self.topology, self.machine, own_s)
-        blank = [np.full(n, -1, np.int64) for _ in range(6)]
-        self.traces.append(Trace(step, *blank, loads, own_s, flows))
+        self.traces.append(Trace(step, loads, own_s, flows, n))
         expected = np.zeros(n + self.layout.nodes, np.int64)
         if flows is not None:
             expected += np.bincount(self._gate(flows.dst), minlength=len(expected))
@@ -205,4 +209,3 @@ class _Countdown:
         self.last = who
         if self._left == 0:
             self.event.succeed()
-

@@ -1,4 +1,4 @@
-"""From a question to a program: the stages of one MoE layer under one protocol, the draws they send, and the facts beside them."""
+"""From a question to a program: the stages of one MoE layer under one protocol, and the draws they send."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import experts
 from .machine import machine_of
 from .play import Step
 from .protocols import Context, describe
-from .routing import Drawn, Router, draw
+from .routing import Drawn, Router, draw_calls
 from .shape import Shape
 from .stage import Join, Machine, Stage, Work
 from .traffic import Layout
@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One protocol's layer. ``micro_batches``: how often the whole sequence runs; ``shape`` is one micro-batch's."""
+    """One protocol's layer. ``calls``: the tokens of each micro-batch; ``shape`` is the first and fullest one's."""
 
     protocol: Protocol
     steps: tuple[Step, ...]
@@ -54,9 +54,16 @@ class Program:
     context: Context
     layout: Layout
     machine: Machine
-    drawn: Drawn
-    micro_batches: int
+    calls: tuple[Drawn, ...]
     sources: tuple[Source, ...]
+
+    @property
+    def drawn(self) -> Drawn:
+        return self.calls[0]
+
+    @property
+    def micro_batches(self) -> int:
+        return len(self.calls)
 
 
 def layout_of(question: Question) -> Layout:
@@ -65,14 +72,14 @@ def layout_of(question: Question) -> Layout:
     return Layout(ep, min(question.cluster.nvlink_domain_gpus, ep))
 
 
-def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int64], name: str = "routing") -> Drawn:
-    """One draw of the layer's routing for ``tokens`` [rank], from the random stream ``name``."""
+def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int64], most: int) -> list[Drawn]:
+    """One draw of the layer's routing for ``tokens`` [rank], in calls of at most ``most`` a rank: the same for every protocol."""
     model, deployment, routing = question.model, question.deployment, question.traffic.routing
     groups = routing.groups or question.nodes_used
     router = Router(routing, model.experts, model.top_k, groups, routing.groups_kept or min(groups, 4))
     layout = layout_of(question)
-    rng = simulator.stream(name)
-    return draw(router, tokens, deployment.placement, deployment.redundant_experts, layout.domain, rng)
+    rng = simulator.stream("routing 0")
+    return draw_calls(router, tokens, deployment.placement, deployment.redundant_experts, layout.domain, rng, most)
 
 
 def build(question: Question, protocol: Protocol, simulator: Simulator) -> Program:
@@ -80,10 +87,9 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
     model, deployment, cluster = question.model, question.deployment, question.cluster
     layout, machine = layout_of(question), machine_of(cluster)
     tokens = np.array(question.traffic.on_ranks(deployment.ep), np.int64)
-    batches = _micro_batches(tokens, protocol, deployment.max_tokens)
-    drawn = [draw_layer(question, simulator, part, f"routing {protocol if len(batches) > 1 else ''}{i}") for i, part in enumerate(batches)]
+    drawn = draw_layer(question, simulator, tokens, _capacity(tokens, protocol, deployment.max_tokens))
     shape = Shape(
-        tokens=float(max(part.max() for part in batches)),
+        tokens=float(drawn[0].tokens.max()),
         hidden=float(model.hidden),
         top_k=float(model.top_k),
         experts=float(model.experts + deployment.redundant_experts),
@@ -93,7 +99,9 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
         comm_sms=float(deployment.comm_sms),
         routing=question.traffic.routing.kind if question.traffic.routing.kind in ("balanced", "group-limited") else "uniform",
         groups=float(question.traffic.routing.groups or question.nodes_used),
-        groups_kept=float(question.traffic.routing.groups_kept or min(question.traffic.routing.groups or question.nodes_used, 4)),
+        groups_kept=float(
+            question.traffic.routing.groups_kept or min(question.traffic.routing.groups or question.nodes_used, 4)
+        ),
     )
     context = Context(
         gpus_per_node=float(cluster.node.gpus),
@@ -116,11 +124,20 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
     for one in drawn:
         slots = one.slot_load.reshape(layout.ranks, -1).astype(float)
         work = _expert_block(question, protocol, slots, float(one.tokens.sum()), k, machine)
-        steps += [Step(stage, one) for stage in (*before, *work, *after)]
+        stages_of_one: tuple[Stage | Work, ...] = (*before, *work, *after)
+        steps += [Step(stage, one) for stage in stages_of_one]
     rows = np.full((1, max(1, int(shape.experts) // layout.ranks)), shape.tokens * shape.top_k * layout.ranks / shape.experts)
-    uniform = _expert_block(question, protocol, rows, shape.tokens * layout.ranks, k, machine)
+    uniform = _expert_block(question, protocol, rows, float(np.asarray(shape.tokens)) * layout.ranks, k, machine)
     return Program(
-        protocol, tuple(steps), (*before, *uniform, *after), shape, context, layout, machine, drawn[0], len(batches), tuple(sources)
+        protocol,
+        tuple(steps),
+        (*before, *uniform, *after),
+        shape,
+        context,
+        layout,
+        machine,
+        tuple(drawn),
+        tuple(sources),
     )
 
 
@@ -137,13 +154,10 @@ def _kind(protocol: Protocol) -> experts.Kind:
     return "masked" if protocol == "low-latency" else "contiguous"
 
 
-def _micro_batches(tokens: NDArray[np.int64], protocol: Protocol, most: int | None) -> list[NDArray[np.int64]]:
-    """[rank] tokens of every call: low latency takes at most ``most`` (default: what there is, at least 128) a rank."""
-    if protocol != "low-latency":
-        return [tokens]
-    capacity = most or max(LOW_LATENCY_TOKENS, int(tokens.max()))
-    calls = -(-int(tokens.max()) // capacity)
-    return [np.clip(tokens - i * capacity, 0, capacity) for i in range(calls)]
+def _capacity(tokens: NDArray[np.int64], protocol: Protocol, most: int | None) -> int:
+    """Tokens a rank brings to one call at most: low latency has a limit (default: what there is, at least 128)."""
+    there = int(tokens.max())
+    return (most or max(LOW_LATENCY_TOKENS, there)) if protocol == "low-latency" else there
 
 
 def _expert_block(
@@ -151,7 +165,7 @@ def _expert_block(
 ) -> list[Work]:
     """Permute, both GEMMs and the activation, unpermute: ``rows`` [rank, slot]."""
     model, deployment = question.model, question.deployment
-    shape = experts.ExpertShape(float(model.hidden), float(model.moe_intermediate), deployment.weights, _activations(deployment.weights))
+    shape = experts.ExpertShape(float(model.hidden), float(model.moe_intermediate), deployment.weights, deployment.weights)
     graphs = deployment.cuda_graphs if deployment.cuda_graphs is not None else protocol in STATIC
     sms = float(max(1, machine.sms - deployment.reserved_sms))
     kind = _kind(protocol)
@@ -163,7 +177,3 @@ def _expert_block(
     block = replace(experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs), waits=Join.OWN)
     scatter = experts.permute("experts.unpermute", "compute", total, 2.0 * model.hidden, machine, k.hbm_efficiency, Join.OWN)
     return [gather, block, scatter]
-
-
-def _activations(weights: str) -> str:
-    return weights

@@ -70,8 +70,12 @@ PROTOCOLS: dict[str, dict[str, Op]] = {
         "combine": Op(high_throughput.Transfer, partial(_transfer, "combine")),
     },
     "low-latency": {
-        "dispatch": Op(low_latency.Constants, lambda shape, machine, constants, context: low_latency.dispatch(shape, machine, constants)),
-        "combine": Op(low_latency.Constants, lambda shape, machine, constants, context: low_latency.combine(shape, machine, constants)),
+        "dispatch": Op(
+            low_latency.Constants, lambda shape, machine, constants, context: low_latency.dispatch(shape, machine, constants)
+        ),
+        "combine": Op(
+            low_latency.Constants, lambda shape, machine, constants, context: low_latency.combine(shape, machine, constants)
+        ),
     },
     "one-sided": {
         "dispatch": Op(one_sided.Constants, partial(_one_sided, "dispatch")),

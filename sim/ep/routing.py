@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hwmodels.errors import BadInput
 from ..inputs.traffic import Routing
 from .placement import Placement, place
 from .routing_file import read_histogram_or_choices
@@ -58,10 +59,13 @@ class Router:
             weight = np.ones(self.experts)
         return np.asarray(weight / weight.sum())
 
-    def choices(self, tokens: Ints, popularity: NDArray[np.float64], rng: np.random.Generator) -> Iterator[tuple[Ints, Ints]]:
+    def choices(
+        self, tokens: Ints, popularity: NDArray[np.float64], deck: Ints, rng: np.random.Generator
+    ) -> Iterator[tuple[Ints, Ints]]:
         """Chunks of (home rank [token], experts [token, k] distinct), every token of every rank in order.
 
-        Raises BadInput if a file of choices has fewer rows than there are tokens.
+        ``deck``: [expert] the order in which a balanced routing deals them. Raises BadInput if a file of choices has fewer
+        rows than there are tokens.
         """
         homes = np.repeat(np.arange(len(tokens)), tokens)
         given = None
@@ -73,21 +77,13 @@ class Router:
             if given is not None:
                 yield home, given[start : start + len(home)]
             elif self.routing.kind == "balanced":
-                yield home, self._dealt(home, number, len(tokens))
+                yield home, deck[(number[:, None] * self.top_k + np.arange(self.top_k)) % len(deck)]
             elif self.routing.kind == "group-limited":
                 yield home, self._group_limited(len(home), rng)
             elif self.routing.kind == "uniform":
                 yield home, _distinct(len(home), self.experts, self.top_k, rng)
             else:
                 yield home, _weighted(len(home), popularity, self.top_k, rng)
-
-    def _dealt(self, home: Ints, number: Ints, ranks: int) -> Ints:
-        """Ranks in turn, and inside a rank its experts in turn: every rank gets the same rows."""
-        k = np.arange(self.top_k)
-        per_rank = self.experts // ranks
-        rank = (home[:, None] + number[:, None] * self.top_k + k) % ranks
-        inside = (number[:, None] * -(-self.top_k // ranks) + k // ranks) % per_rank
-        return np.asarray(rank * per_rank + inside)
 
     def _group_limited(self, tokens: int, rng: np.random.Generator) -> Ints:
         size = self.experts // self.groups
@@ -96,37 +92,63 @@ class Router:
         return np.asarray(np.take_along_axis(kept, inside // size, axis=1) * size + inside % size)
 
 
-def draw(
-    router: Router, tokens: Ints, placement_kind: str, redundant: int, domain: int, rng: np.random.Generator
-) -> Drawn:
+def draw(router: Router, tokens: Ints, placement_kind: str, redundant: int, domain: int, rng: np.random.Generator) -> Drawn:
     """Draw every token's experts and count what follows. ``tokens``: [rank]; ``domain``: ranks per node of a two-hop path."""
+    return draw_calls(router, tokens, placement_kind, redundant, domain, rng, max(1, int(tokens.max())))[0]
+
+
+def draw_calls(
+    router: Router, tokens: Ints, placement_kind: str, redundant: int, domain: int, rng: np.random.Generator, most: int
+) -> list[Drawn]:
+    """One draw, counted by call: every rank's first ``most`` tokens go in the first call, the next in the second.
+
+    The tokens' experts, their popularity and the placement do not depend on ``most``. Raises BadInput for a balanced
+    routing with replicas: it deals every expert once.
+    """
     ranks = len(tokens)
-    nodes = -(-ranks // domain)
+    if router.routing.kind == "balanced" and redundant:
+        raise BadInput(
+            f"balanced routing deals every expert once, got redundant_experts={redundant}: use 0, or uniform routing"
+        )
     popularity = router.popularity(rng)
     placement = place(placement_kind, router.experts, redundant, ranks, popularity)
-    expert_rows, rank_rows = np.zeros((2, ranks * ranks), np.int64)
-    node_rows = np.zeros(ranks * nodes, np.int64)
-    expert_load = np.zeros(router.experts, np.int64)
-    slot_load = np.zeros(len(placement.expert_of), np.int64)
+    calls = max(1, -(-int(tokens.max()) // most))
+    counted = [_blank(np.clip(tokens - call * most, 0, most), placement, domain) for call in range(calls)]
+    begins = np.cumsum(tokens) - tokens
     seen = 0
-    for home, experts in router.choices(tokens, popularity, rng):
-        slots = placement.slots(experts, seen + np.arange(len(home)))
+    for home, experts in router.choices(tokens, popularity, _deck(placement, domain), rng):
+        number = seen + np.arange(len(home))
         seen += len(home)
-        rank = slots // placement.slots_per_rank
-        expert_rows += np.bincount((home[:, None] * ranks + rank).ravel(), minlength=ranks * ranks)
-        rank_rows += _distinct_counts(home, rank, ranks, ranks)
-        node_rows += _distinct_counts(home, rank // domain, nodes, ranks)
-        expert_load += np.bincount(experts.ravel(), minlength=router.experts)
-        slot_load += np.bincount(slots.ravel(), minlength=len(slot_load))
-    return Drawn(
-        tokens,
-        expert_rows.reshape(ranks, ranks),
-        rank_rows.reshape(ranks, ranks),
-        node_rows.reshape(ranks, nodes),
-        expert_load,
-        slot_load,
-        placement,
-    )
+        slots = placement.slots(experts, number)
+        call_of = (number - begins[home]) // most
+        for call, drawn in enumerate(counted):
+            mine = call_of == call
+            _count(drawn, home[mine], experts[mine], slots[mine], domain)
+    return counted
+
+
+def _deck(placement: Placement, domain: int) -> Ints:
+    """Experts in the order of a deal: node by node in turn, inside a node rank by rank, inside a rank expert by expert."""
+    rank = np.arange(placement.ranks)
+    in_turn = np.lexsort((rank // domain, rank % domain))
+    return np.asarray(placement.expert_of.reshape(placement.ranks, -1)[in_turn].T.ravel())
+
+
+def _blank(tokens: Ints, placement: Placement, domain: int) -> Drawn:
+    ranks, slots = placement.ranks, len(placement.expert_of)
+    sizes = ((ranks, ranks), (ranks, ranks), (ranks, -(-ranks // domain)), (placement.experts,), (slots,))
+    return Drawn(tokens, *(np.zeros(size, np.int64) for size in sizes), placement)
+
+
+def _count(drawn: Drawn, home: Ints, experts: Ints, slots: Ints, domain: int) -> None:
+    """Add tokens at ``home`` [token] that go to ``experts`` in ``slots`` [token, k]."""
+    ranks, nodes = drawn.node_rows.shape
+    rank = slots // drawn.placement.slots_per_rank
+    drawn.expert_rows[:] += np.bincount((home[:, None] * ranks + rank).ravel(), minlength=ranks * ranks).reshape(ranks, ranks)
+    drawn.rank_rows[:] += _distinct_counts(home, rank, ranks, ranks).reshape(ranks, ranks)
+    drawn.node_rows[:] += _distinct_counts(home, rank // domain, nodes, ranks).reshape(ranks, nodes)
+    drawn.expert_load[:] += np.bincount(experts.ravel(), minlength=len(drawn.expert_load))
+    drawn.slot_load[:] += np.bincount(slots.ravel(), minlength=len(drawn.slot_load))
 
 
 def _distinct_counts(home: Ints, where: Ints, bins: int, ranks: int) -> Ints:

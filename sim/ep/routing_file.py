@@ -43,13 +43,15 @@ def read_histogram_or_choices(path: Path, experts: int, top_k: int) -> Recorded:
 @lru_cache(maxsize=4)
 def _read(path: Path, _changed: int, experts: int, top_k: int) -> Recorded:
     try:
-        lines = [line for line in csv.reader(path.read_text(encoding="utf-8-sig").splitlines())]
+        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     except UnicodeDecodeError:
         raise BadInput(f"{path}: not a text file") from None
     histogram = bool(lines) and [c.strip().lower() for c in lines[0]] == HISTOGRAM_HEADER
     body = [(i + 1, row) for i, row in enumerate(lines) if row and not (histogram and i == 0)]
     if not body:
-        raise BadInput(f"{path}: wanted {top_k} expert ids a line, or the header expert,count and a line an expert; it is empty")
+        raise BadInput(
+            f"{path}: wanted {top_k} expert ids a line, or the header expert,count and a line an expert; it is empty"
+        )
     columns = 2 if histogram else top_k
     numbers = np.array([_whole(path, line, row, columns) for line, row in body], np.int64)
     ids = numbers[:, :1] if histogram else numbers

@@ -40,9 +40,9 @@ class Path(Enum):
 class Shape:
     """Sizes of one EP exchange. ``domain``: ranks per NVLink domain (a node of a two-hop path).
 
-    ``routing``: "uniform", "group-limited" (top-k inside ``groups_kept`` of ``groups`` groups of experts) or "balanced" (experts
-    dealt round-robin, so that a token reaches min(ranks, top_k) ranks). ``payload_bytes``: bytes of one dispatched row's
-    activations and scales; ``comm_sms``: SMs of a high-throughput kernel.
+    ``routing``: "uniform", "group-limited" (top-k inside ``groups_kept`` of ``groups`` groups of experts) or "balanced"
+    (experts dealt round-robin, so that a token reaches min(ranks, top_k) ranks). ``payload_bytes``: bytes of one dispatched
+    row's activations and scales; ``comm_sms``: SMs of a high-throughput kernel.
     """
 
     tokens: Num
@@ -67,7 +67,12 @@ class Shape:
         if rows is Rows.TOKEN:
             return self.tokens if path is Path.SELF else 0.0 * self.tokens
         if rows is Rows.PAIR:
-            peers = {Path.SELF: 1.0, Path.NVLINK: self.domain - 1.0, Path.RDMA: self.ranks - self.domain, Path.RAIL: self.nodes - 1.0}
+            peers = {
+                Path.SELF: 1.0,
+                Path.NVLINK: self.domain - 1.0,
+                Path.RDMA: self.ranks - self.domain,
+                Path.RAIL: self.nodes - 1.0,
+            }
             return peers[path] + 0.0 * self.tokens
         if rows is Rows.NODE:
             share = (self.nodes - 1.0) / self.nodes if path is Path.RAIL else 1.0 / self.nodes
@@ -85,16 +90,18 @@ class Shape:
     def distinct(self, bins: Num) -> Num:
         """Distinct bins (of ``bins`` equal groups of experts) that one token's top-k experts fall in, expected.
 
-        Hypergeometric; group-limited routing first draws ``groups_kept`` of ``groups`` groups, then experts inside them.
+        Hypergeometric; group-limited routing first draws ``groups_kept`` of ``groups`` groups, then experts inside them. Exact
+        where bins and groups nest (a bin holds whole groups, or a group whole bins).
         """
         if self.routing == "balanced":
             return np.minimum(self.top_k, bins)
-        experts, reach = np.asarray(self.experts, float), np.asarray(bins, float)
+        experts = np.asarray(self.experts, float)
+        reach: Num = np.asarray(bins, float)
         k = np.asarray(self.top_k, float)
         if self.routing == "group-limited":
-            kept = np.asarray(self.groups_kept, float)
-            reach = _distinct(np.maximum(self.groups, reach), reach, kept * np.maximum(reach / self.groups, 1.0))
-            experts = experts * kept / self.groups
+            groups, kept = np.asarray(self.groups, float), np.asarray(self.groups_kept, float)
+            inside = _distinct(experts * kept / groups, reach * kept / groups, k)
+            return np.where(reach < groups, _distinct_by_groups(experts, reach, k, groups, kept), inside)
         return _distinct(experts, reach, k)
 
     def busiest(self, mean_rows: Num, chance: Num = 0.0) -> Num:
@@ -116,6 +123,24 @@ def _distinct(items: Num, bins: Num, drawn: Num) -> Num:
     rest = n - n / b
     missed = np.exp(_log_choose(np.maximum(rest, k), k) - _log_choose(n, k))
     found: Num = b * (1.0 - np.where(rest >= k, missed, 0.0))
+    return found
+
+
+def _distinct_by_groups(experts: Num, bins: Num, drawn: Num, groups: Num, kept: Num) -> Num:
+    """`_distinct` when a bin holds ``m = groups / bins`` groups, of which ``j`` are kept with hypergeometric probability.
+
+    ``b (1 - sum_j P(j) C(n - j g, k) / C(n, k))``, g experts a group and n = g * kept within reach.
+    """
+    m = groups / bins
+    size = experts / groups
+    n = size * kept
+    missed = np.zeros(np.broadcast(m, n, drawn).shape)
+    for j in range(int(np.max(m)) + 1):
+        possible = (j <= m) & (j <= kept) & (kept - j <= groups - m) & (n - j * size >= drawn)
+        chosen = _log_choose(m, np.minimum(j, m)) + _log_choose(groups - m, np.clip(kept - j, 0.0, groups - m))
+        avoided = _log_choose(np.maximum(n - j * size, drawn), drawn) - _log_choose(n, drawn)
+        missed = missed + np.where(possible, np.exp(chosen - _log_choose(groups, kept) + avoided), 0.0)
+    found: Num = bins * (1.0 - missed)
     return found
 
 

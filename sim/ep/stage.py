@@ -41,8 +41,8 @@ LOCAL = ("sm_send", "sm_receive", "sm_forward", "sm_copy", "hbm", "tensor", "hos
 class Load:
     """``per_row`` units of ``resource`` for each row of a move.
 
-    Bytes on "nvlink" and "nic" (charged to the sender's and the receiver's side of that hop), messages on "nic_msg", seconds of the
-    rank at ``end`` on local resources. ``forwarded``: counted per copy that a two-hop path makes on its NVLink hop,
+    Bytes on "nvlink" and "nic" (charged to the sender's and the receiver's side of that hop), messages on "nic_msg", seconds of
+    the rank at ``end`` on local resources. ``forwarded``: counted per copy that a two-hop path makes on its NVLink hop,
     and "nvlink" then leaves out the copy that stays on the forwarder. ``efficiency``: reachable share of the line rate.
     """
 
@@ -71,8 +71,8 @@ class Stage:
     ``latencies``: (what, seconds) paid one after another before the moves. ``tail_s``: from a row's last byte leaving to
     its being usable. ``sharpness``: q in ``(sum load**q)**(1/q)``: how well the longest load hides the others (1: they
     add up, as when nothing overlaps; 20: a perfect maximum). ``floor_s``: a wait that runs beside the moves.
-    ``posts``: the rank moves on once its own work is done; the network carries what it posted. ``crossings``: one-way trips over
-    the network that it pays one after another.
+    ``posts``: the rank moves on once its own work is done; the network carries what it posted. ``crossings``: one-way trips
+    over the network that it pays one after another.
     """
 
     name: str

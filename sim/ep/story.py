@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ def op_times(traces: list[Trace]) -> tuple[OpTime, ...]:
             start, end = int(min(t.begin.min() for t in mine)), int(max(t.end().max() for t in mine))
         else:  # interleaved micro-batches: the op's own time, laid end to end from its first start
             start = int(min(t.begin.min() for t in mine))
-            end = start + sum(int(t.end().max() - t.begin.min()) for t in _runs(traces, op))
+            end = start + sum(_runs(traces, op))
         found.append(OpTime(op, start, end, busy))
     return tuple(found)
 
@@ -41,8 +42,12 @@ def _contiguous(traces: list[Trace], op: str) -> bool:
     return where[-1] - where[0] + 1 == len(where)
 
 
-def _runs(traces: list[Trace], op: str) -> list[Trace]:
-    return [t for t in traces if t.step.stage.op == op]
+def _runs(traces: list[Trace], op: str) -> Iterator[int]:
+    """Picoseconds of every unbroken run of ``op``'s stages, from its first rank's start to its last rank's end."""
+    for mine, run in groupby(traces, lambda t: t.step.stage.op == op):
+        if mine:
+            together = list(run)
+            yield int(max(t.end().max() for t in together) - min(t.begin.min() for t in together))
 
 
 def spans(traces: list[Trace], topology: Topology) -> tuple[Span, ...]:
@@ -152,7 +157,9 @@ def _hops(move: Move, drawn: Drawn, layout: Layout) -> Iterator[tuple[str, Ints]
     yield "local", local
 
 
-def links(matrices: tuple[TrafficMatrix, ...], topology: Topology, network: FlowNetwork, makespan_ps: int) -> tuple[LinkUse, ...]:
+def links(
+    matrices: tuple[TrafficMatrix, ...], topology: Topology, network: FlowNetwork, makespan_ps: int
+) -> tuple[LinkUse, ...]:
     """Every link's payload over the layer against its line rate; ``peak`` is the highest share of its reachable rate."""
     nvlink = sum((m.bytes for m in matrices if m.medium == "nvlink"), np.zeros((topology.ranks, topology.ranks), np.int64))
     rdma = sum((m.bytes for m in matrices if m.medium == "rdma"), np.zeros_like(nvlink))

@@ -42,10 +42,10 @@ class Layout:
         home = np.arange(self.ranks)
         if path in (Path.RAIL, Path.OWN):
             own = self.node_of[:, None] == np.arange(self.nodes)[None, :]
-            return own if path is Path.OWN else ~own
+            return np.asarray(own if path is Path.OWN else ~own)
         same = home[:, None] == home[None, :]
         near = self.node_of[:, None] == self.node_of[None, :]
-        return {Path.SELF: same, Path.NVLINK: near & ~same, Path.RDMA: ~near}[path]
+        return np.asarray({Path.SELF: same, Path.NVLINK: near & ~same, Path.RDMA: ~near}[path])
 
 
 def rows_of(move: Move, drawn: Drawn, layout: Layout) -> Floats:
@@ -100,11 +100,11 @@ def _link_rows(move: Move, load: Load, rows: Floats, copies: Floats, layout: Lay
     if load.forwarded:
         via = layout.via()[:, layout.node_of]
         moved = np.where(via == np.arange(layout.ranks)[None, :], 0.0, copies)
-        out = np.bincount(via.ravel(), moved.ravel(), minlength=layout.ranks)[: layout.ranks]
+        out = _summed(via, moved, layout.ranks)
         into = moved.sum(axis=0)
     elif move.path in (Path.RAIL, Path.OWN):
         out = rows.sum(axis=1)
-        into = np.bincount(layout.via().ravel(), rows.ravel(), minlength=layout.ranks)[: layout.ranks]
+        into = _summed(layout.via(), rows, layout.ranks)
     else:
         out, into = rows.sum(axis=1), rows.sum(axis=0)
     return (into, out) if move.back else (out, into)
@@ -118,7 +118,12 @@ def _local_rows(move: Move, load: Load, rows: Floats, copies: Floats, layout: La
         return np.asarray(table.sum(axis=1))
     if load.end is End.VIA:
         via = layout.via()[:, layout.node_of] if load.forwarded else layout.via()
-        return np.bincount(via.ravel(), table.ravel(), minlength=layout.ranks)[: layout.ranks]
+        return _summed(via, table, layout.ranks)
     if two_hop and not load.forwarded:
         raise ValueError(f"{move.path} rows end at a node, not at an expert's rank: count forwarded copies there")
     return np.asarray(table.sum(axis=0))
+
+
+def _summed(where: NDArray[np.int64], amount: Floats, ranks: int) -> Floats:
+    """``amount`` added up by the rank that ``where`` names, [rank]."""
+    return np.asarray(np.bincount(where.ravel(), amount.ravel(), minlength=ranks)[:ranks], float)

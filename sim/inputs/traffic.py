@@ -15,7 +15,7 @@ class Routing(BaseModel):
 
     ``uniform``: k distinct experts, all equally likely. ``balanced``: experts dealt round-robin, so that every rank
     receives the same rows and a token's experts lie on as many ranks as possible (TensorRT-LLM's benchmark). ``group-limited``:
-    DeepSeek's device-limited routing, the ``groups_kept`` best of ``groups`` node groups first. ``power-law``: expert popularity
+    DeepSeek's device-limited routing, the ``groups_kept`` best of ``groups`` node groups first. ``power-law``: popularity
     proportional to ``rank_of_expert ** -alpha``, popularity order shuffled by the seed. ``file``: top-k ids (one token per row)
     or an expert histogram (one count per expert) from ``file``.
     """
