@@ -114,13 +114,46 @@ def validate(
 
             again = shlex.join(["epicycle", "validate", str(table), "--engine", engine, "--html", str(html)])
             groups = group_records(outcome)
-            facts = {"source": table.name, "version": __version__, "command": again}
+            facts = {"source": table.name, "version": __version__, "command": again, "notes": outcome.notes}
             outputs.put(html, lambda path: write_validation_report(groups, outcome.rows, outcome.skipped, path, **facts))
         outputs.put(csv, lambda path: _write(path, rows_csv(outcome)))
         outputs.put(json, lambda path: _write(path, validation_json(outcome)))
     console = _console(stderr=outputs.uses_stdout)
     print_validation(outcome, console)
     _say_written(console, report=html, rows=csv, JSON=json)
+
+
+@app.command()
+def calibrate(
+    table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="A measurement table.", show_default=False)],
+    system: Annotated[str, typer.Option(metavar="NAME", help="The system of the table to fit.", show_default=False)],
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="CLUSTER", help="The catalogue cluster it ran on; default: that of the calibration of this name."),
+    ] = None,
+    relative: Annotated[
+        str | None, typer.Option(metavar="SYSTEM", help="Whose constants fill in for kernels that the table has no rows of.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Write the calibration ('-': to stdout).")] = None,
+) -> None:
+    """Fit a system's constants to at most 24 rows of each kernel, with their uncertainty and what the rows cannot tell."""
+    from .hwmodels.calibration import load_calibration
+    from .scenarios.output import Outputs
+
+    with Outputs((out,)) as outputs:
+        from .validate.calibrate import calibrate as fitted_to
+        from .validate.calibrate import to_yaml
+        from .validate.fit_summary import print_calibration
+
+        where = cluster or load_calibration(system).cluster
+        if relative is not None:
+            load_calibration(relative)
+        with _progress(f"fitting {system}") as step:
+            found = fitted_to(table, system, where, relative=relative, progress=step)
+        outputs.put(out, lambda path: _write(path, to_yaml(found.calibration)))
+    console = _console(stderr=outputs.uses_stdout)
+    print_calibration(found, console)
+    _say_written(console, calibration=out)
 
 
 def main() -> None:
