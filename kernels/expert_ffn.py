@@ -94,7 +94,7 @@ def dense_moe(
     x: torch.Tensor, topk: torch.Tensor, weight: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor
 ) -> torch.Tensor:
     """The whole layer on one device in float64. ``x``: [tokens, hidden]; ``gate_up``: [experts, 2 * inter, hidden]."""
-    out = torch.zeros(x.shape, dtype=torch.float64)
+    out = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
     for e in range(gate_up.shape[0]):
         t, k = (topk == e).nonzero(as_tuple=True)
         if t.numel():

@@ -33,7 +33,7 @@ def high_throughput_plan(shape: MoeShape, two_hop: bool = False, staged: bool = 
 class HighThroughput:
     """Launches of one rank, in the order of ``PHASES``. In one process all ranks finish a phase before the next begins."""
 
-    PHASES = ("layout", "notify_post", "notify_wait", "dispatch", "expand", "compute", "reduce", "combine")
+    PHASES = ("layout", "notify_post", "notify_wait", "cast", "dispatch", "expand", "compute", "reduce", "combine")
 
     def __init__(
         self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int, two_hop: bool = False
@@ -87,11 +87,11 @@ class HighThroughput:
 
     def payload(self) -> torch.Tensor:
         """What travels: x itself, or x cast to float8 (its scales in ``scale``)."""
-        if self.quantised is None or self.scale is None:
-            return self.x
-        values = self.quantised[: self.x.shape[0]]
-        quantise(self.x, values, self.scale, self.programs)
-        return values
+        return self.x if self.quantised is None else self.quantised[: self.x.shape[0]]
+
+    def cast(self) -> None:
+        if self.scale is not None:
+            quantise(self.x, self.payload(), self.scale, self.programs)
 
     def dispatch(self) -> None:
         ht_dispatch(

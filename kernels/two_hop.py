@@ -34,6 +34,7 @@ class TwoHop(HighThroughput):
         "layout",
         "notify_post",
         "notify_wait",
+        "cast",
         "put",
         "slots",
         "forward",

@@ -28,7 +28,7 @@ from epicycle.sim.ep.traffic import Layout
 from epicycle.sim.inputs.traffic import Routing
 
 ROUTINGS = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-MACHINE = Machine(132, 1.755e9, 450e9, 50e9, 1e7, 3.35e12, {"bf16": 989e12}, 2e-6)
+MACHINE = Machine(132, 1.755e9, 450e9, 50e9, 1e7, 3.35e12, {"bf16": 989e12}, 2e-6, 1e-7, 24.0)
 
 
 @st.composite

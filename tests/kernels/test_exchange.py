@@ -54,7 +54,7 @@ def test_high_throughput_step_by_step(fp8: bool) -> None:
     for layer in layers:
         layer.expert_x.view(torch.uint8).fill_(0x7F)  # NaN in both types
         layer.position.fill_(-7)
-    _play(layers, "dispatch", "expand")
+    _play(layers, "cast", "dispatch", "expand")
     for rank, layer in enumerate(layers):
         for source, (x, topk) in enumerate(zip(inputs.x, inputs.topk, strict=True)):
             payload, scale = quantise_reference(x) if fp8 else (x, None)

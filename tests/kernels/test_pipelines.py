@@ -112,7 +112,7 @@ def test_too_many_expert_rows_are_refused_and_never_written_out_of_bounds() -> N
         guard = torch.full((3 * rows, shape.hidden), 7.0, dtype=torch.bfloat16)
         layer.expert_x = guard[rows : 2 * rows]
         guards.append((guard, rows))
-    for phase in ("layout", "notify_post", "notify_wait", "dispatch", "expand"):
+    for phase in ("layout", "notify_post", "notify_wait", "cast", "dispatch", "expand"):
         for layer in layers:
             getattr(layer, phase)()
     for layer in layers:

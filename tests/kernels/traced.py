@@ -16,7 +16,7 @@ WANTED = {
     "two_hop": ("notify_post", "put", "forward", "give_back"),
 }
 # What moves nothing between ranks and need not run for later phases to move their bytes.
-IDLE = {"compute", "expand"}
+IDLE = {"compute", "expand", "cast"}
 
 
 def trace_phases(protocol: str, shape: MoeShape, inputs: Inputs) -> tuple[list, dict[str, Trace]]:
