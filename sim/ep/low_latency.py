@@ -68,7 +68,7 @@ def dispatch(shape: Shape, machine: Machine, k: Constants) -> tuple[Stage, ...]:
             f"{DISPATCH}.send",
             DISPATCH,
             Join.OWN,
-            (cast, *_posts(size, k, back=False)),
+            (cast, *_posts(shape, machine, k, size, back=False)),
             _launch(shape, k),
             sharpness=k.sharpness,
             posts=True,
@@ -84,7 +84,7 @@ def combine(shape: Shape, machine: Machine, k: Constants) -> tuple[Stage, ...]:
     post_s = size / (k.send_copy * machine.clock_hz) / ctas
     read_s = shape.top_k * (k.receive_row + size / (k.receive_copy * machine.clock_hz))
     reduce_s = (k.token + read_s) * np.ceil(shape.tokens / ctas) / shape.tokens
-    posts = (*_at_expert("sm_send", post_s), *_posts(size, k, back=True))
+    posts = (*_at_expert("sm_send", post_s), *_posts(shape, machine, k, size, back=True))
     reduce = Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_copy", reduce_s),))
     return (
         Stage(f"{COMBINE}.send", COMBINE, Join.OWN, posts, _launch(shape, k), sharpness=k.sharpness, posts=True),
@@ -92,14 +92,20 @@ def combine(shape: Shape, machine: Machine, k: Constants) -> tuple[Stage, ...]:
     )
 
 
-def _posts(size: Num, k: Constants, *, back: bool) -> tuple[Move, ...]:
-    """One message per (token, expert): NVLink stores inside the domain, one RDMA write outside it."""
+def _posts(shape: Shape, machine: Machine, k: Constants, size: Num, *, back: bool) -> tuple[Move, ...]:
+    """One message per (token, expert): NVLink stores inside the domain, one RDMA write outside it.
+
+    A rank holds a queue pair per local expert to every peer; each posts its messages one after another.
+    """
+    queue_pairs = np.clip(shape.experts / shape.ranks, 1.0, machine.nic_queue_pairs)
+    peers = np.maximum(shape.ranks - shape.domain, 1.0)
+    posting = Load("queue_pair", machine.nic_message_s / (queue_pairs * peers))
     nvlink = Load("nvlink", size, efficiency=k.nvlink_efficiency)
     nic = Load("nic", size, efficiency=k.nic_efficiency)
     return (
         Move(Rows.EXPERT, Path.SELF, size, (), back),
         Move(Rows.EXPERT, Path.NVLINK, size, (nvlink,), back),
-        Move(Rows.EXPERT, Path.RDMA, size, (nic, Load("nic_msg", 1.0)), back),
+        Move(Rows.EXPERT, Path.RDMA, size, (nic, Load("nic_msg", 1.0), posting), back),
     )
 
 

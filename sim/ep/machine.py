@@ -17,6 +17,8 @@ def machine_of(cluster: Cluster) -> Machine:
         nvlink_bytes_per_s=gpu.nvlink_bandwidth,
         nic_bytes_per_s=min(nic.bandwidth * share, gpu.pcie_bandwidth),
         nic_messages_per_s=nic.message_rate * share,
+        nic_message_s=nic.message_cost,
+        nic_queue_pairs=float(nic.queue_pairs),
         hbm_bytes_per_s=gpu.hbm_bandwidth,
         tensor_flops={dtype: gpu.tensor_flops(dtype) for dtype in gpu.tensor_flop_per_cycle_sm},
         wire_latency_s=nic.latency,

@@ -34,7 +34,7 @@ class End(Enum):
 #: Shared resources: "nvlink" and "nic" count bytes and have a sending and a receiving side; "nic_msg" counts posted messages.
 LINKS = ("nvlink", "nic", "nic_msg")
 #: Resources of one rank alone: they count seconds of its time.
-LOCAL = ("sm_send", "sm_receive", "sm_forward", "sm_copy", "hbm", "tensor", "host")
+LOCAL = ("sm_send", "sm_receive", "sm_forward", "sm_copy", "hbm", "tensor", "host", "queue_pair")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,8 @@ class Machine:
     hbm_bytes_per_s: float
     tensor_flops: dict[str, float]
     wire_latency_s: float  # NIC to NIC, one way
+    nic_message_s: float  # one posted message on one queue pair
+    nic_queue_pairs: float
 
 
 def smooth_max(sharpness: float, *loads: Num) -> Num:
