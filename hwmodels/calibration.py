@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import strict_yaml
-from .errors import BadInput, UnknownName, one_line
+from .errors import BadInput, Uncalibrated, UnknownName, one_line
 from .units import SECONDS
 
 Scope = Literal["one-node", "multi-node", "nvlink-domain"]
@@ -36,6 +36,9 @@ class Fit(BaseModel):
     mape_rest_pct: float | None = Field(default=None, description="on the rows not fitted to")
     residual_log_sd: float = Field(description="standard deviation of log(predicted / measured) on the fitted rows")
     undetermined: tuple[str, ...] = ()
+    uncertainty: dict[str, str | float] = Field(
+        default_factory=dict, description="one standard deviation of each fitted constant"
+    )
     method: str
 
 
@@ -76,7 +79,7 @@ def calibrated_systems() -> tuple[str, ...]:
 def find_entry(system: str, protocol: str, op: str, scope: Scope) -> tuple[Entry, str]:
     """The entry for a kernel on ``system``, its own or its nearest relative's, and the system it came from.
 
-    Raises BadInput if neither the system nor its relatives ever measured that kernel in that scope.
+    Raises Uncalibrated if neither the system nor its relatives ever measured that kernel in that scope.
     """
     seen: list[str] = []
     name: str | None = system
@@ -87,7 +90,7 @@ def find_entry(system: str, protocol: str, op: str, scope: Scope) -> tuple[Entry
             if (entry.protocol, entry.op, entry.scope) == (protocol, op, scope):
                 return entry, name
         name = calibration.relative
-    raise BadInput(
+    raise Uncalibrated(
         f"no calibration of {protocol} {op} ({scope}) for {' or its relatives '.join((seen[0], ', '.join(seen[1:]) or 'none'))}"
     )
 

@@ -12,6 +12,10 @@ class BadInput(ValueError):  # noqa: N818 - the word the user needs is input, no
     """An input that names a place and says what would do there."""
 
 
+class Uncalibrated(BadInput):
+    """Neither the system nor its relatives ever measured the kernel asked for."""
+
+
 class UnknownName(BadInput):
     """No catalogue entry of that name. ``nearest`` is the closest one, or None."""
 

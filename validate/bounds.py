@@ -122,6 +122,10 @@ def bounds_for(record: type, scope: Scope, op: str) -> dict[str, Bound]:
         return _LOW_LATENCY if scope == "one-node" else _LOW_LATENCY_NODES
     if record is one_sided.Constants:
         if op == "prepare":
-            return _DOMAIN | {n: _NONE for n in ("cross_node", "row", "peer_row")} | {"copy": _UNUSED_COPY, "nvlink_efficiency": fixed(0.8)}
+            return (
+                _DOMAIN
+                | dict.fromkeys(("cross_node", "row", "peer_row"), _NONE)
+                | {"copy": _UNUSED_COPY, "nvlink_efficiency": fixed(0.8)}
+            )
         return _DOMAIN | {"field_row": Bound(1e-9, 0.0, 20e-9)} if op == "dispatch" else _DOMAIN
     raise KeyError(record)

@@ -30,8 +30,9 @@ _PULL = 0.01  # weight of the pull to the starting point, in units of log error 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Constants of one group with their fit record, and the rows used."""
+    """Constants of one group with their fit record, the rows used, and what they predict for every row of the group."""
 
+    group: Group
     entry: Entry
     used: NDArray[np.intp]
     predicted_s: NDArray[np.float64]
@@ -98,9 +99,11 @@ def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | Non
     log_error = np.log(predict(values) / measured)
     everything = predictor(group)(values)
     rest = np.setdiff1d(np.arange(len(group.rows)), used)
-    influence = np.abs(np.asarray(solution.jac)[: len(used)]).max(axis=0)
-    at_bound = (solution.active_mask != 0)
-    undetermined = tuple(n for n, moves, stuck in zip(free, influence, at_bound, strict=True) if moves < _PULL or stuck)
+    deviation = _deviations(np.asarray(solution.jac), log_error) * scale
+    stuck = solution.active_mask != 0
+    undetermined = tuple(
+        n for n, value, sd, at in zip(free, values, deviation, stuck, strict=True) if at or sd > abs(value) / 2
+    )
     constants: dict[str, Any] = {n: bounds[n].start for n in names} | dict(zip(free, values.tolist(), strict=True))
     record = Fit(
         table=table,
@@ -111,6 +114,7 @@ def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | Non
         mape_rest_pct=round(float(np.abs(everything / group.measured_s - 1)[rest].mean() * 100), 2) if len(rest) else None,
         residual_log_sd=round(float(log_error.std()), 4),
         undetermined=undetermined,
+        uncertainty={n: write_constant(n, float(sd)) for n, sd, at in zip(free, deviation, stuck, strict=True) if not at},
         method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit.py)",
     )
     entry = Entry(
@@ -120,7 +124,14 @@ def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | Non
         constants={n: write_constant(n, v) for n, v in constants.items()},
         fit=record,
     )
-    return Fitted(entry, used, everything)
+    return Fitted(group, entry, used, everything)
+
+
+def _deviations(jacobian: NDArray[np.float64], log_error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[constant] one standard deviation, scaled: linearised covariance ``s^2 (J'J)^-1``, s the robust spread of the errors."""
+    spread = max(1.4826 * float(np.median(np.abs(log_error))), 1e-3)
+    covariance = np.linalg.pinv(jacobian.T @ jacobian)
+    return np.asarray(spread * np.sqrt(np.maximum(np.diag(covariance), 0.0)))
 
 
 def _starts(start: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from ..hwmodels.calibration import load_calibration
 from ..hwmodels.catalog import load_cluster
-from ..hwmodels.errors import BadInput
+from ..hwmodels.errors import BadInput, Uncalibrated
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.machine import machine_of
 from ..sim.ep.protocols import describe
 from .measurement import PROTOCOL_NAMES, Group, grouped, read_table, unpredictable
 from .oddities import ODDITIES, oddity_of
+from .plausible import check_duplicates, check_speed, link_floor_s
 
 Progress = Callable[[int, int], None]
 
@@ -62,6 +63,7 @@ def validate_table(path: Path, *, engine: str = "closed", progress: Progress | N
     Raises BadInput for a malformed table or one of which no row can be predicted.
     """
     rows = read_table(path)
+    check_duplicates(path, rows)
     skipped: Counter[str] = Counter()
     usable = []
     for row in rows:
@@ -74,8 +76,8 @@ def validate_table(path: Path, *, engine: str = "closed", progress: Progress | N
     done = 0
     for group in grouped(usable):
         try:
-            seconds, source = _predict(group, engine, progress and (lambda n, base=done: progress(base + n, len(usable))))
-        except BadInput as error:
+            seconds, source = _predict(path, group, engine, progress and (lambda n, base=done: progress(base + n, len(usable))))
+        except Uncalibrated as error:
             skipped[str(error)] += len(group.rows)
             continue
         done += len(group.rows)
@@ -93,16 +95,17 @@ def validate_table(path: Path, *, engine: str = "closed", progress: Progress | N
     return Validation(path.name, engine, tuple(groups), tuple(r for _, r in predicted), dict(sorted(skipped.items())), notes)
 
 
-def _predict(group: Group, engine: str, step: Callable[[int], None] | None) -> tuple[NDArray[np.float64], str]:
+def _predict(path: Path, group: Group, engine: str, step: Callable[[int], None] | None) -> tuple[NDArray[np.float64], str]:
     """Seconds of every row of a group, and the system its constants were fitted on."""
     cluster = load_cluster(load_calibration(group.system).cluster)
     machine = machine_of(cluster)
+    shape = group.shape()
+    described = describe(PROTOCOL_NAMES[group.protocol], group.op, group.scope, group.system, shape, machine, group.context())
+    check_speed(path, group, link_floor_s(described.stages, shape, machine))
     if engine == "events":
         from .replay import replay
 
         return replay(group, cluster, step)
-    shape = group.shape()
-    described = describe(PROTOCOL_NAMES[group.protocol], group.op, group.scope, group.system, shape, machine, group.context())
     return np.asarray(program_seconds(described.stages, shape, machine)), described.calibrated_on
 
 

@@ -1,0 +1,51 @@
+"""What `epicycle calibrate` says about its fits: constants with their uncertainty, errors, rows that fall out of line."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .calibrate import Calibrated
+from .fit import Fitted
+
+SHOWN_OUTLIERS = 8
+
+
+def print_calibration(found: Calibrated, console: Console) -> None:
+    """Print every kernel's fit, then warnings."""
+    calibration = found.calibration
+    console.print(Text(f"{calibration.system}: {len(found.fits)} kernels, relative to the datasheets of {calibration.cluster}"))
+    for fitted in found.fits:
+        _print_fit(fitted, console)
+    for reason, rows in found.skipped.items():
+        console.print(Text(f"skipped {rows:,}: {reason}"), soft_wrap=True)
+    for first, second in found.repeated:
+        words = f"warning: line {second.line} repeats line {first.line}: {second.latency_us:g} us and {first.latency_us:g} us"
+        console.print(Text(words), soft_wrap=True)
+    for outlier in found.outliers[:SHOWN_OUTLIERS]:
+        row = outlier.row
+        where = f"line {row.line}: {row.protocol} {row.op}, {row.tokens} tokens, hidden {row.hidden}, top-{row.top_k}"
+        words = f"warning: outlier, {where}: {row.latency_us:g} us measured, the fit is {outlier.error_pct:+.0f} % off"
+        console.print(Text(words), soft_wrap=True)
+    if len(found.outliers) > SHOWN_OUTLIERS:
+        console.print(Text(f"warning: {len(found.outliers) - SHOWN_OUTLIERS} more outliers"), soft_wrap=True)
+
+
+def _print_fit(fitted: Fitted, console: Console) -> None:
+    entry, record = fitted.entry, fitted.entry.fit
+    rest = f", {record.mape_rest_pct:.1f} % on the others" if record.mape_rest_pct is not None else ""
+    title = (
+        f"{entry.protocol} {entry.op} ({entry.scope}): {record.rows} of {record.rows_available} rows,"
+        f" MAPE {record.mape_fit_pct:.1f} % on them{rest}"
+    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("constant", "value", "± (1 sd)", ""):
+        table.add_column(name, justify="right" if name in ("value", "± (1 sd)") else "left")
+    for name, value in entry.constants.items():
+        sd = record.uncertainty.get(name)
+        if sd is None and name not in record.undetermined:
+            continue
+        remark = "undetermined: the rows cannot tell it from zero or from its bound" if name in record.undetermined else ""
+        table.add_row(name, str(value), "at its bound" if sd is None else str(sd), remark)
+    console.print(table)
