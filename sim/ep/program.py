@@ -73,7 +73,7 @@ def layout_of(question: Question) -> Layout:
 
 
 def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int64], most: int) -> list[Drawn]:
-    """One draw of the layer's routing for ``tokens`` [rank], in calls of at most ``most`` a rank: the same for every protocol."""
+    """One draw of the layer's routing for ``tokens`` [rank], in calls of at most ``most`` a rank; protocols share it."""
     model, deployment, routing = question.model, question.deployment, question.traffic.routing
     groups = routing.groups or question.nodes_used
     router = Router(routing, model.experts, model.top_k, groups, routing.groups_kept or min(groups, 4))

@@ -44,7 +44,7 @@ def read_histogram_or_choices(path: Path, experts: int, top_k: int) -> Recorded:
 def _read(path: Path, _changed: int, experts: int, top_k: int) -> Recorded:
     try:
         lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, csv.Error):
         raise BadInput(f"{path}: not a text file") from None
     histogram = bool(lines) and [c.strip().lower() for c in lines[0]] == HISTOGRAM_HEADER
     body = [(i + 1, row) for i, row in enumerate(lines) if row and not (histogram and i == 0)]
@@ -77,6 +77,8 @@ def _whole(path: Path, line: int, row: list[str], columns: int) -> list[int]:
         values = [int(cell) for cell in row]
     except ValueError:
         raise BadInput(f"{path}: line {line}: wanted {columns} whole numbers, got {','.join(row)[:60]!r}") from None
+    if max(map(abs, values)) >= 1 << 53:  # beyond it a count would lose its last digit
+        raise BadInput(f"{path}: line {line}: a number is absurdly large: {','.join(row)[:60]!r}")
     if len(values) != columns:
         raise BadInput(f"{path}: line {line}: wanted {columns} whole numbers, got {len(values)}")
     return values
