@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from .expert_ffn import ExpertFfn, ExpertWeights, MoeShape
@@ -33,7 +35,17 @@ def high_throughput_plan(shape: MoeShape, two_hop: bool = False, staged: bool = 
 class HighThroughput:
     """Launches of one rank, in the order of ``PHASES``. In one process all ranks finish a phase before the next begins."""
 
-    PHASES = ("layout", "notify_post", "notify_wait", "cast", "dispatch", "expand", "compute", "reduce", "combine")
+    PHASES: ClassVar[tuple[str, ...]] = (
+        "layout",
+        "notify_post",
+        "notify_wait",
+        "cast",
+        "dispatch",
+        "expand",
+        "compute",
+        "reduce",
+        "combine",
+    )
 
     def __init__(
         self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int, two_hop: bool = False

@@ -110,4 +110,4 @@ def _int(like: torch.Tensor, *shape: int) -> torch.Tensor:
 
 
 def _block(tokens: int) -> int:
-    return min(1024, max(16, triton.next_power_of_2(tokens)))
+    return min(1024, max(16, int(triton.next_power_of_2(tokens))))

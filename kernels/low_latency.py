@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from .expert_ffn import ExpertFfn, ExpertWeights, MoeShape
@@ -23,7 +25,7 @@ def low_latency_plan(shape: MoeShape) -> Plan:
 class LowLatency:
     """Launches of one rank, in the order of ``PHASES``. In one process all ranks finish a phase before the next begins."""
 
-    PHASES = ("send", "receive", "compute", "give_back", "combine")
+    PHASES: ClassVar[tuple[str, ...]] = ("send", "receive", "compute", "give_back", "combine")
 
     def __init__(self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int, splits: int = 4) -> None:
         self.shape, self.heap, self.programs, self.splits = shape, heap, programs, splits

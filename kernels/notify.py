@@ -52,7 +52,7 @@ class Arrivals:
 
     @property
     def capacity(self) -> int:
-        return self.tile_expert.numel() * self.align
+        return int(self.tile_expert.numel()) * self.align
 
 
 def notify_fields(plan: Plan, ranks: int, local_experts: int, staged: bool = False) -> None:

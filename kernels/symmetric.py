@@ -37,7 +37,7 @@ class Field:
 
     @property
     def bytes(self) -> int:
-        return prod(self.shape) * self.dtype.itemsize
+        return prod(self.shape) * int(self.dtype.itemsize)
 
 
 class Plan:

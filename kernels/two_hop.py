@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import triton
 
@@ -30,7 +32,7 @@ def two_hop_plan(shape: MoeShape, local_ranks: int, staged: bool = False) -> Pla
 class TwoHop(HighThroughput):
     """As HighThroughput; ``put``/``slots``/``forward`` replace ``dispatch``, ``give_back``/``combine`` replace ``combine``."""
 
-    PHASES = (
+    PHASES: ClassVar[tuple[str, ...]] = (
         "layout",
         "notify_post",
         "notify_wait",

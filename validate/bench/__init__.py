@@ -1,0 +1,7 @@
+"""Measure our kernels on a device: correct first, then timed, each row with where it came from."""
+
+from __future__ import annotations
+
+from .run import MODES, BenchFailed, run_bench
+
+__all__ = ["MODES", "BenchFailed", "run_bench"]

@@ -1,0 +1,242 @@
+"""Cases inside one rank: cast, permute, activation, grouped products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...kernels.grouped_gemm import (
+    BF16_SMALL,
+    BF16_TILE,
+    FP8_SMALL,
+    FP8_TILE,
+    Tile,
+    dequantise,
+    dequantise_weight,
+    gemm_bytes,
+    gemm_flops,
+    grouped_gemm,
+    grouped_gemm_reference,
+)
+from ...kernels.permute import permute, permute_bytes, unpermute, unpermute_bytes
+from ...kernels.quantise import quantise, quantise_bytes, quantise_reference, quantise_weight
+from ...kernels.swiglu import swiglu, swiglu_bytes, swiglu_reference
+from .case import Case, Problem, Tensors
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operating point of a layer: ``tokens`` on each of ``ranks`` ranks."""
+
+    tokens: int
+    hidden: int
+    inter: int
+    experts: int
+    top_k: int
+    ranks: int = 8
+
+    @classmethod
+    def parse(cls, text: str, ranks: int = 8) -> Point:
+        """``tokens x hidden x inter x experts x top_k``, for example ``128x7168x2048x64x8``. Raises ValueError."""
+        parts = text.lower().split("x")
+        if len(parts) != 5 or not all(p.isdigit() and int(p) > 0 for p in parts):
+            raise ValueError(f"shape {text!r}: give tokens x hidden x inter x experts x top_k, for example 128x7168x2048x64x8")
+        tokens, hidden, inter, experts, top_k = map(int, parts)
+        return cls(tokens, hidden, inter, experts, top_k, ranks)
+
+
+def single_rank_cases(point: Point, device: str, programs: int, small_tiles: bool = False) -> list[Case]:
+    """Every kernel that works inside one rank. ``small_tiles``: for the interpreter."""
+    cases = [_quantise(point, device, programs), _permute(point, device, programs), _unpermute(point, device, programs)]
+    for fp8 in (False, True):
+        cases.append(_swiglu(point, device, fp8))
+        big, small = (FP8_TILE, FP8_SMALL) if fp8 else (BF16_TILE, BF16_SMALL)
+        tile = Tile(16, 128, 128, 4, 2) if small_tiles else big if _rows_each(point) >= 128 else small
+        cases += [_gemm(point, device, fp8, masked, tile) for masked in (False, True)]
+    return cases
+
+
+def _rows_each(point: Point) -> int:
+    """Rows of one expert if all are equally popular."""
+    return max(1, point.tokens * point.ranks * point.top_k // point.experts)
+
+
+def _labels(point: Point, kernel: str, dtype: str) -> dict[str, Any]:
+    return {
+        "library": "epicycle-triton",
+        "kernel": kernel,
+        "dtype": dtype,
+        "routing": "uniform",
+        "tokens": point.tokens * point.ranks,
+        "hidden": point.hidden,
+        "inter": point.inter,
+        "top_k": point.top_k,
+        "experts": point.experts,
+        "ep": point.ranks,
+    }
+
+
+def _randn(seed: int, device: str, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device).bfloat16()
+
+
+def _quantise(point: Point, device: str, programs: int) -> Case:
+    rows = point.tokens
+
+    def make(seed: int) -> Problem:
+        x = _randn(seed, device, rows, point.hidden)
+        out = torch.empty(rows, point.hidden, dtype=torch.float8_e4m3fn, device=device)
+        scale = torch.empty(rows, point.hidden // 128, device=device)
+        return Problem(
+            {"x": x},
+            {"out": out, "scale": scale},
+            lambda: quantise(x, out, scale, programs),
+            lambda: {"values": x},
+            ("x",),
+            finish=lambda: {"values": dequantise(out.double(), scale)},
+            torch_run=lambda: quantise_reference(x),
+        )
+
+    labels = _labels(point, "quantise", "fp8_block")
+    return Case("quantise", "grouped_gemm", labels, make, 0.04, quantise_bytes(rows, point.hidden))
+
+
+def _positions(point: Point, seed: int, device: str) -> torch.Tensor:
+    """A random order of all (token, k) entries, as expert sorting gives: [tokens, top_k] int32."""
+    order = torch.randperm(point.tokens * point.top_k, generator=torch.Generator().manual_seed(seed))
+    return order.view(point.tokens, point.top_k).int().to(device)
+
+
+def _permute(point: Point, device: str, programs: int) -> Case:
+    entries = point.tokens * point.top_k
+
+    def make(seed: int) -> Problem:
+        x, position = _randn(seed, device, point.tokens, point.hidden), _positions(point, seed, device)
+        out = torch.empty(entries, point.hidden, dtype=torch.bfloat16, device=device)
+        source = torch.empty(entries, dtype=torch.long, device=device)
+        source[position.flatten().long()] = torch.arange(entries, device=device) // point.top_k
+        return Problem(
+            {"x": x, "position": position},
+            {"out": out},
+            lambda: permute(x, position, out, programs),
+            lambda: {"out": x[source]},
+            ("x",),
+            torch_run=lambda: torch.index_select(x, 0, source, out=out),
+        )
+
+    size = permute_bytes(point.tokens, entries, 2 * point.hidden, point.top_k)
+    return Case("permute", "grouped_gemm", _labels(point, "permute", "bfloat16"), make, 0.0, size)
+
+
+def _unpermute(point: Point, device: str, programs: int) -> Case:
+    entries = point.tokens * point.top_k
+
+    def make(seed: int) -> Problem:
+        y, position = _randn(seed, device, entries, point.hidden), _positions(point, seed, device)
+        weight = torch.rand(point.tokens, point.top_k, generator=torch.Generator().manual_seed(seed)).to(device)
+        out = torch.empty(point.tokens, point.hidden, dtype=torch.bfloat16, device=device)
+        index = position.long()
+
+        def plain() -> None:
+            torch.sum(y[index] * weight[..., None].bfloat16(), 1, out=out)
+
+        def expected() -> Tensors:
+            total = torch.zeros(point.tokens, point.hidden, dtype=torch.float64, device=device)
+            for k in range(point.top_k):
+                total += weight[:, k, None].double() * y[index[:, k]].double()
+            return {"out": total}
+
+        return Problem(
+            {"y": y, "position": position, "weight": weight},
+            {"out": out},
+            lambda: unpermute(y, position, weight, out, programs),
+            expected,
+            ("y",),
+            torch_run=plain,
+        )
+
+    size = unpermute_bytes(point.tokens, entries, point.hidden, point.top_k)
+    return Case("unpermute", "grouped_gemm", _labels(point, "unpermute", "bfloat16"), make, 0.004, size)
+
+
+def _order(point: Point, tile: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(tile_expert, row_expert) of one rank's experts with equal shares of the rows."""
+    local = point.experts // point.ranks
+    rows = torch.full((local,), _rows_each(point))
+    tiles = torch.arange(local).repeat_interleave(-(-rows // tile))
+    row_expert = tiles.repeat_interleave(tile)
+    return tiles.int().to(device), row_expert.to(device)
+
+
+def _swiglu(point: Point, device: str, fp8: bool) -> Case:
+    tile_expert, row_expert = _order(point, 64, device)
+    rows = row_expert.numel()
+
+    def make(seed: int) -> Problem:
+        h = _randn(seed, device, rows, 2 * point.inter)
+        out = torch.empty(rows, point.inter, dtype=torch.float8_e4m3fn if fp8 else torch.bfloat16, device=device)
+        scale = torch.empty(rows, point.inter // 128, device=device) if fp8 else None
+
+        def expected() -> Tensors:
+            gate, up = h.double().chunk(2, -1)
+            return {"values": torch.nn.functional.silu(gate) * up}
+
+        return Problem(
+            {"h": h},
+            {"out": out} | ({"scale": scale} if scale is not None else {}),
+            lambda: swiglu(h, out, scale, tile_expert=tile_expert, tile_rows=64),
+            expected,
+            ("h",),
+            finish=lambda: {"values": dequantise(out.double(), scale)},
+            torch_run=lambda: swiglu_reference(h, fp8),
+        )
+
+    name = "swiglu_fp8" if fp8 else "swiglu_bf16"
+    labels = _labels(point, "swiglu", "fp8_block" if fp8 else "bfloat16")
+    return Case(name, "grouped_gemm", labels, make, 0.04 if fp8 else 0.004, swiglu_bytes(rows, point.inter, fp8))
+
+
+def _gemm(point: Point, device: str, fp8: bool, masked: bool, tile: Tile) -> Case:
+    local, each = point.experts // point.ranks, _rows_each(point)
+    n, k = 2 * point.inter, point.hidden
+    if masked:
+        room = -(-each // tile.m) * tile.m
+        row_expert = torch.where(torch.arange(room) < each, 0, -1).repeat(local)
+        row_expert = torch.where(row_expert >= 0, torch.arange(local).repeat_interleave(room), -1).to(device)
+        order = {"count": torch.full((local,), each, dtype=torch.int32, device=device)}
+    else:
+        tile_expert, row_expert = _order(point, tile.m, device)
+        order = {"tile_expert": tile_expert}
+    rows = int((row_expert >= 0).sum())
+
+    def make(seed: int) -> Problem:
+        x = _randn(seed, device, row_expert.numel(), k)
+        w = torch.cat([_randn(seed + 77 * e, device, 1, n, k) for e in range(local)]) / k**0.5
+        a, a_scale = quantise_reference(x) if fp8 else (x, None)
+        b, b_scale = quantise_weight(w) if fp8 else (w, None)
+        y = torch.empty(row_expert.numel(), n, dtype=torch.bfloat16, device=device)
+        real = row_expert >= 0
+        wide = dequantise_weight(b, b_scale).bfloat16() if fp8 else b
+
+        def plain() -> None:
+            for e in range(local):
+                part = slice(e * row_expert.numel() // local, (e + 1) * row_expert.numel() // local)
+                torch.mm(x[part], wide[e].T, out=y[part])
+
+        return Problem(
+            {"x": a, "w": b}
+            | ({"x_scale": a_scale, "w_scale": b_scale} if a_scale is not None and b_scale is not None else {}),
+            {"y": y},
+            lambda: grouped_gemm(a, b, y, x_scale=a_scale, w_scale=b_scale, tile=tile, **order),
+            lambda: {"y": grouped_gemm_reference(a, b, row_expert, a_scale, b_scale)},
+            ("x",),
+            written=lambda: {"y": real},
+            torch_run=plain,
+        )
+
+    kernel, dtype = ("masked" if masked else "contiguous"), ("fp8" if fp8 else "bf16")
+    labels = _labels(point, f"gemm-{kernel}", "fp8_block" if fp8 else "bfloat16")
+    size, flops = gemm_bytes(rows, local, n, k, 1 if fp8 else 2), gemm_flops(rows, n, k)
+    return Case(f"gemm_{kernel}_{dtype}", "grouped_gemm", labels, make, 0.01, size, flops, "matmul")

@@ -1,0 +1,197 @@
+"""node and cluster modes: one process per GPU under torchrun, real waiting between ranks.
+
+Each protocol's layer is checked against a dense float64 layer, then its phases are timed: every iteration starts behind an
+all-reduce that lines the ranks up, each phase lies between two events, and an iteration's time is that of the slowest rank.
+No graph: every iteration is a new epoch. Launches are queued behind a short wait so that the host stays ahead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ...kernels.expert_ffn import ExpertWeights, MoeShape, dense_moe
+from ...kernels.grouped_gemm import BF16_SMALL, BF16_TILE, FP8_SMALL, FP8_TILE, dequantise, dequantise_weight
+from ...kernels.high_throughput import HighThroughput, high_throughput_plan
+from ...kernels.low_latency import LowLatency, low_latency_plan
+from ...kernels.quantise import quantise_reference, quantise_weight
+from ...kernels.symmetric import across_nodes, on_node
+from ...kernels.two_hop import TwoHop, two_hop_plan
+from . import device
+from .exchange import HT, LL
+from .rows import Rows
+from .single_rank import Point
+from .timing import summarise
+from .watchdog import Watchdog
+
+#: phases whose times are added up into one row of the column ``op``
+ROWS: dict[str, dict[str, tuple[str, ...]]] = {
+    HT: {
+        "notify": ("layout", "notify_post", "notify_wait"),
+        "dispatch": ("dispatch", "expand"),
+        "combine": ("reduce", "combine"),
+    },
+    LL: {"dispatch": ("send", "receive"), "combine": ("give_back", "combine")},
+    "two-hop": {
+        "notify": ("layout", "notify_post", "notify_wait"),
+        "dispatch": ("put", "slots", "forward", "expand"),
+        "combine": ("reduce", "give_back", "combine"),
+    },
+}
+ITERATIONS = 30
+
+
+def run_under_torchrun(
+    mode: str,
+    points: Sequence[Point],
+    kernels: Sequence[str] | None,
+    out: Path | None,
+    step_limit_s: float,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Raises ValueError outside torchrun; ends the process (exit code 3) if a rank dies or hangs."""
+    if "LOCAL_RANK" not in os.environ:
+        raise ValueError(f"mode {mode} runs under torchrun: torchrun --nproc-per-node=8 -m epicycle bench --mode {mode}")
+    local = int(os.environ["LOCAL_RANK"])
+    torch.cuda.set_device(local)
+    dist.init_process_group("nccl", device_id=torch.device("cuda", local), timeout=timedelta(seconds=step_limit_s * 2))
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
+    watch = Watchdog(dist.distributed_c10d._get_default_store(), rank, ranks, step_limit_s).start()
+    rows = Rows(out if rank == 0 else None)
+    facts = device.provenance()
+    protocols = (HT, LL) if mode == "node" else ("two-hop",)
+    for point in points:
+        for protocol in protocols:
+            if protocol == LL and point.tokens > 256:
+                continue
+            for fp8 in (False, True):
+                name = f"{protocol}_{'fp8' if fp8 else 'bf16'}"
+                if kernels and not any(fnmatch(name, pattern) for pattern in kernels):
+                    continue
+                watch.step(f"building {name}, {point.tokens} tokens")
+                layer, expected = _build(mode, protocol, point, ranks, per_node, fp8)
+                watch.step(f"checking {name}, {point.tokens} tokens")
+                error = _check(layer, expected, fp8)
+                watch.step(f"timing {name}, {point.tokens} tokens")
+                for op, samples in _time(layer, protocol).items():
+                    timing = summarise(samples)
+                    row = _row(mode, protocol, op, point, ranks, per_node, fp8)
+                    row |= {"latency_us": timing.median_us, "latency_low_us": timing.low_us, "latency_high_us": timing.high_us}
+                    rows.add("ep_comm", {**row, "runs": timing.runs, "error": error, "case": f"{name}_{op}", **facts})
+                    if rank == 0:
+                        say(f"{name + '_' + op:32} {timing.median_us:10.1f} us ({timing.low_us:.1f}-{timing.high_us:.1f})")
+    watch.step("finishing")
+    dist.barrier()
+    watch.stop()
+    dist.destroy_process_group()
+    return rows.rows
+
+
+def _build(mode: str, protocol: str, point: Point, ranks: int, per_node: int, fp8: bool) -> tuple[Any, torch.Tensor]:
+    """(loaded layer of this rank, its expected output). Routing, inputs and weights follow from seeds every rank knows."""
+    rank = dist.get_rank()
+    room = 2 * point.tokens * point.top_k + 64 * (point.experts // ranks)
+    shape = MoeShape(ranks, point.experts, point.top_k, point.hidden, point.inter, point.tokens, fp8, max_rows=room)
+    make = across_nodes if mode == "cluster" else on_node
+    each = max(1, point.tokens * ranks * point.top_k // point.experts)
+    big, small = (FP8_TILE, FP8_SMALL) if fp8 else (BF16_TILE, BF16_SMALL)
+    tile, programs = big if each >= 128 else small, 4 * device.multiprocessors()
+    weights = ExpertWeights.of(*_experts(shape, rank), fp8)
+    if protocol == "two-hop":
+        layer: Any = TwoHop(shape, make(two_hop_plan(shape, per_node, staged=True)), weights, tile, programs, per_node)
+    elif protocol == HT:
+        layer = HighThroughput(shape, make(high_throughput_plan(shape)), weights, tile, programs)
+    else:
+        layer = LowLatency(shape, make(low_latency_plan(shape)), weights, tile, programs)
+    g = torch.Generator().manual_seed(1000 + rank)
+    x = torch.randn(point.tokens, point.hidden, generator=g).bfloat16().cuda()
+    best = torch.rand(point.tokens, point.experts, generator=g).topk(point.top_k)
+    topk, weight = best.indices.cuda(), (best.values / best.values.sum(-1, keepdim=True)).cuda()
+    layer.inputs = (x, topk, weight)
+    expected = torch.zeros(x.shape, dtype=torch.float64, device="cuda")
+    for other in range(ranks):  # one rank's experts at a time: all of them would not fit
+        gate_up, down = _experts(shape, other)
+        if fp8:
+            gate_up, down = (dequantise_weight(*quantise_weight(w)).float() for w in (gate_up, down))
+        else:
+            gate_up, down = gate_up.bfloat16().float(), down.bfloat16().float()
+        first = other * shape.local_experts
+        here = torch.where((topk >= first) & (topk < first + shape.local_experts), topk - first, -1)
+        travels = dequantise(*quantise_reference(x)) if fp8 else x  # the cast is checked by itself
+        expected += dense_moe(travels, here, weight, gate_up, down)
+    return layer, expected
+
+
+def _experts(shape: MoeShape, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator(device="cuda").manual_seed(rank)
+    gate_up = torch.randn(shape.local_experts, 2 * shape.inter, shape.hidden, device="cuda", generator=g) / shape.hidden**0.5
+    return gate_up, torch.randn(shape.local_experts, shape.hidden, shape.inter, device="cuda", generator=g) / shape.inter**0.5
+
+
+def _check(layer: Any, expected: torch.Tensor, fp8: bool) -> float:
+    """Three epochs on poisoned outputs; the largest error of any rank. Raises CheckError."""
+    from .check import CheckError
+
+    worst = torch.zeros(1, device="cuda")
+    for _ in range(3):
+        layer.load(*layer.inputs)
+        layer.out.view(torch.uint8).fill_(0xFF)
+        layer.run()
+        error = (layer.out.double() - expected).norm() / expected.norm()
+        worst = torch.maximum(worst, torch.nan_to_num(error.float(), nan=1e9).view(1))
+    dist.all_reduce(worst, dist.ReduceOp.MAX)
+    limit = 0.05 if fp8 else 0.005
+    if not worst.item() <= limit:
+        raise CheckError(f"relative error {worst.item():.3g} of some rank, allowed {limit}")
+    return float(worst.item())
+
+
+def _time(layer: Any, protocol: str) -> dict[str, list[float]]:
+    """Microseconds per iteration by op, of the slowest rank."""
+    align = torch.zeros(1, device="cuda")
+    samples: dict[str, list[float]] = {op: [] for op in ROWS[protocol]}
+    for iteration in range(ITERATIONS + 3):
+        layer.load(*layer.inputs)
+        torch.cuda._sleep(3_000_000)
+        dist.all_reduce(align)
+        marks = {}
+        for phase in layer.PHASES:
+            marks[phase] = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            marks[phase][0].record()
+            getattr(layer, phase)()
+            marks[phase][1].record()
+        torch.cuda.synchronize()
+        own = [sum(marks[p][0].elapsed_time(marks[p][1]) for p in phases) * 1000 for phases in ROWS[protocol].values()]
+        slowest = torch.tensor(own, device="cuda")
+        dist.all_reduce(slowest, dist.ReduceOp.MAX)
+        if iteration >= 3:
+            for op, value in zip(samples, slowest.tolist(), strict=True):
+                samples[op].append(value)
+    layer.check()
+    return samples
+
+
+def _row(mode: str, protocol: str, op: str, point: Point, ranks: int, per_node: int, fp8: bool) -> dict[str, Any]:
+    return {
+        "mode": mode,
+        "system": torch.cuda.get_device_name().replace("NVIDIA", "").strip().lower().replace(" ", "_"),
+        "nodes": ranks // per_node,
+        "gpus_per_node": per_node,
+        "library": "epicycle-triton",
+        "protocol": f"epicycle-{protocol}",
+        "op": op,
+        "payload_dtype": "fp8" if fp8 else "bfloat16",
+        "routing": "uniform",
+        "tokens_per_rank": point.tokens,
+        "hidden": point.hidden,
+        "top_k": point.top_k,
+        "experts": point.experts,
+    }
