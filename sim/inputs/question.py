@@ -84,16 +84,16 @@ def _protocols_can_run(cluster: Cluster, deployment: Deployment) -> None:
     ep, domain = deployment.ep, cluster.nvlink_domain_gpus
     asked = (("protocol", deployment.protocol), *(("compare", other) for other in deployment.compare))
     for key, protocol in asked:
-        if protocol == "one-sided" and ep > domain:
+        if protocol in ("one-sided", "two-sided") and ep > domain:
             raise Unanswerable(
                 ("deployment", key),
-                f"one-sided needs all ranks in one NVLink domain, {cluster.name} has domains of {domain} GPUs, ep is {ep}: "
+                f"{protocol} needs all ranks in one NVLink domain, {cluster.name} has domains of {domain} GPUs, ep is {ep}: "
                 f"use ep of {domain} or less, another protocol, or a cluster such as gb200-nvl72",
             )
-        if protocol == "high-throughput" and ep > domain and ep % domain:
+        if protocol in ("high-throughput", "all-gather") and ep > domain and ep % domain:
             raise Unanswerable(
                 ("deployment", "ep"),
-                f"high-throughput across nodes needs whole NVLink domains ({domain} GPUs of {cluster.name}), ep is {ep}: "
+                f"{protocol} across nodes needs whole NVLink domains ({domain} GPUs of {cluster.name}), ep is {ep}: "
                 f"use {ep // domain * domain} or {-(-ep // domain) * domain}",
             )
     sms = cluster.node.gpu.sms
@@ -111,6 +111,12 @@ def _routing_is_possible(question: Question) -> None:
         question.traffic.on_ranks(deployment.ep)
     except ValueError as error:
         raise Unanswerable(("traffic", "tokens_per_rank"), str(error)) from None
+    if routing.kind == "balanced" and deployment.redundant_experts:
+        raise Unanswerable(
+            ("deployment", "redundant_experts"),
+            f"balanced routing deals every expert once, got {deployment.redundant_experts} redundant_experts: use 0, "
+            "or uniform routing",
+        )
     if routing.kind != "group-limited":
         return
     groups = routing.groups or question.nodes_used

@@ -198,6 +198,27 @@ def test_memory_that_does_not_fit_says_by_how_much_and_what_to_change():
     assert "lower deployment.max_tokens, or use protocol=high-throughput" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("sets", "complaint"),
+    [
+        (("protocol=two-sided", "ep=16"), "two-sided needs all ranks in one NVLink domain"),
+        (("protocol=one-sided", "ep=16"), "one-sided needs all ranks in one NVLink domain"),
+        (("protocol=all-gather", "ep=12"), "all-gather across nodes needs whole NVLink domains .* use 8 or 16"),
+        (("protocol=high-throughput", "ep=12"), "high-throughput across nodes needs whole NVLink domains .* use 8 or 16"),
+        (("compare=[all-gather]", "ep=12"), "all-gather across nodes needs whole NVLink domains"),
+    ],
+)
+def test_a_protocol_that_would_lose_rows_there_is_refused(sets, complaint):
+    """Paths that do not reach every expert's rank must not run: their tokens would vanish."""
+    with pytest.raises(BadInput, match=complaint):
+        answer("deepseek-v3-decode-ep32", "model.experts=240", "deployment.compare=[]", *(f"deployment.{s}" for s in sets))
+
+
+def test_balanced_routing_has_no_replicas():
+    with pytest.raises(BadInput, match="balanced routing deals every expert once, got 32 redundant_experts: use 0"):
+        answer("deepseek-v3-decode-ep32", "traffic.routing={kind: balanced}", "deployment.redundant_experts=32")
+
+
 @pytest.mark.parametrize("sets", [["traffic.tokens_per_rank=1"], ["traffic.tokens_per_rank=[" + "0," * 31 + "1]"]])
 def test_almost_nothing_to_do_is_no_special_case(sets):
     found = answer("deepseek-v3-decode-ep32", *sets)

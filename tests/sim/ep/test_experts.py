@@ -1,0 +1,108 @@
+"""Expert compute against hand counts: tiles, waves, weights read, and what its program makes of a draw."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from epicycle.hwmodels.catalog import load_cluster
+from epicycle.sim.ep import experts
+from epicycle.sim.ep.experts import Constants, ExpertShape
+from epicycle.sim.ep.machine import machine_of
+from epicycle.sim.ep.stage import Join
+
+HIDDEN, INTER, SMS = 7168, 2048, 132
+RATES = {"bf16": 1e15, "fp8": 2e15}
+MACHINE = replace(machine_of(load_cluster("h100-cx7")), sms=SMS, hbm_bytes_per_s=3e12, tensor_flops=RATES)
+PERFECT = Constants(launch=5e-6, tensor_efficiency=1.0, hbm_efficiency=1.0, token=0.0, host=0.0, sharpness=20.0)
+V3 = ExpertShape(float(HIDDEN), float(INTER), "fp8", "fp8")
+
+
+def loads(rows, shape=V3, k=PERFECT, sms=SMS):
+    found = dict(experts.loads(np.asarray(rows, float), shape, MACHINE, k, float(sms)))
+    return {name: np.asarray(seconds) for name, seconds in found.items()}
+
+
+def test_weights_and_flops_of_deepseek_v3():
+    assert V3.weight_bytes == 3 * 7168 * 2048
+    assert V3.flops_per_row == 2 * 7168 * 4096 + 2 * 2048 * 7168
+    assert ExpertShape(7168.0, 2048.0, "fp4", "fp8").weight_bytes == 1.5 * 7168 * 2048
+
+
+@pytest.mark.parametrize(
+    ("rows", "tiles"), [([1], 1), ([128], 1), ([129], 2), ([1, 1, 1], 3), ([0, 256, 0], 2), ([127, 130], 3)]
+)
+def test_tiles_fill_waves(rows, tiles):
+    """Each expert's rows in tiles of 128, times 32 columns of tiles up and 56 down, in waves of 132 SMs."""
+    up, down = -(-tiles * 32 // SMS), -(-tiles * 56 // SMS)
+    tile_s = 2 * 128 * 128 / (2e15 / SMS)
+    assert loads([rows])["tensor"] == pytest.approx(tile_s * (up * HIDDEN + down * INTER))
+
+
+def test_full_waves_reach_the_tensor_rate():
+    """132 x 128 rows fill every wave: the time is flops over rate."""
+    rows = 132 * 128
+    assert loads([[rows]])["tensor"] == pytest.approx(rows * V3.flops_per_row / 2e15)
+    assert loads([[rows]], k=Constants(0.0, 0.5, 1.0, 0.0, 0.0, 20.0))["tensor"] == pytest.approx(
+        2 * rows * V3.flops_per_row / 2e15
+    )
+
+
+def test_fewer_sms_take_longer():
+    rows = [[2048.0] * 8]
+    assert loads(rows, sms=66)["tensor"] == pytest.approx(2 * loads(rows)["tensor"], rel=0.02)
+
+
+def test_only_experts_with_rows_read_their_weights():
+    one, three = loads([[1, 0, 0, 0]])["hbm"], loads([[1, 1, 1, 0]])["hbm"]
+    row = (one - V3.weight_bytes / 3e12).item()
+    assert three == pytest.approx((3 * V3.weight_bytes) / 3e12 + 3 * row)
+    assert 0 < row < 0.01 * V3.weight_bytes / 3e12
+    assert loads([[0, 0, 0, 0]])["hbm"] == 0 and loads([[0, 0, 0, 0]])["tensor"] == 0
+
+
+def test_ranks_are_counted_apart():
+    both = loads([[1, 200], [0, 64]])
+    assert both["hbm"].shape == (2,)
+    for rank, rows in enumerate(([1, 200], [0, 64])):
+        for name, seconds in loads([rows]).items():
+            assert both[name][rank] == pytest.approx(seconds[0])
+
+
+def test_the_tensor_rate_of_weights_a_gpu_cannot_multiply():
+    """fp4 weights on a GPU without fp4 tensor cores run at the next wider rate."""
+    assert experts.tensor_dtype(ExpertShape(1.0, 1.0, "fp4", "fp4"), MACHINE) == "fp8"
+    assert experts.tensor_dtype(V3, MACHINE) == "fp8"
+    assert experts.tensor_dtype(ExpertShape(1.0, 1.0, "bf16", "bf16"), MACHINE) == "bf16"
+
+
+@pytest.mark.parametrize(("graphs", "host"), [(True, 0.0), (False, 3e-4)])
+def test_a_replayed_graph_costs_the_host_nothing(graphs, host):
+    k = Constants(5e-6, 1.0, 1.0, 2e-9, 3e-4, 20.0)
+    work = experts.compute("contiguous", np.ones((2, 4)), 1000.0, V3, MACHINE, k, float(SMS), graphs=graphs)
+    assert dict(work.loads)["host"] == host
+    assert work.latency_s == pytest.approx(5e-6 + 2e-6) and work.waits is Join.INBOUND
+
+
+def test_permuting_reads_and_writes_every_row_once():
+    work = experts.permute("experts.permute", "compute", np.array([10.0, 0.0]), 7392.0, MACHINE, 0.5, Join.OWN)
+    np.testing.assert_allclose(dict(work.loads)["hbm"], [2 * 10 * 7392 / 1.5e12, 0.0])
+
+
+@pytest.mark.parametrize(("protocol", "stages"), [("low-latency", 1), ("high-throughput", 3)])
+def test_a_program_computes_the_rows_it_drew(ask, play, protocol, stages):
+    """Every slot's rows enter the GEMMs of its rank, contiguous rows are permuted before and after, masked ones are not."""
+    played = play(ask(ep=16, protocol=protocol, tokens=64, routing="power-law"))
+    program = played.program
+    works = [step.stage for step in program.steps if step.stage.op == "compute"]
+    assert len(works) == stages
+    block = works[len(works) // 2]
+    rows = program.drawn.slot_load.reshape(16, -1).astype(float)
+    busy = (rows > 0).sum(axis=1)
+    hbm = dict(block.loads)["hbm"]
+    assert (np.argsort(busy)[-1] == np.argsort(hbm)[-1]) or busy.max() == busy[np.argmax(hbm)]
+    assert rows.sum() == 16 * 64 * 8
+    if protocol == "high-throughput":
+        received = program.drawn.expert_rows.sum(axis=0)
+        np.testing.assert_allclose(dict(works[0].loads)["hbm"] / received, (dict(works[0].loads)["hbm"] / received)[0])
+        assert np.argmax(dict(works[2].loads)["hbm"]) == np.argmax(received)
