@@ -25,7 +25,7 @@ def combine_fields(plan: Plan, ranks: int, capacity: int, row: SumFormat) -> Non
     plan.add("partial_flag", (ranks,), torch.int32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def reduce_kernel(
     table,
     y,
@@ -81,7 +81,7 @@ def reduce_kernel(
         post_flags(table, first_reader, readers, flag_at + me * 4, epoch, RP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def pull_kernel(
     table,
     slot,

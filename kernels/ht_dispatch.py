@@ -25,7 +25,7 @@ def dispatch_fields(plan: Plan, ranks: int, capacity: int, row: RowFormat) -> No
     plan.add("row_flag", (ranks,), torch.int32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def send_kernel(
     table,
     x,
@@ -84,7 +84,7 @@ def send_kernel(
         post_flags(table, 0, ranks, flag_at + me * 4, epoch, RP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def expand_kernel(
     table,
     rows,

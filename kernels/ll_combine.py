@@ -22,7 +22,7 @@ def ll_combine_fields(plan: Plan, experts: int, capacity: int, hidden: int, top_
     plan.add("return_flag", (experts,), torch.int32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def send_kernel(
     table,
     y,
@@ -61,7 +61,7 @@ def send_kernel(
         tl.atomic_xchg(flag, epoch, sem="release", scope="sys")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def sum_kernel(
     table,
     topk,

@@ -57,7 +57,7 @@ def new_packed(ranks: int, local_experts: int, capacity: int, hidden: int, fp8: 
     return Packed(x, scale, table(local_experts, rows, 4), table(local_experts), table(local_experts, ranks))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def send_kernel(
     table,
     x,
@@ -138,7 +138,7 @@ def wait_count(flag, epoch, status, source):
     return n
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def receive_kernel(
     table,
     out,

@@ -75,7 +75,7 @@ def new_arrivals(ranks: int, local_experts: int, max_rows: int, align: int, devi
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def post_kernel(
     table,
     per_rank,
@@ -101,14 +101,14 @@ def post_kernel(
     tl.debug_barrier()
     if NVSHMEM:
         dest = address(peer(table, me, counts_at, tl.int32) + me * (1 + local_experts))
-        put_block(dest, address(row), ((1 + local_experts) * 4).to(tl.int64), target)
+        put_block(dest, address(row), tl.cast((1 + local_experts) * 4, tl.int64), target)
         quiet()
         put_int(address(peer(table, me, flag_at, tl.int32) + me), epoch, target)
     else:
         tl.atomic_xchg(peer(table, target, flag_at, tl.int32) + me, epoch, sem="release", scope="sys")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def wait_kernel(
     table,
     me,

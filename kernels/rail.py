@@ -39,7 +39,7 @@ def post_count(table, target, me, flag_at, place, value, NVSHMEM: tl.constexpr):
         tl.atomic_xchg(peer(table, target, flag_at, tl.int64) + place, value, sem="release", scope="sys")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def put_kernel(
     table,
     x,
@@ -113,7 +113,7 @@ def put_kernel(
             post_count(table, n * local_ranks + me % local_ranks, me, flag_at, node, value, NVSHMEM)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def slots_kernel(
     table,
     rows,
@@ -153,7 +153,7 @@ def slots_kernel(
         total += tl.sum(hit)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def forward_kernel(
     table,
     rows,
@@ -219,7 +219,7 @@ def sum_rows(table, slots, first, count, base_at, slot_base, to, HIDDEN, SUM_STR
     tl.store(to + HIDDEN // 2 + lane, tail, mask=lane < TAIL)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def return_kernel(
     table,
     rows,
@@ -276,7 +276,7 @@ def return_kernel(
             post_count(table, owner, me, flag_at, node, tl.cast(epoch, tl.int64) << 32, NVSHMEM)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["me", "epoch"])
 def home_kernel(
     table,
     slot,

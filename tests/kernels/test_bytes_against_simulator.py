@@ -43,12 +43,17 @@ def cases(draw_from: st.DrawFn, two_hop: bool = False) -> tuple[MoeShape, list[i
 
 def _drawn(shape: MoeShape, tokens: list[int], seed: int, kind: str, domain: int) -> tuple[routing.Drawn, Inputs]:
     """The simulator's draw, and kernel inputs with the very same choices."""
+    chosen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    class Recorded(routing.Router):
+        def choices(self, *arguments, **named):
+            for home, experts in routing.Router.choices(self, *arguments, **named):
+                chosen.append((home, experts))
+                yield home, experts
+
     extra = {"alpha": 1.0} if kind == "power-law" else {}
-    router = routing.Router(Routing(kind=kind, **extra), shape.experts, shape.top_k, 1, 1)
-    counts = np.array(tokens, np.int64)
-    drawn = routing.draw(router, counts, "contiguous", 0, domain, np.random.default_rng(seed))
-    rng = np.random.default_rng(seed)
-    chosen = list(router.choices(counts, router.popularity(rng), rng))
+    router = Recorded(Routing(kind=kind, **extra), shape.experts, shape.top_k, 1, 1)
+    drawn = routing.draw(router, np.array(tokens, np.int64), "contiguous", 0, domain, np.random.default_rng(seed))
     home = np.concatenate([h for h, _ in chosen] or [np.zeros(0, np.int64)])
     experts = np.concatenate([e for _, e in chosen] or [np.zeros((0, shape.top_k), np.int64)])
     inputs = draw(shape, tokens, seed)
