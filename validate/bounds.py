@@ -41,9 +41,6 @@ _ONE_NODE = {
     "send_copy": Bound(34.0, 5.0, 300.0),
     "receive_token": Bound(0.1 * US, 0.0, 2 * US),
     "receive_copy": Bound(20.0, 2.0, 300.0),
-    "forward_token": _NONE,
-    "forward_row": _NONE,
-    "forward_copy": _UNUSED_COPY,
     "chunk": Bound(2 * US, 0.0, 20 * US),
     "drain_copy": Bound(2.5, 0.3, 100.0),
     "translation": Bound(0.1, 0.0, 0.5),
@@ -51,18 +48,18 @@ _ONE_NODE = {
     "nic_efficiency": fixed(0.95),
     "sharpness": Bound(4.0, 2.0, 15.0),
 }
+#: Dispatch's receivers copy by TMA and never hold it up; combine's senders do nothing per token and its copy steps go with its bytes.
+_ONE_NODE_DISPATCH = _ONE_NODE | {"receive_token": _NONE, "receive_copy": _UNUSED_COPY}
+_ONE_NODE_COMBINE = _ONE_NODE | {"send_token": _NONE, "send_row": _NONE}
 _TWO_HOP = _ONE_NODE | {
     "launch": Bound(12 * US, 1 * US, 80 * US),
     "launch_per_doubling": Bound(10 * US, 0.0, 40 * US),
     "launch_per_hidden": _NONE,
     "send_token": Bound(0.2 * US, 0.0, 3 * US),
-    "send_row": Bound(0.1 * US, 0.0, 2 * US),
-    "send_copy": Bound(15.0, 1.0, 300.0),
+    "send_row": _NONE,
+    "send_copy": Bound(20.0, 1.0, 300.0),
     "receive_token": _NONE,
     "receive_copy": _UNUSED_COPY,
-    "forward_token": Bound(0.1 * US, 0.0, 3 * US),
-    "forward_row": Bound(0.05 * US, 0.0, 2 * US),
-    "forward_copy": Bound(30.0, 2.0, 300.0),
     "chunk": Bound(6 * US, 0.0, 40 * US),
     "translation": _NONE,
     "nvlink_efficiency": fixed(0.8),
@@ -115,7 +112,8 @@ _DOMAIN = {
 def bounds_for(record: type, scope: Scope, op: str) -> dict[str, Bound]:
     """Bounds of every constant of ``record`` in ``scope``. Raises KeyError for a record nobody fits."""
     if record is high_throughput.Transfer:
-        return _ONE_NODE if scope == "one-node" else _TWO_HOP
+        one_node = _ONE_NODE_COMBINE if op == high_throughput.COMBINE else _ONE_NODE_DISPATCH
+        return one_node if scope == "one-node" else _TWO_HOP
     if record is high_throughput.Notify:
         return _NOTIFY
     if record is low_latency.Constants:

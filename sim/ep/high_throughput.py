@@ -23,6 +23,10 @@ RDMA_CHUNKS = tuple(range(4, 33, 4))
 #: Bytes of received rows at which half of the address-translation penalty is paid.
 TRANSLATION_REACH_BYTES = 3e9
 
+#: A warp's copy loop: lanes, bytes a lane moves at once, and vectors of an unrolled step.
+_LANES, _VECTOR_BYTES = 32, 16
+_UNROLLED = 5 * _LANES
+
 #: Three RDMA barriers and one round of puts, one after another (internode.cu, notify_dispatch).
 NOTIFY_CROSSINGS = 4
 #: Tokens per rank at which half of the ranks' arrival spread shows.
@@ -37,15 +41,12 @@ class Transfer:
     launch_per_doubling: float  # more of the same for every doubling of the nodes
     launch_per_hidden: float  # seconds per element of the hidden dimension
     send_token: float  # sender SM: seconds per token of a channel
-    send_row: float  # sender SM: seconds per copy of a token
-    send_copy: float  # sender SM: bytes per cycle of a channel
+    send_row: float  # sender SM: seconds per step of the loop that copies a row (`copy_steps`)
+    send_copy: float  # sender SM: bytes per cycle of a channel; across nodes also the forwarder's, over rows read and written
     receive_token: float  # receiver SM: seconds per token of a channel
     receive_copy: float  # receiver SM: bytes per cycle of a channel, over the token's own row
-    forward_token: float  # forwarder SM: seconds per token of a channel
-    forward_row: float  # forwarder SM: seconds per forwarded copy
-    forward_copy: float  # forwarder SM: bytes per cycle of a channel
     chunk: float  # handshake of one chunk on one ring
-    drain_copy: float  # bytes per cycle at which one ring's last chunk is drained
+    drain_copy: float  # bytes per cycle at which one ring's last chunk is drained: rows copied, or read and summed
     translation: float  # share by which SM copies slow down far beyond the TLB's reach
     nvlink_efficiency: float
     nic_efficiency: float
@@ -79,6 +80,18 @@ def combine_row_bytes(shape: Shape, two_hop: bool) -> Num:
     if two_hop:
         return _align16(2.0 * shape.hidden + 8.0 + 4.0 * shape.top_k)
     return 2.0 * shape.hidden + 4.0 + 4.0 * shape.top_k
+
+
+def copy_steps(shape: Shape, op: str) -> Num:
+    """Steps of the sender's copy loop over a row: each waits once for its loads, however much it moves.
+
+    Dispatch (intranode.cu, internode.cu): 32 lanes x 5 vectors of 16 bytes a step, then the rest 32 vectors a step, so that 2,048 and
+    4,096 fp8 values both take 4 steps and 7,168 take 6. Combine copies in even steps of 4: they go with its bytes, so one is counted.
+    """
+    if op == COMBINE:
+        return 1.0
+    vectors = np.ceil(shape.hidden * np.round(shape.payload_bytes / shape.hidden) / _VECTOR_BYTES)
+    return np.floor(vectors / _UNROLLED) + np.ceil(vectors % _UNROLLED / _LANES)
 
 
 def notify(shape: Shape, machine: Machine, k: Notify, op: str) -> tuple[Stage, ...]:
@@ -122,16 +135,17 @@ def _one_node(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Sta
     per_channel = _per_channel(shape)
     slower = 1.0 + k.translation * _beyond_reach(shape.tokens * shape.distinct(shape.ranks) * row_bytes)
     token_s = k.send_token * slower * per_channel
-    row_s = (k.send_row + row_bytes / (k.send_copy * machine.clock_hz)) * slower * per_channel
+    row_s = (k.send_row * copy_steps(shape, op) + row_bytes / (k.send_copy * machine.clock_hz)) * slower * per_channel
     receive_s = (k.receive_token + row_bytes / (k.receive_copy * machine.clock_hz)) * per_channel
     copies = shape.tokens * shape.distinct(shape.ranks)
     wire = copies * (1.0 - 1.0 / shape.ranks) * row_bytes / (machine.nvlink_bytes_per_s * k.nvlink_efficiency)
     ring_rows = np.ceil(shape.tokens / _channels(shape)) * shape.distinct(shape.ranks) / shape.ranks
+    drained = 1.0 + shape.distinct(shape.ranks) if back else 1.0  # a combined row is written once and read from each source
     chunk = _Chunk.best(
         NVLINK_CHUNKS[op],
         ring_rows,
         k.chunk,
-        row_bytes / (k.drain_copy * machine.clock_hz),
+        drained * row_bytes / (k.drain_copy * machine.clock_hz),
         lambda handshakes: smooth_max(
             k.sharpness, shape.tokens * token_s + copies * row_s + handshakes, shape.tokens * receive_s, wire
         ),
@@ -155,9 +169,8 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
     row_bytes = (combine_row_bytes if back else dispatch_row_bytes)(shape, True)
     per_channel = _per_channel(shape)
     token_s = k.send_token * per_channel
-    node_s = (k.send_row + row_bytes / (k.send_copy * machine.clock_hz)) * per_channel
-    forward_token_s = k.forward_token * per_channel
-    forward_s = (k.forward_row + row_bytes / (k.forward_copy * machine.clock_hz)) * per_channel
+    node_s = (k.send_row * copy_steps(shape, op) + row_bytes / (k.send_copy * machine.clock_hz)) * per_channel
+    forward_s = row_bytes / (k.send_copy * machine.clock_hz) * per_channel
     node_rows = shape.tokens * shape.distinct(shape.nodes)
     copies = shape.tokens * shape.distinct(shape.ranks)
     nic = shape.expected_rows(Rows.NODE, Path.RAIL) * row_bytes / (machine.nic_bytes_per_s * k.nic_efficiency)
@@ -171,19 +184,21 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
         lambda handshakes: smooth_max(
             k.sharpness,
             shape.tokens * token_s + node_rows * node_s + handshakes,
-            shape.tokens * forward_token_s + copies * forward_s,
+            (node_rows + copies) * forward_s,
             nic,
             nvlink,
         ),
     )
+    # A forwarder reads a dispatched row once and writes every copy; of a combined row it reads every copy and writes their sum.
     forward = (
+        Load("sm_forward", forward_s, End.VIA),
         Load("sm_forward", forward_s, End.VIA, forwarded=True),
         Load("nvlink", row_bytes, forwarded=True, efficiency=k.nvlink_efficiency),
     )
     send = Load("sm_send", node_s + chunk.handshakes_s / node_rows)
     rail = (send, Load("nic", row_bytes, efficiency=k.nic_efficiency), Load("nic_msg", 2.0 / chunk.rows), *forward)
     moves = (
-        Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", token_s), Load("sm_forward", forward_token_s))),
+        Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", token_s),)),
         Move(Rows.NODE, Path.OWN, row_bytes, (send, *forward), back),
         Move(Rows.NODE, Path.RAIL, row_bytes, rail, back),
     )
