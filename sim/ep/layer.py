@@ -79,15 +79,15 @@ def _layer(question: Question, program: Program, items: tuple) -> LayerResult:  
 def _closed_form(program: Program) -> dict[str, float]:
     """Closed-form microseconds by op, on uniform routing, all micro-batches."""
     found: dict[str, float] = {}
-    for stage in program.closed:
+    for stage, shape in program.closed:
         if isinstance(stage, Work):
             loads = [float(np.asarray(s).max()) for _, s in stage.loads] + [float(np.asarray(stage.floor_s))]
             top = max(loads)
             busy = top * sum((x / top) ** stage.sharpness for x in loads) ** (1.0 / stage.sharpness) if top > 0 else 0.0
             seconds = busy + float(np.asarray(stage.latency_s))
         else:
-            seconds = float(np.asarray(program_seconds((stage,), program.shape, program.machine)))
-        found[stage.op] = found.get(stage.op, 0.0) + seconds * 1e6 * program.micro_batches
+            seconds = float(np.asarray(program_seconds((stage,), shape, program.machine)))
+        found[stage.op] = found.get(stage.op, 0.0) + seconds * 1e6
     return found
 
 

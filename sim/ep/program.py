@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,11 +46,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One protocol's layer. ``calls``: the tokens of each micro-batch; ``shape`` is the first and fullest one's."""
+    """One protocol's layer. ``calls``: the tokens of each micro-batch; ``shape`` is the first and fullest one's.
+
+    ``closed``: every call's stages for uniform routing, each with the shape of its call.
+    """
 
     protocol: Protocol
     steps: tuple[Step, ...]
-    closed: tuple[Stage | Work, ...]
+    closed: tuple[tuple[Stage | Work, Shape], ...]
     shape: Shape
     context: Context
     layout: Layout
@@ -108,36 +112,40 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
         fields=2.0 if deployment.payload == "fp4" else 1.0,
         capacity_factor=deployment.capacity_factor,
     )
-    sources: list[Source] = []
-
-    def stages(op: str) -> tuple[Stage, ...]:
-        described = describe(protocol, op, scope_of(protocol, layout), cluster.calibration, shape, machine, context)
-        sources.append(Source(op, described.entry, described.calibrated_on))
-        return described.stages
-
-    before = [s for op in BEFORE.get(protocol, ("dispatch",)) for s in stages(op)]
-    after = [s for op in AFTER.get(protocol, ("combine",)) for s in stages(op)]
     entry, system = find_entry(cluster.calibration, "expert-compute", _kind(protocol), "one-node")
-    sources.append(Source("compute", entry, system))
     k = constants_of(entry, experts.Constants)
+    sources: dict[str, Source] = {}
+
+    def stages(ops: tuple[str, ...], call: Shape) -> Iterator[Stage]:
+        for op in ops:
+            described = describe(protocol, op, scope_of(protocol, layout), cluster.calibration, call, machine, context)
+            sources[op] = Source(op, described.entry, described.calibrated_on)
+            yield from described.stages
+
     steps: list[Step] = []
+    closed: list[tuple[Stage | Work, Shape]] = []
     for one in drawn:
+        call = replace(shape, tokens=float(one.tokens.max()))
+        before = tuple(stages(BEFORE.get(protocol, ("dispatch",)), call))
+        after = tuple(stages(AFTER.get(protocol, ("combine",)), call))
         slots = one.slot_load.reshape(layout.ranks, -1).astype(float)
         work = _expert_block(question, protocol, slots, float(one.tokens.sum()), k, machine)
-        stages_of_one: tuple[Stage | Work, ...] = (*before, *work, *after)
-        steps += [Step(stage, one) for stage in stages_of_one]
-    rows = np.full((1, max(1, int(shape.experts) // layout.ranks)), shape.tokens * shape.top_k * layout.ranks / shape.experts)
-    uniform = _expert_block(question, protocol, rows, float(np.asarray(shape.tokens)) * layout.ranks, k, machine)
+        everywhere = call.tokens * layout.ranks
+        rows = np.full((1, len(one.slot_load) // layout.ranks), everywhere * model.top_k / len(one.slot_load))
+        uniform = _expert_block(question, protocol, rows, float(np.asarray(everywhere)), k, machine)
+        steps += [Step(stage, one) for part in (before, work, after) for stage in part]
+        closed += [(stage, call) for part in (before, uniform, after) for stage in part]
+    sources["compute"] = Source("compute", entry, system)
     return Program(
         protocol,
         tuple(steps),
-        (*before, *uniform, *after),
+        tuple(closed),
         shape,
         context,
         layout,
         machine,
         tuple(drawn),
-        tuple(sources),
+        tuple(sources.values()),
     )
 
 

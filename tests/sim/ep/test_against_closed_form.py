@@ -93,3 +93,27 @@ def test_group_limited_routing_agrees_too(ask):
     for op in ("dispatch", "combine"):
         events, closed = alone(ask("deepseek-v3-prefill-ep32"), op)
         assert events == pytest.approx(closed, rel=0.03)
+
+
+@pytest.mark.parametrize(("tokens", "most"), [(129, 128), (200, 64), (128, 64)])
+def test_a_call_that_is_not_full_is_described_as_it_is(ask, play, tokens, most):
+    """Every call's own tokens fill its blocks: the last call of 129 takes what a call of one takes, by both interpreters."""
+
+    def ops(**keys):
+        program = build(ask(ep=16, protocol="low-latency", **keys), "low-latency", Simulator(1))
+        return [(stage, shape) for stage, shape in program.closed if isinstance(stage, Stage)]
+
+    whole = ops(tokens=tokens, deployment__max_tokens=most)
+    calls = [most] * (tokens // most) + [tokens % most] * (tokens % most > 0)
+    alone = [entry for call in calls for entry in ops(tokens=call)]
+    assert [float(np.asarray(shape.tokens)) for _, shape in whole] == [float(np.asarray(shape.tokens)) for _, shape in alone]
+    machine = build(ask(ep=16, tokens=1), "low-latency", Simulator(1)).machine
+    for (stage, shape), (other, again) in zip(whole, alone, strict=True):
+        assert stage.name == other.name
+        assert program_seconds((stage,), shape, machine) == pytest.approx(program_seconds((other,), again, machine))
+    played = play(ask(ep=16, protocol="low-latency", tokens=tokens, deployment__max_tokens=most))
+    last = [t for t in played.traces if t.step.stage.name == "combine.receive"][-1]
+    lone = [
+        t for t in play(ask(ep=16, protocol="low-latency", tokens=calls[-1])).traces if t.step.stage.name == "combine.receive"
+    ]
+    np.testing.assert_allclose(last.own_s, lone[-1].own_s)
