@@ -14,7 +14,7 @@ TRITON ?= triton==3.7.1; platform_system == 'Linux'
 TORCH_INDEX ?=
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test check lint format types contracts wheel-check clean
+.PHONY: help demo test check lint format types contracts wheel-check gpu-bench bench-engine clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -49,6 +49,14 @@ contracts: $(VENV)/.full  ## import-linter: who may import whom
 
 wheel-check: $(VENV)/.full  ## sdist -> wheel -> clean environment -> epicycle used from /
 	PYTHON=$(BIN)/python .ci/wheel-check
+
+# On a machine with a GPU, whose own torch and Triton are used: every check, then every timing, in one run.
+gpu-bench:  ## check and time the kernels on this machine's GPU; writes out/bench.csv and .html
+	@mkdir -p $(OUT)
+	$(PYTHON) -m epicycle bench --mode virtual --out $(OUT)/bench.csv --html $(OUT)/bench.html
+
+bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process per message
+	$(BIN)/python tests/benchmarks/engine_speed.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -156,6 +156,35 @@ def calibrate(
     _say_written(console, calibration=out)
 
 
+@app.command()
+def bench(
+    mode: Annotated[
+        Literal["interpret", "virtual", "node", "cluster"],
+        typer.Option(help="CPU checks; one GPU as several ranks; one node or several under torchrun."),
+    ] = "virtual",
+    kernels: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Cases by name, e.g. 'gemm_*'; repeat for more.")
+    ] = None,
+    shapes: Annotated[
+        list[str] | None, typer.Option(metavar="TxHxIxExK", help="tokens x hidden x inter x experts x top-k; repeat for more.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write the measurements, row by row.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the comparison with plain torch.")] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, max=64, help="Virtual ranks on the one GPU; default 8.")] = None,
+    step_limit: Annotated[float, typer.Option(metavar="SECONDS", help="How long a rank may stay silent.")] = 120.0,
+) -> None:
+    """Check the Triton kernels against their references, then time them on your hardware."""
+    try:
+        from .validate.bench.run import BenchFailed, run_bench
+
+        run_bench(mode, kernels, shapes, out, html, ranks, step_limit)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
+    except BenchFailed as failed:
+        print(f"error: {failed}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
 def main() -> None:
     """Entry point of ``epicycle``: a bad input or command line is one line on stderr and exit status 2, never a traceback."""
     try:
