@@ -23,9 +23,9 @@ from .bounds import bounds_for
 from .measurement import PROTOCOL_NAMES, Group
 
 MOST_ROWS = 24
-_STARTS = 4  # searches; the first from the bounds' own start, the others from seeded points between the bounds
+_STARTS = 2  # searches: one from the bounds' own start, one from a seeded point near it
 _ROBUST = 0.05  # log error at which the loss turns from square to logarithmic
-_PULL = 0.01  # weight of the pull to the starting point, in units of log error per factor e
+_PULL = 0.03  # weight of the pull to the starting point, in units of log error per factor e
 
 
 @dataclass(frozen=True, slots=True)
