@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.catalog import load_cluster
+from epicycle.sim.engine import Simulator
 from epicycle.sim.ep import experts
 from epicycle.sim.ep.experts import Constants, ExpertShape
 from epicycle.sim.ep.machine import machine_of
+from epicycle.sim.ep.program import build
 from epicycle.sim.ep.stage import Join
 
 HIDDEN, INTER, SMS = 7168, 2048, 132
@@ -106,3 +108,13 @@ def test_a_program_computes_the_rows_it_drew(ask, play, protocol, stages):
         received = program.drawn.expert_rows.sum(axis=0)
         np.testing.assert_allclose(dict(works[0].loads)["hbm"] / received, (dict(works[0].loads)["hbm"] / received)[0])
         assert np.argmax(dict(works[2].loads)["hbm"]) == np.argmax(received)
+
+
+def test_gather_and_scatter_walk_every_token_of_the_group(ask):
+    """However the tokens lie on the ranks: routing them is work for all of them together."""
+    walks = []
+    for tokens in (64, [1024, *[0] * 15], 32):
+        program = build(ask(ep=16, protocol="high-throughput", tokens=tokens), "high-throughput", Simulator(0))
+        (block,) = [step.stage for step in program.steps if step.stage.name == "experts.contiguous"]
+        walks.append(dict(block.latencies)["gather and scatter"])
+    assert walks[0] == walks[1] == pytest.approx(2 * walks[2]) and walks[2] > 0

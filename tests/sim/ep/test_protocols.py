@@ -1,0 +1,133 @@
+"""Descriptions by hand: one constant switched on at a time, everything else free, and the seconds that must come out."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from epicycle.hwmodels.catalog import load_cluster
+from epicycle.sim.ep import collectives, high_throughput, low_latency, one_sided
+from epicycle.sim.ep.bound import program_seconds, stage_loads
+from epicycle.sim.ep.machine import machine_of
+from epicycle.sim.ep.shape import Shape
+
+MACHINE = machine_of(load_cluster("h100-cx7"))
+ENDLESS = replace(MACHINE, nvlink_bytes_per_s=1e30, nic_bytes_per_s=1e30, nic_messages_per_s=1e30)
+
+
+def only(record, **given):
+    """Constants of a kernel in which nothing but ``given`` takes time."""
+    names = [f.name for f in fields(record)]
+    ones = {name: 1.0 for name in names if name == "sharpness" or name.endswith("efficiency")}
+    return record(**{**dict.fromkeys(names, 0.0), **ones, **{n: 1e30 for n in names if n.endswith("copy")}, **given})
+
+
+def shape(tokens, ranks=8, domain=8, **more):
+    return Shape(float(tokens), 7168.0, 8.0, 256.0, float(ranks), float(domain), 7392.0, **more)
+
+
+def seconds(stages, s, machine=ENDLESS):
+    return float(np.asarray(program_seconds(stages, s, machine)))
+
+
+@pytest.mark.parametrize(("op", "ranks"), [("dispatch", 8), ("combine", 8), ("dispatch", 32), ("combine", 32)])
+def test_a_channel_owns_whole_tokens(op, ranks):
+    """24 SMs are 12 channels: 25 and 36 tokens both give the fullest one 3, 37 give it 4; twice the SMs halve that."""
+    k = only(high_throughput.Transfer, send_token=1e-6)
+
+    def took(tokens, sms=24.0):
+        s = shape(tokens, ranks, comm_sms=sms)
+        return seconds(high_throughput.transfer(s, ENDLESS, k, op), s)
+
+    assert [round(took(t) * 1e6, 6) for t in (12, 25, 36, 37)] == [1, 3, 3, 4]
+    assert took(96, 24.0) == pytest.approx(2 * took(96, 48.0))
+
+
+@pytest.mark.parametrize("op", ["dispatch", "combine"])
+def test_a_copy_a_rank_on_one_node_and_a_copy_a_node_then_a_rank_across(op):
+    """Dealt tokens reach 8 ranks on 4 nodes: so many copies, times the steps of a row, over 12 channels at the sender."""
+
+    def copies(ranks, **k):
+        s = shape(1200, ranks, routing="balanced")
+        return seconds(high_throughput.transfer(s, ENDLESS, only(high_throughput.Transfer, **k), op), s) / (1200 / 12 * 1e-7)
+
+    sent, across = copies(8, send_row=1e-7), copies(32, send_row=1e-7)
+    steps = across / 4
+    assert steps == pytest.approx(round(steps)) and 1 <= round(steps) <= 8
+    assert sent == pytest.approx(8 * steps)
+
+
+@pytest.mark.parametrize(("op", "row"), [("dispatch", 7472), ("combine", 14384)])
+def test_two_hop_wires(op, row):
+    """Off-node node rows over the NIC; every rank's copy but the forwarder's own over NVLink; both at their line rates."""
+    s = shape(1200, 32)
+    (stage,) = high_throughput.transfer(s, MACHINE, only(high_throughput.Transfer), op)
+    loads = {name: float(np.asarray(value)) for name, value in stage_loads(stage, s, MACHINE).items()}
+    assert loads["nic"] == pytest.approx(1200 * float(s.distinct(4)) * 3 / 4 * row / 50e9)
+    assert loads["nvlink"] == pytest.approx(1200 * float(s.distinct(32)) * 7 / 8 * row / 450e9, rel=1e-6)
+
+
+def test_counts_go_ahead_of_dispatch_only():
+    k = only(high_throughput.Notify, launch=1e-5)
+    ahead, behind = (high_throughput.notify(shape(64, 32), MACHINE, k, op)[0] for op in ("dispatch_notify", "combine_notify"))
+    assert [float(np.asarray(m.row_bytes)) for m in ahead.moves[:2]] == [4 * (1 + 8 + 64), 4 * 4 * (1 + 8)]
+    assert not any(float(np.asarray(m.row_bytes)) for m in behind.moves)
+
+
+@pytest.mark.parametrize(("experts", "ctas"), [(8, 8), (64, 64), (132, 132), (133, 67), (256, 128), (288, 96)])
+def test_a_low_latency_grid_follows_the_experts(experts, ctas):
+    assert float(np.asarray(low_latency.grid(float(experts), 132))) == ctas
+
+
+def test_the_busiest_block_casts_the_most_tokens():
+    """128 blocks for 256 experts: one token each up to 128, two from 129; eight experts leave eight blocks to do it all."""
+    k = only(low_latency.Constants, token=1e-6)
+
+    def took(tokens, experts=256.0):
+        s = replace(shape(tokens), experts=experts)
+        return round(seconds(low_latency.dispatch(s, ENDLESS, k), s) * 1e6, 6)
+
+    assert [took(t) for t in (1, 128, 129, 256, 257)] == [1, 1, 2, 2, 3]
+    assert took(128, experts=8.0) == 16
+
+
+def test_low_latency_pays_for_the_nic_once_it_needs_one():
+    k = only(low_latency.Constants, internode=3e-6, internode_per_doubling=1e-6)
+    for describe in (low_latency.dispatch, low_latency.combine):
+        took = [seconds(describe(shape(16, ranks), ENDLESS, k), shape(16, ranks)) for ranks in (8, 16, 64)]
+        assert np.array(took) * 1e6 == pytest.approx([0, 4, 6], abs=0.1)  # the messages themselves take a little
+
+
+def test_low_latency_wires():
+    """Every message on its own: of 32 ranks' shares, 24 over the NIC, 7 over NVLink and one nowhere."""
+    s = shape(2048, 32)
+    send = low_latency.dispatch(s, MACHINE, only(low_latency.Constants))[0]
+    balanced = replace(s, routing="balanced")
+    loads = {name: float(np.asarray(value)) for name, value in stage_loads(send, balanced, MACHINE).items()}
+    assert loads["nic"] == pytest.approx(2048 * 8 * 24 / 32 * 7408 / 50e9)
+    assert loads["nvlink"] == pytest.approx(2048 * 8 * 7 / 32 * 7408 / 450e9)
+    assert loads["nic_msg"] == pytest.approx(2048 * 8 * 24 / 32 / MACHINE.nic_messages_per_s)
+
+
+@pytest.mark.parametrize(("op", "row"), [("dispatch", 7392 + 64), ("combine", 14336)])
+def test_one_sided_by_hand(op, row):
+    """Balanced: 8 copies a token; one counter a peer serves its share of the rows; 15 of 16 copies leave the GPU."""
+    s = shape(1600, 16, 16, routing="balanced")
+    peer, copy = (only(one_sided.Constants, **k) for k in ({"peer_row": 1e-7}, {"row": 1e-7}))
+    assert seconds(one_sided.transfer(s, ENDLESS, peer, op, gpus_per_node=4.0), s) == pytest.approx(1600 * 8 / 16 * 1e-7)
+    assert seconds(one_sided.transfer(s, ENDLESS, copy, op, gpus_per_node=4.0), s) == pytest.approx(1600 * 8 * 1e-7)
+    wire = seconds(one_sided.transfer(s, MACHINE, only(one_sided.Constants), op, gpus_per_node=4.0), s, MACHINE)
+    assert wire == pytest.approx(1600 * 8 * 15 / 16 * row / 450e9)
+
+
+def test_collectives_by_hand():
+    """Rails and NVLink together; free of everything but the wires, and padded slots rounded up to whole rows."""
+    s, k = shape(100, 32), only(collectives.Constants)
+    (gather,) = collectives.all_gather(s, MACHINE, k, "dispatch")
+    loads = {name: float(np.asarray(value)) for name, value in stage_loads(gather, s, MACHINE).items()}
+    assert loads["nic"] == pytest.approx(3 * 100 * 7392 / 50e9)
+    assert loads["nvlink"] == pytest.approx(7 * 4 * 100 * 7392 / 450e9)
+    (padded,) = collectives.padded_all_to_all(s, MACHINE, k, "combine", 1.25)
+    loads = {name: float(np.asarray(value)) for name, value in stage_loads(padded, s, MACHINE).items()}
+    assert loads["nic"] == pytest.approx(24 * 32 * 14336 / 50e9)
+    assert loads["nvlink"] == pytest.approx(7 * 32 * 14336 / 450e9)
