@@ -11,8 +11,8 @@ import triton.language as tl
 
 from .interpreter import is_interpreting
 
-# Polls before a wait gives up and records whom it missed: some 30 s on a GPU (0.7 us a poll) and in the interpreter (60 us).
-POLLS = tl.constexpr(500_000 if is_interpreting() else 40_000_000)
+# Polls before a wait gives up and records whom it missed: some 30 s on a GPU (0.7 us a poll) and more in the interpreter (300 us).
+POLLS = tl.constexpr(200_000 if is_interpreting() else 40_000_000)
 
 
 @triton.jit
