@@ -48,7 +48,7 @@ _ONE_NODE = {
     "nic_efficiency": fixed(0.95),
     "sharpness": Bound(4.0, 2.0, 15.0),
 }
-#: Dispatch's receivers copy by TMA and never hold it up; combine's senders do nothing per token and its copy steps go with its bytes.
+#: Dispatch: receivers copy by TMA, never in the way. Combine: senders do nothing per token, copy steps go with the bytes.
 _ONE_NODE_DISPATCH = _ONE_NODE | {"receive_token": _NONE, "receive_copy": _UNUSED_COPY}
 _ONE_NODE_COMBINE = _ONE_NODE | {"send_token": _NONE, "send_row": _NONE}
 _TWO_HOP = _ONE_NODE | {

@@ -31,7 +31,9 @@ def print_validation(outcome: Validation, console: Console) -> None:
         table.add_row(*names, *errors)
     console.print(table)
     predicted = sum(group.rows for group in outcome.groups)
-    console.print(f"{predicted:,} rows predicted, {sum(outcome.skipped.values()):,} skipped")
+    far = sorted(abs(float(row["predicted_us"]) / float(row["latency_us"]) - 1) for row in outcome.rows)
+    half = f"; half of the predictions are within {100 * far[len(far) // 2]:.1f} %" if far else ""
+    console.print(f"{predicted:,} rows predicted, {sum(outcome.skipped.values()):,} skipped{half}")
     for group in outcome.groups:
         if group.mape_without_odd_pct is not None:
             where = f"{group.system} {group.protocol} {group.op}, {group.nodes} nodes"
@@ -39,7 +41,7 @@ def print_validation(outcome: Validation, console: Console) -> None:
                 Text(f"  {where}: {group.mape_without_odd_pct:.1f} % without {group.odd_rows} odd rows"), soft_wrap=True
             )
     for note in outcome.notes:
-        console.print(Text(f"  odd: {note}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  note: {note}", style="dim"), soft_wrap=True)
     for reason, rows in outcome.skipped.items():
         console.print(Text(f"  skipped {rows:,}: {reason}"), soft_wrap=True)
 

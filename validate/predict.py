@@ -57,11 +57,53 @@ class Validation:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """One row of any table, predicted. ``values``: its columns, to which the report's own are added if the table lacks them."""
+
+    line: int
+    values: dict[str, Any]
+    key: tuple[str, str, str, int]  # system, protocol, op, nodes
+    measured_us: float
+    predicted_us: float
+    calibrated_on: str
+    odd: bool = False
+    note: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """The row as the report and the CSV want it."""
+        system, protocol, op, nodes = self.key
+        own = {"system": system, "protocol": protocol, "op": op, "nodes": nodes, "latency_us": f"{self.measured_us:.3f}"}
+        said = {"reason": self.note} if self.note else {}
+        return (
+            own
+            | {k: v for k, v in self.values.items() if v != "" or k not in own}
+            | said
+            | {"predicted_us": f"{self.predicted_us:.3f}"}
+        )
+
+
 def validate_table(path: Path, *, engine: str = "closed", progress: Progress | None = None) -> Validation:
     """Predict ``path`` with the closed form or, ``engine="events"``, event by event on seeded uniform draws.
 
+    Its header says which kind of table it is: EP timings (all engines), published figures, or kernels on one GPU or node.
     Raises BadInput for a malformed table or one of which no row can be predicted.
     """
+    from .tables import other_table
+
+    found = other_table(path)
+    if found is None:
+        found = _ep_rows(path, engine, progress)
+    elif engine != "closed":
+        raise BadInput(f"{path}: --engine {engine}: only EP timings have an event engine, this table the closed form")
+    predicted, skipped, notes = found
+    if not predicted:
+        raise BadInput(f"{path}: none of its {sum(skipped.values())} rows can be predicted: {'; '.join(skipped)}")
+    rows = tuple(p.record() for p in sorted(predicted, key=lambda p: p.line))
+    return Validation(path.name, engine, errors_by_group(predicted), rows, dict(sorted(skipped.items())), notes)
+
+
+def _ep_rows(path: Path, engine: str, progress: Progress | None) -> tuple[list[Predicted], dict[str, int], tuple[str, ...]]:
     rows = read_table(path)
     check_duplicates(path, rows)
     skipped: Counter[str] = Counter()
@@ -72,7 +114,7 @@ def validate_table(path: Path, *, engine: str = "closed", progress: Progress | N
             usable.append(row)
         else:
             skipped[reason] += 1
-    groups, predicted = [], []
+    predicted: list[Predicted] = []
     done = 0
     for group in grouped(usable):
         try:
@@ -81,18 +123,14 @@ def validate_table(path: Path, *, engine: str = "closed", progress: Progress | N
             skipped[str(error)] += len(group.rows)
             continue
         done += len(group.rows)
-        groups += _errors(group, seconds, source)
-        predicted += [
-            (r.line, {**r.values, "predicted_us": f"{1e6 * float(s):.3f}"}) for r, s in zip(group.rows, seconds, strict=True)
-        ]
+        for row, predicted_s in zip(group.rows, seconds, strict=True):
+            key = (row.system, row.protocol, row.op, row.nodes)
+            odd = oddity_of(row) is not None
+            predicted.append(Predicted(row.line, dict(row.values), key, row.latency_us, 1e6 * float(predicted_s), source, odd))
         if progress:
             progress(done, len(usable))
-    if not predicted:
-        raise BadInput(f"{path}: none of its {len(rows)} rows can be predicted: {'; '.join(skipped)}")
-    predicted.sort(key=lambda pair: pair[0])
-    groups.sort(key=lambda g: (g.system, g.protocol, g.op, g.nodes))
     notes = tuple(f"{o.name} ({n} rows): {o.why}" for o in ODDITIES if (n := sum(o.holds(r) for r in usable)))
-    return Validation(path.name, engine, tuple(groups), tuple(r for _, r in predicted), dict(sorted(skipped.items())), notes)
+    return predicted, skipped, notes
 
 
 def _predict(path: Path, group: Group, engine: str, step: Callable[[int], None] | None) -> tuple[NDArray[np.float64], str]:
@@ -109,30 +147,30 @@ def _predict(path: Path, group: Group, engine: str, step: Callable[[int], None] 
     return np.asarray(program_seconds(described.stages, shape, machine)), described.calibrated_on
 
 
-def _errors(group: Group, seconds: NDArray[np.float64], source: str) -> list[GroupError]:
-    signed = 100.0 * (seconds / group.measured_s - 1.0)
-    nodes = np.array([r.nodes for r in group.rows])
-    odd = np.array([oddity_of(r) is not None for r in group.rows])
-    found = []
-    for count in np.unique(nodes):
-        mine = signed[nodes == count]
-        size = np.abs(mine)
-        strange = odd[nodes == count]
-        without = float(size[~strange].mean()) if strange.any() and not strange.all() else None
-        found.append(
-            GroupError(
-                system=group.system,
-                protocol=group.protocol,
-                op=group.op,
-                nodes=int(count),
-                rows=len(mine),
-                mape_pct=float(size.mean()),
-                median_ape_pct=float(np.median(size)),
-                p90_ape_pct=float(np.quantile(size, 0.9)),
-                bias_pct=float(mine.mean()),
-                calibrated_on=source,
-                odd_rows=int(strange.sum()),
-                mape_without_odd_pct=without,
-            )
-        )
-    return found
+def errors_by_group(predicted: list[Predicted]) -> tuple[GroupError, ...]:
+    """The errors of every (system, protocol, op, nodes), sorted."""
+    split: dict[tuple[str, str, str, int], list[Predicted]] = {}
+    for row in predicted:
+        split.setdefault(row.key, []).append(row)
+    return tuple(_error(key, split[key]) for key in sorted(split))
+
+
+def _error(key: tuple[str, str, str, int], rows: list[Predicted]) -> GroupError:
+    signed = np.array([100.0 * (r.predicted_us / r.measured_us - 1.0) for r in rows])
+    odd = np.array([r.odd for r in rows])
+    size = np.abs(signed)
+    system, protocol, op, nodes = key
+    return GroupError(
+        system=system,
+        protocol=protocol,
+        op=op,
+        nodes=nodes,
+        rows=len(rows),
+        mape_pct=float(size.mean()),
+        median_ape_pct=float(np.median(size)),
+        p90_ape_pct=float(np.quantile(size, 0.9)),
+        bias_pct=float(signed.mean()),
+        calibrated_on=", ".join(sorted({r.calibrated_on for r in rows})),
+        odd_rows=int(odd.sum()),
+        mape_without_odd_pct=float(size[~odd].mean()) if odd.any() and not odd.all() else None,
+    )
