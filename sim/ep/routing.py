@@ -136,8 +136,10 @@ def _deck(placement: Placement, domain: int) -> Ints:
 
 def _blank(tokens: Ints, placement: Placement, domain: int) -> Drawn:
     ranks, slots = placement.ranks, len(placement.expert_of)
-    sizes = ((ranks, ranks), (ranks, ranks), (ranks, -(-ranks // domain)), (placement.experts,), (slots,))
-    return Drawn(tokens, *(np.zeros(size, np.int64) for size in sizes), placement)
+    expert_rows, rank_rows = np.zeros((2, ranks, ranks), np.int64)
+    node_rows = np.zeros((ranks, -(-ranks // domain)), np.int64)
+    expert_load, slot_load = np.zeros(placement.experts, np.int64), np.zeros(slots, np.int64)
+    return Drawn(tokens, expert_rows, rank_rows, node_rows, expert_load, slot_load, placement)
 
 
 def _count(drawn: Drawn, home: Ints, experts: Ints, slots: Ints, domain: int) -> None:

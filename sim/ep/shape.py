@@ -131,8 +131,9 @@ def _distinct_by_groups(experts: Num, bins: Num, drawn: Num, groups: Num, kept: 
 
     ``b (1 - sum_j P(j) C(n - j g, k) / C(n, k))``, g experts a group and n = g * kept within reach.
     """
+    bins, groups, kept, drawn = (np.asarray(x, float) for x in (bins, groups, kept, drawn))
     m = groups / bins
-    size = experts / groups
+    size = np.asarray(experts, float) / groups
     n = size * kept
     missed = np.zeros(np.broadcast(m, n, drawn).shape)
     for j in range(int(np.max(m)) + 1):
