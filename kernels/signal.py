@@ -11,7 +11,7 @@ import triton.language as tl
 
 from .interpreter import is_interpreting
 
-# Polls before a wait gives up and records whom it missed: some 30 s on a GPU (0.7 us a poll) and more in the interpreter (300 us).
+# Polls before a wait gives up and records whom it missed: some 30 s on a GPU (0.7 us a poll), a minute in the interpreter.
 POLLS = tl.constexpr(200_000 if is_interpreting() else 40_000_000)
 
 
