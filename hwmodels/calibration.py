@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import strict_yaml
 from .errors import BadInput, Uncalibrated, UnknownName, one_line
-from .units import SECONDS
+from .units import BYTES, SECONDS
 
 Scope = Literal["one-node", "multi-node", "nvlink-domain"]
 _PER_CYCLE = " B/cycle"
@@ -112,6 +112,8 @@ def constants_of(entry: Entry, record: type[_Constants]) -> _Constants:
 def read_constant(name: str, value: str | float) -> float:
     """ "20.5 us" -> 2.05e-5, "34 B/cycle" -> 34.0, a bare ratio as it is (only efficiencies, sharpness and shares are bare)."""
     if isinstance(value, str):
+        if name.endswith("_bytes"):
+            return BYTES.parse(value)
         if value.endswith(_PER_CYCLE):
             return float(value.removesuffix(_PER_CYCLE))
         return SECONDS.parse(value)
@@ -123,15 +125,19 @@ def read_constant(name: str, value: str | float) -> float:
 def write_constant(name: str, value: float) -> str | float:
     """The inverse of `read_constant`, four significant digits."""
     unit = unit_of(name)
+    if unit == "B":
+        return f"{value:.4g} B" if value < 1e4 else f"{value / 1e6:.4g} MB"
     if unit == "us":
         return f"{value * 1e6:.4g} us" if value >= 1e-15 else "0 us"
     return f"{value:.4g}{_PER_CYCLE}" if unit else float(f"{value:.4g}")
 
 
 def unit_of(name: str) -> str:
-    """ "us" for times, "B/cycle" for copy rates, "" for ratios, by the constant's name."""
+    """ "us" for times, "B/cycle" for copy rates, "B" for sizes, "" for ratios, by the constant's name."""
     if name.endswith("efficiency") or name in ("sharpness", "translation"):
         return ""
+    if name.endswith("_bytes"):
+        return "B"
     return "B/cycle" if name.endswith("copy") else "us"
 
 

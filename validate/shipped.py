@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from ..hwmodels.calibration import Calibration, Entry
+from ..hwmodels.calibration import Calibration, Entry, find_entry
 from ..hwmodels.catalog import load_cluster
 from ..sim.ep.machine import machine_of
 from .calibrate import calibrate, to_yaml
 from .fit_collectives import fit_collectives
 from .fit_experts import fit_experts
+from .kernel_tables import KINDS, read_groups
 
 #: Where the tables lie beside a checkout.
 MEASUREMENTS = Path("../shared/measurements")
@@ -72,11 +73,19 @@ def calibration_of(system: System, tables: Path) -> Calibration:
 
 
 def _compute(system: System, tables: Path) -> list[Entry]:
-    if not system.compute:
-        return []
-    machine = machine_of(load_cluster(system.cluster))
-    experts = fit_experts(tables / "grouped_gemm.csv", system.name, machine)
-    return experts + fit_collectives(tables / "collectives.csv", system.name, machine)
+    cluster = load_cluster(system.cluster)
+    machine = machine_of(cluster)
+    entries: list[Entry] = []
+    if system.compute:
+        entries += fit_experts(tables / "grouped_gemm.csv", system.name, machine)
+        entries += fit_collectives(tables / "collectives.csv", system.name, machine)
+    for kind, table in zip(KINDS, ("gemm.csv", "collectives.csv"), strict=True):
+        groups = [g for g in read_groups(tables / table, kind) if g.system == system.name]
+        for group in groups:
+            # A few rows lean on the relative's constants; a table of its own stands alone.
+            relative = find_entry(system.relative, kind.protocol, group.op, "one-node")[0] if not system.compute else None
+            entries.append(group.fit(cluster.node.gpu, table, relative))
+    return entries
 
 
 def main(arguments: list[str]) -> int:

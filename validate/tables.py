@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..hwmodels.errors import BadInput
+from ..hwmodels.calibration import constants_of, find_entry, load_calibration
+from ..hwmodels.catalog import load_cluster
+from ..hwmodels.errors import BadInput, Uncalibrated, UnknownName
+from .kernel_tables import Kind, kind_of, read_groups
 from .predict import Predicted
 from .published import COLUMNS as PUBLISHED
 from .published import FAR_PCT, read_figures
@@ -17,7 +20,26 @@ def other_table(path: Path) -> Found | None:
     header = _header(path)
     if set(PUBLISHED) <= header:
         return published_rows(path)
-    return None
+    kind = kind_of(header)
+    return kernel_rows(path, kind) if kind else None
+
+
+def kernel_rows(path: Path, kind: Kind) -> Found:
+    """Rows of single kernels, by the laws of the system or its nearest relative."""
+    predicted: list[Predicted] = []
+    skipped: dict[str, int] = {}
+    for group in read_groups(path, kind):
+        try:
+            entry, source = find_entry(group.system, kind.protocol, group.op, "one-node")
+        except (Uncalibrated, UnknownName) as error:
+            skipped[str(error)] = skipped.get(str(error), 0) + len(group.rows)
+            continue
+        gpu = load_cluster(load_calibration(group.system).cluster).node.gpu
+        seconds = group.seconds(gpu, constants_of(entry, kind.law))
+        for (line, record), measured, predicted_s in zip(group.rows, group.measured_s, seconds, strict=True):
+            key = (group.system, kind.protocol, group.op, 1)
+            predicted.append(Predicted(line, dict(record), key, 1e6 * measured, 1e6 * float(predicted_s), source))
+    return predicted, skipped, ()
 
 
 def published_rows(path: Path) -> Found:

@@ -1,0 +1,81 @@
+"""Time laws of kernels on one GPU or one node: a few physical constants each, vectorised over whole tables.
+
+Every law is a fixed cost, and loads that overlap imperfectly (`soft_max`): tensor cores in waves of tiles, HBM, a wire. Shapes
+broadcast; results are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .specs import Gpu
+
+Floats = NDArray[np.float64]
+
+#: Rows and columns of an output tile among which a GEMM library chooses: cuBLAS, DeepGEMM (columns down to 16).
+TILE_ROWS = {"bf16": (64, 96, 128, 160, 192, 224, 256), "fp8": (64, 128, 256)}
+TILE_COLUMNS = {"bf16": (64, 96, 128, 160, 192, 224, 256), "fp8": (16, 32, 64, 96, 128, 160)}
+#: Bytes moved per element to cast activations to fp8: read as bf16, written.
+CAST_BYTES = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """Constants of a dense GEMM kernel."""
+
+    launch: float
+    host: float  # the host's path through the framework when no graph replays the kernel; runs beside the GPU
+    fill: float  # prologue and epilogue of a tile
+    tensor_efficiency: float
+    hbm_efficiency: float
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Collective:
+    """Constants of a NCCL collective inside a node."""
+
+    launch: float
+    step: float  # for every further rank of a ring (all-to-all: for every doubling)
+    fill: float  # what a long message pays before its pipeline runs full
+    fill_bytes: float  # message at which half of that shows
+    nvlink_efficiency: float
+    sharpness: float
+
+
+def soft_max(sharpness: float, *loads: Floats | float) -> Floats:
+    """``(sum load**q)**(1/q)``, elementwise."""
+    stack = np.stack(np.broadcast_arrays(*[np.asarray(x, float) for x in loads]))
+    top = np.maximum(stack.max(axis=0), 1e-15)
+    return np.asarray(top * ((stack / top) ** sharpness).sum(axis=0) ** (1.0 / sharpness))
+
+
+def gemm_seconds(m: Floats, n: Floats, k: Floats, dtype: str, gpu: Gpu, c: Gemm) -> Floats:
+    """``y[m, n] = x[m, k] w[n, k]``: the best tile's waves against the bytes. ``dtype``: "bf16", or "fp8" with a cast of x."""
+    rate = gpu.tensor_flops("fp8" if dtype == "fp8" else "bf16") / gpu.sms * c.tensor_efficiency
+    tensor = np.full(np.broadcast_shapes(m.shape, n.shape, k.shape), np.inf)
+    for rows in TILE_ROWS[dtype]:
+        for columns in TILE_COLUMNS[dtype]:
+            waves = np.ceil(np.ceil(m / rows) * np.ceil(n / columns) / gpu.sms)
+            tensor = np.minimum(tensor, waves * (2.0 * rows * columns * k / rate + c.fill))
+    element = 1.0 if dtype == "fp8" else 2.0
+    rate_hbm = gpu.hbm_bandwidth * c.hbm_efficiency
+    busy = c.launch + soft_max(c.sharpness, tensor, (element * k * (m + n) + 2.0 * m * n) / rate_hbm)
+    if dtype == "fp8":
+        busy = busy + CAST_BYTES * m * k / rate_hbm
+    return soft_max(8.0, busy, c.host)
+
+
+def collective_seconds(op: str, ranks: Floats, message: Floats, gpu: Gpu, c: Collective) -> Floats:
+    """All-gather, reduce-scatter, all-reduce or all-to-all of ``message`` bytes (the whole gathered buffer) on ``ranks`` GPUs.
+
+    A rank sends ``(n - 1) / n`` of the message, twice in an all-reduce (reduce-scatter and all-gather); a ring pays a step per rank.
+    """
+    share = (ranks - 1.0) / ranks * (2.0 if op == "all_reduce" else 1.0)
+    steps = np.log2(ranks) if op == "all_to_all" else ranks - 1.0
+    wire = share * message / (gpu.nvlink_bandwidth * c.nvlink_efficiency)
+    fill = c.fill * message / (message + c.fill_bytes)
+    return np.asarray(c.launch + c.step * steps + soft_max(c.sharpness, wire, fill))

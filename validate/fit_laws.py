@@ -1,0 +1,106 @@
+"""Fit the time laws of single kernels (`hwmodels.laws`): at most 24 rows each, the same robust loss as `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from ..hwmodels.calibration import Entry, Fit, read_constant, write_constant
+from .bounds import US, Bound, fixed
+from .fit import MOST_ROWS
+
+Floats = NDArray[np.float64]
+_ROBUST = 0.05
+_PULL = 0.01
+
+GEMM = {
+    "launch": Bound(3 * US, 0.5 * US, 20 * US),
+    "host": Bound(50 * US, 1 * US, 200 * US),
+    "fill": Bound(0.5 * US, 0.0, 10 * US),
+    "tensor_efficiency": Bound(0.7, 0.3, 1.0),
+    "hbm_efficiency": Bound(0.8, 0.3, 1.0),
+    "sharpness": Bound(4.0, 1.0, 20.0),
+}
+GEMM_GRAPH = GEMM | {"host": fixed(0.0)}
+COLLECTIVE = {
+    "launch": Bound(5 * US, 0.0, 30 * US),
+    "step": Bound(1 * US, 0.0, 6 * US),
+    "fill": Bound(20 * US, 0.0, 100 * US),
+    "fill_bytes": Bound(4e6, 1e5, 1e8),
+    "nvlink_efficiency": Bound(0.7, 0.3, 1.0),
+    "sharpness": Bound(3.0, 1.0, 20.0),
+}
+
+
+def _around(bound: Bound, value: float) -> Bound:
+    return bound if bound.low == bound.high else Bound(min(max(value, bound.low), bound.high), bound.low, bound.high)
+
+
+def spread(columns: Sequence[Floats], weights: Sequence[float], most: int = MOST_ROWS) -> NDArray[np.intp]:
+    """Indices of at most ``most`` rows, spread over the logarithms of ``columns`` (greedy maximin)."""
+    features = []
+    for column, weight in zip(columns, weights, strict=True):
+        log = np.log2(np.maximum(column, 0.5))
+        span = float(np.ptp(log))
+        features.append(weight * (log - log.min()) / span if span > 0 else np.zeros_like(log))
+    points = np.column_stack(features)
+    chosen = [int(points.sum(axis=1).argmin())]
+    distance = np.full(len(points), np.inf)
+    while len(chosen) < min(most, len(points)):
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        chosen.append(int(distance.argmax()))
+    return np.sort(np.array(chosen))
+
+
+def fit_law(
+    law: type,
+    bounds: Mapping[str, Bound],
+    predict: Callable[[Any, NDArray[np.intp]], Floats],
+    measured_s: Floats,
+    used: NDArray[np.intp],
+    key: tuple[str, str],
+    table: str,
+    library: str,
+    relative: Entry | None = None,
+) -> Entry:
+    """The entry (protocol, op) = ``key``. ``predict(constants, rows)``: seconds of those rows.
+
+    ``relative``: the same kernel on the nearest relative, where the search begins and to which a weak pull ties it.
+    """
+    names = [f.name for f in fields(law)]
+    if relative is not None:
+        bounds = {n: _around(bounds[n], read_constant(n, relative.constants[n])) for n in names}
+    free = [n for n in names if bounds[n].low < bounds[n].high]
+    scale = np.array([bounds[n].scale for n in free])
+    start, low, high = (np.array([getattr(bounds[n], side) for n in free]) for side in ("start", "low", "high"))
+
+    def constants(scaled: Floats) -> Any:
+        return law(**{n: bounds[n].start for n in names} | dict(zip(free, (scaled * scale).tolist(), strict=True)))
+
+    def residuals(scaled: Floats) -> Floats:
+        pull = (_PULL if relative else 0.0) * (scaled - start / scale)
+        return np.concatenate([np.log(predict(constants(scaled), used) / measured_s[used]), pull])
+
+    limits = (low / scale, high / scale)
+    solution = least_squares(residuals, start / scale, bounds=limits, loss="cauchy", f_scale=_ROBUST)
+    k = constants(solution.x)
+    error = predict(k, np.arange(len(measured_s))) / measured_s - 1.0
+    rest = np.setdiff1d(np.arange(len(measured_s)), used)
+    record = Fit(
+        table=table,
+        library=library,
+        rows=len(used),
+        rows_available=len(measured_s),
+        mape_fit_pct=round(float(np.abs(error[used]).mean() * 100), 2),
+        mape_rest_pct=round(float(np.abs(error[rest]).mean() * 100), 2) if len(rest) else None,
+        residual_log_sd=round(float(np.log1p(error[used]).std()), 4),
+        undetermined=tuple(n for n, at in zip(free, solution.active_mask, strict=True) if at),
+        method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit_laws.py)",
+    )
+    values = {n: write_constant(n, float(getattr(k, n))) for n in names}
+    return Entry(protocol=key[0], op=key[1], scope="one-node", constants=values, fit=record)
