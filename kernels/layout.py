@@ -62,7 +62,7 @@ def experts_kernel(topk, counts, place, tokens, K: tl.constexpr, KP: tl.constexp
         hit = tl.max(match.to(tl.int32), axis=1)
         mine = total + tl.cumsum(hit, 0) - hit
         # Unused entries (-1) belong to no expert: the first program marks them.
-        unused = (expert == -1) & (e == 0)
+        unused = expert == tl.where(e == 0, -1, -3)
         value = tl.where(match, tl.zeros([BLOCK, KP], tl.int32) + mine[:, None], -1)
         tl.store(place + at, value, mask=mask & (match | unused))
         total += tl.sum(hit)
