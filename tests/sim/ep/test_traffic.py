@@ -186,3 +186,24 @@ def test_the_engine_moves_what_the_matrices_say(case, name):
     counted = played.player.network.moved
     for kind, units in wanted.items():
         np.testing.assert_allclose(counted[ids(kind)], units, rtol=1e-6, atol=1e-3, err_msg=kind)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rank_is_charged_for_the_fuller_side_of_its_links(case, name):
+    """Seconds of NVLink and NIC in a rank's own work: the larger of its matrix row and column, at the reachable rate."""
+    played = case(name)
+    machine = played.program.machine
+    for trace in played.traces if played.program.micro_batches == 1 else ():
+        for medium, link, rate in (("nvlink", "nvlink", machine.nvlink_bytes_per_s), ("rdma", "nic", machine.nic_bytes_per_s)):
+            rows = [m.rows for m in played.matrices if (m.stage, m.medium) == (trace.step.stage.name, medium)]
+            if rows:
+                fuller = np.maximum(rows[0].sum(axis=0), rows[0].sum(axis=1)) * per_row(trace.step.stage, medium, link) / rate
+                np.testing.assert_allclose(trace.loads[link], fuller, rtol=1e-9, err_msg=f"{trace.step.stage.name} {medium}")
+
+
+def test_two_hops_land_on_the_ranks_of_a_node_and_come_home(case):
+    """A forwarded flow is in when every rank of the node has its copies; a combined one when its home has the sum."""
+    played = case("ht-two-hop")
+    landing = {t.step.stage.name: t.flows.dst for t in played.traces if t.flows is not None and t.transfers}
+    assert set(landing["dispatch.stream"]) == {-1, -2, -3, -4}
+    assert set(landing["combine.stream"]) == set(range(32))
