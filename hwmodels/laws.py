@@ -54,7 +54,7 @@ def soft_max(sharpness: float, *loads: Floats | float) -> Floats:
 
 
 def gemm_seconds(m: Floats, n: Floats, k: Floats, dtype: str, gpu: Gpu, c: Gemm) -> Floats:
-    """``y[m, n] = x[m, k] w[n, k]``: the best tile's waves against the bytes. ``dtype``: "bf16", or "fp8" with a cast of x."""
+    """``y[m, n] = x[m, k] w[n, k]``: the best tile's waves against the bytes. ``dtype``: "bf16", or "fp8" (casts x first)."""
     rate = gpu.tensor_flops("fp8" if dtype == "fp8" else "bf16") / gpu.sms * c.tensor_efficiency
     tensor = np.full(np.broadcast_shapes(m.shape, n.shape, k.shape), np.inf)
     for rows in TILE_ROWS[dtype]:
@@ -72,7 +72,7 @@ def gemm_seconds(m: Floats, n: Floats, k: Floats, dtype: str, gpu: Gpu, c: Gemm)
 def collective_seconds(op: str, ranks: Floats, message: Floats, gpu: Gpu, c: Collective) -> Floats:
     """All-gather, reduce-scatter, all-reduce or all-to-all of ``message`` bytes (the whole gathered buffer) on ``ranks`` GPUs.
 
-    A rank sends ``(n - 1) / n`` of the message, twice in an all-reduce (reduce-scatter and all-gather); a ring pays a step per rank.
+    A rank sends ``(n - 1) / n`` of the message, twice in an all-reduce (there and back); a ring pays a step a rank.
     """
     share = (ranks - 1.0) / ranks * (2.0 if op == "all_reduce" else 1.0)
     steps = np.log2(ranks) if op == "all_to_all" else ranks - 1.0

@@ -41,6 +41,35 @@ def _around(bound: Bound, value: float) -> Bound:
     return bound if bound.low == bound.high else Bound(min(max(value, bound.low), bound.high), bound.low, bound.high)
 
 
+MLA_DECODE = {
+    "launch": Bound(20 * US, 1 * US, 80 * US),
+    "host": fixed(0.0),
+    "sequence": fixed(0.0),
+    "token": Bound(1e-9, 0.0, 20e-9),
+    "weights_hbm_efficiency": Bound(0.6, 0.2, 1.0),
+    "tensor_efficiency": Bound(0.5, 0.1, 1.0),
+    "kv_hbm_efficiency": Bound(0.5, 0.1, 1.0),
+    "attention_efficiency": Bound(0.5, 0.1, 1.0),
+    "sharpness": fixed(4.0),
+}
+MLA_PREFILL = MLA_DECODE | {
+    "launch": fixed(0.0),
+    "host": Bound(600 * US, 50 * US, 900 * US),
+    "sequence": Bound(0.3 * US, 0.0, 5 * US),
+    "kv_hbm_efficiency": fixed(0.5),
+    "sharpness": Bound(4.0, 1.5, 20.0),
+}
+
+
+def bounds_of(protocol: str, op: str) -> dict[str, Bound]:
+    """Bounds of a law's constants, by kernel."""
+    if protocol == "nccl":
+        return COLLECTIVE
+    if protocol == "mla":
+        return MLA_DECODE if op.startswith("mla_decode") else MLA_PREFILL
+    return GEMM if op == "fp8" else GEMM_GRAPH
+
+
 def spread(columns: Sequence[Floats], weights: Sequence[float], most: int = MOST_ROWS) -> NDArray[np.intp]:
     """Indices of at most ``most`` rows, spread over the logarithms of ``columns`` (greedy maximin)."""
     features = []

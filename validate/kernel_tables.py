@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hwmodels.attention import Mla, decode_seconds, prefill_seconds
 from ..hwmodels.calibration import Entry
 from ..hwmodels.errors import BadInput
 from ..hwmodels.laws import Collective, Gemm, collective_seconds, gemm_seconds
 from ..hwmodels.specs import Gpu
-from .fit_laws import COLLECTIVE, GEMM, GEMM_GRAPH, fit_law, spread
+from .fit_laws import bounds_of, fit_law, spread
 
 Floats = NDArray[np.float64]
 Records = list[tuple[int, dict[str, str]]]
@@ -42,6 +43,11 @@ def _collective(op: str, c: dict[str, Floats], gpu: Gpu, k: Any) -> Floats:
     return collective_seconds(op, c["gpus"], c["message_bytes"], gpu, k)
 
 
+def _mla(op: str, c: dict[str, Floats], gpu: Gpu, k: Any) -> Floats:
+    seconds = decode_seconds if op.startswith("mla_decode") else prefill_seconds
+    return seconds(c["heads"], c["batch"], c["context_len"], gpu, k)
+
+
 KINDS = (
     Kind(
         "gemm", ("system", "kernel", "dtype", "m", "n", "k", "latency_us"), ("m", "n", "k"), Gemm,
@@ -50,6 +56,10 @@ KINDS = (
     Kind(
         "nccl", ("system", "library", "op", "gpus", "message_bytes", "latency_us"), ("gpus", "message_bytes"), Collective,
         lambda r: r["op"], _collective, (0.6, 2.0),
+    ),
+    Kind(
+        "mla", ("system", "op", "kernel", "kv_dtype", "heads", "batch", "context_len", "latency_us"),
+        ("heads", "batch", "context_len"), Mla, lambda r: f"{r['op']}.{r['kernel']}", _mla, (1.0, 2.0, 2.0),
     ),
 )  # fmt: skip
 
@@ -72,7 +82,7 @@ class KernelGroup:
     def fit(self, gpu: Gpu, table: str, relative: Entry | None = None) -> Entry:
         """The entry of this kernel, from rows spread over its columns; ``relative`` as in `fit_law`."""
         used = spread([self.columns[n] for n in self.kind.numbers], self.kind.weights)
-        bounds = COLLECTIVE if self.kind.law is Collective else GEMM if self.op == "fp8" else GEMM_GRAPH
+        bounds = bounds_of(self.kind.protocol, self.op)
         first = self.rows[0][1]
         library = first.get("library") or first["kernel"]
         predict = lambda k, rows: self.seconds(gpu, k, rows)  # noqa: E731

@@ -79,13 +79,17 @@ def _compute(system: System, tables: Path) -> list[Entry]:
     if system.compute:
         entries += fit_experts(tables / "grouped_gemm.csv", system.name, machine)
         entries += fit_collectives(tables / "collectives.csv", system.name, machine)
-    for kind, table in zip(KINDS, ("gemm.csv", "collectives.csv"), strict=True):
+    for kind, table in zip(KINDS, ("gemm.csv", "collectives.csv", "mla_attention.csv"), strict=True):
         groups = [g for g in read_groups(tables / table, kind) if g.system == system.name]
         for group in groups:
             # A few rows lean on the relative's constants; a table of its own stands alone.
-            relative = find_entry(system.relative, kind.protocol, group.op, "one-node")[0] if not system.compute else None
+            relative = None if system.compute or kind.protocol == "mla" else _relative(system, kind.protocol, group.op)
             entries.append(group.fit(cluster.node.gpu, table, relative))
     return entries
+
+
+def _relative(system: System, protocol: str, op: str) -> Entry:
+    return find_entry(system.relative, protocol, op, "one-node")[0]
 
 
 def main(arguments: list[str]) -> int:

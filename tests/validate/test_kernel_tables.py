@@ -17,7 +17,7 @@ from epicycle.validate.predict import validate_table
 Command = Callable[..., Any]
 
 
-@pytest.mark.parametrize(("table", "bar"), [("gemm.csv", 8.0), ("collectives.csv", 10.0)])
+@pytest.mark.parametrize(("table", "bar"), [("gemm.csv", 8.0), ("collectives.csv", 10.0), ("mla_attention.csv", 12.0)])
 def test_bars_on_h100(tables: Path, table: str, bar: float) -> None:
     groups = [g for g in validate_table(tables / table).groups if g.system == "h100_sxm"]
     assert groups
