@@ -74,14 +74,19 @@ def test_a_command_loads_neither_torch_nor_plotly(command: list[str]) -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_help_is_quick() -> None:
-    """0.4 s is promised on a quiet machine; a loaded one gets the best of five and some room."""
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "epicycle", "--help"], capture_output=True, check=True)
-        best = min(best, time.perf_counter() - start)
-    assert best < 1.0
+def test_help_costs_little_more_than_typer_itself() -> None:
+    """0.4 s is promised on a quiet machine; on a loaded one only the ratio to a bare Typer program's start says anything."""
+
+    def best(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    bare = best("-c", "import typer, rich.console, rich.table, rich.panel; typer.main.get_command(typer.Typer(callback=print))")
+    assert best("-m", "epicycle", "--help") < 3 * bare
 
 
 def test_a_room_is_not_imported_by_its_bare_name() -> None:

@@ -85,8 +85,9 @@ def combine_row_bytes(shape: Shape, two_hop: bool) -> Num:
 def copy_steps(shape: Shape, op: str) -> Num:
     """Steps of the sender's copy loop over a row: each waits once for its loads, however much it moves.
 
-    Dispatch (intranode.cu, internode.cu): 32 lanes x 5 vectors of 16 bytes a step, then the rest 32 vectors a step, so that 2,048 and
-    4,096 fp8 values both take 4 steps and 7,168 take 6. Combine copies in even steps of 4: they go with its bytes, so one is counted.
+    Dispatch (intranode.cu, internode.cu): 32 lanes x 5 vectors of 16 bytes a step, then the rest 32 vectors a step, so that
+    2,048 and 4,096 fp8 values both take 4 steps and 7,168 take 6. Combine copies in even steps of 4: they go with its bytes,
+    so one is counted.
     """
     if op == COMBINE:
         return 1.0
