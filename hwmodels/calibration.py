@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import strict_yaml
 from .errors import BadInput, Uncalibrated, UnknownName, one_line
+from .interval import Regime
 from .units import BYTES, SECONDS
 
 Scope = Literal["one-node", "multi-node", "nvlink-domain"]
@@ -39,6 +40,8 @@ class Fit(BaseModel):
     uncertainty: dict[str, str | float] = Field(
         default_factory=dict, description="one standard deviation of each fitted constant"
     )
+    seen: dict[str, tuple[float, float]] = Field(default_factory=dict, description="range of each quantity in the table")
+    intervals: tuple[Regime, ...] = Field(default=(), description="residuals of rows that the fit left aside, by regime")
     method: str
 
 

@@ -106,8 +106,9 @@ def to_yaml(calibration: Calibration) -> str:
     """A calibration as the YAML text of its file."""
     document: dict[str, Any] = calibration.model_dump(mode="json", exclude_none=True)
     for entry in document["entries"]:
-        if not entry["fit"]["uncertainty"]:
-            del entry["fit"]["uncertainty"]
+        for name in ("uncertainty", "seen", "intervals"):
+            if not entry["fit"][name]:
+                del entry["fit"][name]
     return yaml.safe_dump(document, sort_keys=False, width=120)
 
 

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, least_squares
 
 from ..hwmodels.calibration import Entry, Fit, write_constant
+from ..hwmodels.interval import Regime
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.protocols import PROTOCOLS
 from ..sim.ep.stage import Machine
 from .bounds import bounds_for
-from .measurement import PROTOCOL_NAMES, Group
+from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
+from .measurement import POINT, PROTOCOL_NAMES, Group, point_of
 
 MOST_ROWS = 24
 _STARTS = 2  # searches: one from the bounds' own start, one from a seeded point near it
@@ -59,7 +61,16 @@ def spread_rows(group: Group, most: int = MOST_ROWS) -> NDArray[np.intp]:
 
 
 def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | None = None) -> Fitted:
-    """Fit one group. ``rows``: indices to fit to (default: `spread_rows`). Deterministic."""
+    """Fit one group. ``rows``: indices to fit to (default: `spread_rows`). Deterministic.
+
+    The intervals come from rows left aside; a group with too few of them is fitted ``FOLDS`` times more, each time without a part.
+    """
+    left_out = None
+    if rows is None and len(group.rows) - MOST_ROWS < LEAST_ROWS:
+        left_out = np.empty(len(group.rows))
+        for fold in range(FOLDS):
+            out = np.arange(len(group.rows)) % FOLDS == fold
+            left_out[out] = fit(group, machine, table, np.flatnonzero(~out)).predicted_s[out]
     used = spread_rows(group) if rows is None else rows
     kernel = PROTOCOLS[PROTOCOL_NAMES[group.protocol]][group.op]
     names = [f.name for f in fields(kernel.constants)]
@@ -105,6 +116,7 @@ def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | Non
         n for n, value, sd, at in zip(free, values, deviation, stuck, strict=True) if at or sd > abs(value) / 2
     )
     constants: dict[str, Any] = {n: bounds[n].start for n in names} | dict(zip(free, values.tolist(), strict=True))
+    seen, regimes = _intervals(group, used, everything, left_out)
     record = Fit(
         table=table,
         library=group.rows[0].values["library"],
@@ -115,6 +127,8 @@ def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | Non
         residual_log_sd=round(float(log_error.std()), 4),
         undetermined=undetermined,
         uncertainty={n: write_constant(n, float(sd)) for n, sd, at in zip(free, deviation, stuck, strict=True) if not at},
+        seen=seen,
+        intervals=regimes,
         method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit.py)",
     )
     entry = Entry(
@@ -125,6 +139,20 @@ def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | Non
         fit=record,
     )
     return Fitted(group, entry, used, everything)
+
+
+def _intervals(
+    group: Group, used: NDArray[np.intp], predicted_s: NDArray[np.float64], left_out: NDArray[np.float64] | None
+) -> tuple[dict[str, tuple[float, float]], tuple[Regime, ...]]:
+    """The range of every quantity of the table, and the regimes of its residuals."""
+    seen = {
+        n: (min(v), max(v)) for n, v in zip(POINT, zip(*(point_of(r).values() for r in group.rows), strict=True), strict=True)
+    }
+    nodes = np.array([r.nodes for r in group.rows])
+    if left_out is not None:
+        return seen, regimes_of(left_out, group.measured_s, nodes)
+    aside = conformal_rows(len(group.rows), used)
+    return seen, regimes_of(predicted_s[aside], group.measured_s[aside], nodes[aside]) if len(aside) else ()
 
 
 def _deviations(jacobian: NDArray[np.float64], log_error: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from scipy.optimize import least_squares
 
 from ..hwmodels.calibration import Entry, Fit, read_constant, write_constant
 from .bounds import US, Bound, fixed
+from .conformal import LEAST_ROWS, conformal_rows, regimes_of
 from .fit import MOST_ROWS
 
 Floats = NDArray[np.float64]
@@ -96,6 +97,7 @@ def fit_law(
     table: str,
     library: str,
     relative: Entry | None = None,
+    seen: Mapping[str, tuple[float, float]] | None = None,
 ) -> Entry:
     """The entry (protocol, op) = ``key``. ``predict(constants, rows)``: seconds of those rows.
 
@@ -118,7 +120,11 @@ def fit_law(
     limits = (low / scale, high / scale)
     solution = least_squares(residuals, start / scale, bounds=limits, loss="cauchy", f_scale=_ROBUST)
     k = constants(solution.x)
-    error = predict(k, np.arange(len(measured_s))) / measured_s - 1.0
+    everything = predict(k, np.arange(len(measured_s)))
+    error = everything / measured_s - 1.0
+    aside = conformal_rows(len(measured_s), used)
+    if len(aside) < LEAST_ROWS:
+        aside = used
     rest = np.setdiff1d(np.arange(len(measured_s)), used)
     record = Fit(
         table=table,
@@ -129,6 +135,8 @@ def fit_law(
         mape_rest_pct=round(float(np.abs(error[rest]).mean() * 100), 2) if len(rest) else None,
         residual_log_sd=round(float(np.log1p(error[used]).std()), 4),
         undetermined=tuple(n for n, at in zip(free, solution.active_mask, strict=True) if at),
+        seen=dict(seen or {}),
+        intervals=regimes_of(everything[aside], measured_s[aside], np.ones(len(aside), np.int64)),
         method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit_laws.py)",
     )
     values = {n: write_constant(n, float(getattr(k, n))) for n in names}

@@ -39,7 +39,8 @@ def _print_fit(fitted: Fitted, console: Console) -> None:
         f"{entry.protocol} {entry.op} ({entry.scope}): {record.rows} of {record.rows_available} rows,"
         f" MAPE {record.mape_fit_pct:.1f} % on them{rest}"
     )
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("constant", "value", "± (1 sd)", ""):
         table.add_column(name, justify="right" if name in ("value", "± (1 sd)") else "left")
     for name, value in entry.constants.items():

@@ -79,15 +79,20 @@ class KernelGroup:
         chosen = self.columns if rows is None else {n: c[rows] for n, c in self.columns.items()}
         return self.kind.seconds(self.op, chosen, gpu, constants)
 
+    def used(self) -> NDArray[np.intp]:
+        """Rows that `fit` fits to."""
+        return spread([self.columns[n] for n in self.kind.numbers], self.kind.weights)
+
     def fit(self, gpu: Gpu, table: str, relative: Entry | None = None) -> Entry:
         """The entry of this kernel, from rows spread over its columns; ``relative`` as in `fit_law`."""
-        used = spread([self.columns[n] for n in self.kind.numbers], self.kind.weights)
+        used = self.used()
         bounds = bounds_of(self.kind.protocol, self.op)
         first = self.rows[0][1]
         library = first.get("library") or first["kernel"]
         predict = lambda k, rows: self.seconds(gpu, k, rows)  # noqa: E731
         key = (self.kind.protocol, self.op)
-        return fit_law(self.kind.law, bounds, predict, self.measured_s, used, key, table, library, relative)
+        seen = {n: (float(self.columns[n].min()), float(self.columns[n].max())) for n in self.kind.numbers}
+        return fit_law(self.kind.law, bounds, predict, self.measured_s, used, key, table, library, relative, seen)
 
 
 def kind_of(header: set[str]) -> Kind | None:

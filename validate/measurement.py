@@ -148,6 +148,16 @@ def unfittable(row: Row) -> str | None:
     return None
 
 
+#: Quantities of an operating point whose range a calibration keeps.
+POINT = ("tokens", "hidden", "top_k", "experts", "ranks")
+
+
+def point_of(row: Row) -> dict[str, float]:
+    """``POINT`` of a row."""
+    values = (row.tokens, row.hidden, row.top_k, row.experts, row.nodes * row.gpus_per_node)
+    return dict(zip(POINT, map(float, values), strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Rows that one description predicts together: same system, protocol, op, scope and routing family."""

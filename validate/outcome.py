@@ -23,12 +23,13 @@ def print_validation(outcome: Validation, console: Console) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in _NAMES:
         table.add_column(name, justify="right" if name in ("nodes", "rows") else "left")
-    for name in ("MAPE %", "median %", "p90 %", "bias %"):
+    for name in ("MAPE %", "median %", "p90 %", "bias %", "in 50 %", "in 90 %"):
         table.add_column(name, justify="right")
     for group in outcome.groups:
         names = [Text(str(getattr(group, name))) for name in _NAMES]
         errors = [f"{getattr(group, name):{'+.1f' if name == 'bias_pct' else '.1f'}}" for name in _ERRORS]
-        table.add_row(*names, *errors)
+        covered = ["" if c is None else f"{c:.0f}" for c in (group.covered_50_pct, group.covered_90_pct)]
+        table.add_row(*names, *errors, *covered)
     console.print(table)
     predicted = sum(group.rows for group in outcome.groups)
     far = sorted(abs(float(row["predicted_us"]) / float(row["latency_us"]) - 1) for row in outcome.rows)

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hwmodels.calibration import load_calibration
+from ..hwmodels.calibration import Scope, find_entry, load_calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput, Uncalibrated
+from ..hwmodels.interval import Interval, interval_of
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.machine import machine_of
 from ..sim.ep.protocols import describe
-from .measurement import PROTOCOL_NAMES, Group, grouped, read_table, unpredictable
+from .fit import spread_rows
+from .measurement import PROTOCOL_NAMES, Group, grouped, point_of, read_table, unpredictable
 from .oddities import ODDITIES, oddity_of
 from .plausible import check_duplicates, check_speed, link_floor_s
 
@@ -43,6 +45,9 @@ class GroupError:
     calibrated_on: str
     odd_rows: int = 0
     mape_without_odd_pct: float | None = None
+    unseen_rows: int = 0
+    covered_90_pct: float | None = None  # of the unseen rows, those inside their 90 % interval
+    covered_50_pct: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,17 @@ class Predicted:
     calibrated_on: str
     odd: bool = False
     note: str = ""
+    interval: Interval | None = None
+    seen: bool = False  # the fit used this row
 
     def record(self) -> dict[str, Any]:
         """The row as the report and the CSV want it."""
         system, protocol, op, nodes = self.key
         own = {"system": system, "protocol": protocol, "op": op, "nodes": nodes, "latency_us": f"{self.measured_us:.3f}"}
         said = {"reason": self.note} if self.note else {}
+        if self.interval is not None:
+            bands = {"low90": self.interval.low90, "high90": self.interval.high90}
+            said |= {f"predicted_{n}_us": f"{self.predicted_us * band:.3f}" for n, band in bands.items()}
         return (
             own
             | {k: v for k, v in self.values.items() if v != "" or k not in own}
@@ -123,10 +133,16 @@ def _ep_rows(path: Path, engine: str, progress: Progress | None) -> tuple[list[P
             skipped[str(error)] += len(group.rows)
             continue
         done += len(group.rows)
-        for row, predicted_s in zip(group.rows, seconds, strict=True):
+        entry, _ = find_entry(group.system, PROTOCOL_NAMES[group.protocol], group.op, _measured_scope(group))
+        own = entry.fit.table == path.name and entry.fit.rows_available == len(group.rows) and source == group.system
+        used = set(spread_rows(group).tolist()) if own else set()
+        for i, (row, predicted_s) in enumerate(zip(group.rows, seconds, strict=True)):
             key = (row.system, row.protocol, row.op, row.nodes)
             odd = oddity_of(row) is not None
-            predicted.append(Predicted(row.line, dict(row.values), key, row.latency_us, 1e6 * float(predicted_s), source, odd))
+            borrowed = "" if source == group.system else source
+            sure = interval_of(entry.fit.intervals, entry.fit.seen, float(predicted_s), row.nodes, point_of(row), borrowed)
+            times = (row.latency_us, 1e6 * float(predicted_s))
+            predicted.append(Predicted(row.line, dict(row.values), key, *times, source, odd, "", sure, i in used))
         if progress:
             progress(done, len(usable))
     notes = tuple(f"{o.name} ({n} rows): {o.why}" for o in ODDITIES if (n := sum(o.holds(r) for r in usable)))
@@ -147,6 +163,18 @@ def _predict(path: Path, group: Group, engine: str, step: Callable[[int], None] 
     return np.asarray(program_seconds(described.stages, shape, machine)), described.calibrated_on
 
 
+def _measured_scope(group: Group) -> Scope:
+    """Where `describe` finds the constants: the count exchange was timed across nodes only."""
+    return "multi-node" if group.op.endswith("_notify") else group.scope
+
+
+def _covered(rows: list[Predicted], low: str, high: str) -> float | None:
+    inside = [
+        getattr(r.interval, low) * r.predicted_us <= r.measured_us <= getattr(r.interval, high) * r.predicted_us for r in rows
+    ]
+    return 100.0 * sum(inside) / len(inside) if inside else None
+
+
 def errors_by_group(predicted: list[Predicted]) -> tuple[GroupError, ...]:
     """The errors of every (system, protocol, op, nodes), sorted."""
     split: dict[tuple[str, str, str, int], list[Predicted]] = {}
@@ -158,6 +186,7 @@ def errors_by_group(predicted: list[Predicted]) -> tuple[GroupError, ...]:
 def _error(key: tuple[str, str, str, int], rows: list[Predicted]) -> GroupError:
     signed = np.array([100.0 * (r.predicted_us / r.measured_us - 1.0) for r in rows])
     odd = np.array([r.odd for r in rows])
+    unseen = [r for r in rows if r.interval is not None and not r.seen]
     size = np.abs(signed)
     system, protocol, op, nodes = key
     return GroupError(
@@ -173,4 +202,7 @@ def _error(key: tuple[str, str, str, int], rows: list[Predicted]) -> GroupError:
         calibrated_on=", ".join(sorted({r.calibrated_on for r in rows})),
         odd_rows=int(odd.sum()),
         mape_without_odd_pct=float(size[~odd].mean()) if odd.any() and not odd.all() else None,
+        unseen_rows=len(unseen),
+        covered_90_pct=_covered(unseen, "low90", "high90"),
+        covered_50_pct=_covered(unseen, "low50", "high50"),
     )

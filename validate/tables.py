@@ -7,6 +7,7 @@ from pathlib import Path
 from ..hwmodels.calibration import constants_of, find_entry, load_calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput, Uncalibrated, UnknownName
+from ..hwmodels.interval import interval_of
 from .kernel_tables import Kind, kind_of, read_groups
 from .predict import Predicted
 from .published import COLUMNS as PUBLISHED
@@ -36,9 +37,15 @@ def kernel_rows(path: Path, kind: Kind) -> Found:
             continue
         gpu = load_cluster(load_calibration(group.system).cluster).node.gpu
         seconds = group.seconds(gpu, constants_of(entry, kind.law))
-        for (line, record), measured, predicted_s in zip(group.rows, group.measured_s, seconds, strict=True):
+        own = entry.fit.table == path.name and entry.fit.rows_available == len(group.rows) and source == group.system
+        used = set(group.used().tolist()) if own else set()
+        for i, (line, record) in enumerate(group.rows):
             key = (group.system, kind.protocol, group.op, 1)
-            predicted.append(Predicted(line, dict(record), key, 1e6 * measured, 1e6 * float(predicted_s), source))
+            point = {n: float(column[i]) for n, column in group.columns.items()}
+            borrowed = "" if source == group.system else source
+            sure = interval_of(entry.fit.intervals, entry.fit.seen, float(seconds[i]), 1, point, borrowed)
+            times = (1e6 * float(group.measured_s[i]), 1e6 * float(seconds[i]))
+            predicted.append(Predicted(line, dict(record), key, *times, source, False, "", sure, i in used))
     return predicted, skipped, ()
 
 
