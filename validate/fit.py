@@ -7,7 +7,7 @@ those constants are reported as undetermined.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..hwmodels.interval import Regime
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.protocols import PROTOCOLS
 from ..sim.ep.stage import Machine
-from .bounds import bounds_for
+from .bounds import Bound, bounds_for
 from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
 from .measurement import POINT, PROTOCOL_NAMES, Group, point_of
 
@@ -60,10 +60,16 @@ def spread_rows(group: Group, most: int = MOST_ROWS) -> NDArray[np.intp]:
     return np.sort(np.array(chosen))
 
 
-def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | None = None) -> Fitted:
-    """Fit one group. ``rows``: indices to fit to (default: `spread_rows`). Deterministic.
+def fit(
+    group: Group,
+    machine: Machine,
+    table: str,
+    rows: NDArray[np.intp] | None = None,
+    changed: Mapping[str, Bound] | None = None,
+) -> Fitted:
+    """Fit one group. ``rows``: indices to fit to (default: `spread_rows`); ``changed``: other bounds. Deterministic.
 
-    The intervals come from rows left aside; a group with too few of them is fitted ``FOLDS`` times more, each time without a part.
+    The intervals come from rows left aside; a group with too few of them is fitted ``FOLDS`` times more, each without a part.
     """
     left_out = None
     if rows is None and len(group.rows) - MOST_ROWS < LEAST_ROWS:
@@ -74,7 +80,7 @@ def fit(group: Group, machine: Machine, table: str, rows: NDArray[np.intp] | Non
     used = spread_rows(group) if rows is None else rows
     kernel = PROTOCOLS[PROTOCOL_NAMES[group.protocol]][group.op]
     names = [f.name for f in fields(kernel.constants)]
-    bounds = bounds_for(kernel.constants, group.scope, group.op)
+    bounds = bounds_for(kernel.constants, group.scope, group.op) | dict(changed or {})
     free = [n for n in names if bounds[n].low < bounds[n].high]
     subset = replace(group, rows=tuple(group.rows[i] for i in used))
 

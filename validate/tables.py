@@ -8,6 +8,8 @@ from ..hwmodels.calibration import constants_of, find_entry, load_calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput, Uncalibrated, UnknownName
 from ..hwmodels.interval import interval_of
+from .expert_rows import COLUMNS as EXPERTS
+from .expert_rows import read_expert_rows
 from .kernel_tables import Kind, kind_of, read_groups
 from .predict import Predicted
 from .published import COLUMNS as PUBLISHED
@@ -21,6 +23,8 @@ def other_table(path: Path) -> Found | None:
     header = _header(path)
     if set(PUBLISHED) <= header:
         return published_rows(path)
+    if set(EXPERTS) <= header:
+        return expert_rows(path)
     kind = kind_of(header)
     return kernel_rows(path, kind) if kind else None
 
@@ -46,6 +50,16 @@ def kernel_rows(path: Path, kind: Kind) -> Found:
             sure = interval_of(entry.fit.intervals, entry.fit.seen, float(seconds[i]), 1, point, borrowed)
             times = (1e6 * float(group.measured_s[i]), 1e6 * float(seconds[i]))
             predicted.append(Predicted(line, dict(record), key, *times, source, False, "", sure, i in used))
+    return predicted, skipped, ()
+
+
+def expert_rows(path: Path) -> Found:
+    """Expert compute under even routing."""
+    rows, skipped = read_expert_rows(path)
+    predicted = []
+    for row in rows:
+        key = (row.system, "expert-compute", row.kernel, 1)
+        predicted.append(Predicted(row.line, row.values, key, row.measured_us, row.predicted_us, row.calibrated_on))
     return predicted, skipped, ()
 
 
