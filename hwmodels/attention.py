@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .laws import soft_max
+from .laws import smooth_max
 from .specs import Gpu
 
 Floats = NDArray[np.float64]
@@ -41,7 +41,7 @@ def decode_seconds(heads: Floats, batch: Floats, context: Floats, gpu: Gpu, c: M
     """One new token for each of ``batch`` sequences with ``context`` cached tokens, ``heads`` heads on this GPU."""
     scores = batch * context * np.maximum(heads, HEAD_TILE) * 2.0 * (KV_RANK + ROPE + KV_RANK)
     cache = batch * context * (KV_RANK + ROPE) / (gpu.hbm_bandwidth * c.kv_hbm_efficiency)
-    attention = soft_max(_OVERLAP, cache, scores / (gpu.tensor_flops("bf16") * c.attention_efficiency))
+    attention = smooth_max(_OVERLAP, cache, scores / (gpu.tensor_flops("bf16") * c.attention_efficiency))
     return c.launch + _projections(heads, batch, gpu, c) + c.token * batch * heads + c.sequence * batch + attention
 
 
@@ -51,7 +51,7 @@ def prefill_seconds(heads: Floats, batch: Floats, context: Floats, gpu: Gpu, c: 
     flops = batch * padded * (padded + QUERY_TILE) / 2.0 * heads * 2.0 * (HEAD + ROPE + VALUE)
     tokens = batch * context
     busy = _projections(heads, tokens, gpu, c) + c.token * tokens * heads + c.sequence * batch + c.launch
-    return soft_max(c.sharpness, c.host, busy + flops / (gpu.tensor_flops("bf16") * c.attention_efficiency))
+    return smooth_max(c.sharpness, c.host, busy + flops / (gpu.tensor_flops("bf16") * c.attention_efficiency))
 
 
 def _projections(heads: Floats, tokens: Floats, gpu: Gpu, c: Mla) -> Floats:
@@ -60,4 +60,4 @@ def _projections(heads: Floats, tokens: Floats, gpu: Gpu, c: Mla) -> Floats:
     bf16 = heads * KV_RANK * (HEAD + VALUE)
     read = (fp8 + 2.0 * bf16) / (gpu.hbm_bandwidth * c.weights_hbm_efficiency)
     flops = 2.0 * tokens * (fp8 / gpu.tensor_flops("fp8") + bf16 / gpu.tensor_flops("bf16"))
-    return soft_max(_OVERLAP, read, flops / c.tensor_efficiency)
+    return smooth_max(_OVERLAP, read, flops / c.tensor_efficiency)

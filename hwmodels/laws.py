@@ -1,7 +1,7 @@
 """Time laws of kernels on one GPU or one node: a few physical constants each, vectorised over whole tables.
 
-Every law is a fixed cost, and loads that overlap imperfectly (`soft_max`): tensor cores in waves of tiles, HBM, a wire. Shapes
-broadcast; results are seconds.
+Every law is a fixed cost, and loads that overlap imperfectly (`smooth_max`): tensor cores in waves of tiles, HBM, a wire.
+Shapes broadcast; results are seconds.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ class Collective:
     sharpness: float
 
 
-def soft_max(sharpness: float, *loads: Floats | float) -> Floats:
-    """``(sum load**q)**(1/q)``, elementwise."""
+def smooth_max(sharpness: float, *loads: Floats | float) -> Floats:
+    """``(sum load**q)**(1/q)``, elementwise: how long loads take that overlap with sharpness q (1: they add up); 0 for none."""
     stack = np.stack(np.broadcast_arrays(*[np.asarray(x, float) for x in loads]))
-    top = np.maximum(stack.max(axis=0), 1e-15)
-    return np.asarray(top * ((stack / top) ** sharpness).sum(axis=0) ** (1.0 / sharpness))
+    top = stack.max(axis=0)
+    scaled = stack / np.where(top > 0.0, top, 1.0)
+    return np.asarray(top * (scaled**sharpness).sum(axis=0) ** (1.0 / sharpness))
 
 
 def gemm_seconds(m: Floats, n: Floats, k: Floats, dtype: str, gpu: Gpu, c: Gemm) -> Floats:
@@ -63,10 +64,10 @@ def gemm_seconds(m: Floats, n: Floats, k: Floats, dtype: str, gpu: Gpu, c: Gemm)
             tensor = np.minimum(tensor, waves * (2.0 * rows * columns * k / rate + c.fill))
     element = 1.0 if dtype == "fp8" else 2.0
     rate_hbm = gpu.hbm_bandwidth * c.hbm_efficiency
-    busy = c.launch + soft_max(c.sharpness, tensor, (element * k * (m + n) + 2.0 * m * n) / rate_hbm)
+    busy = c.launch + smooth_max(c.sharpness, tensor, (element * k * (m + n) + 2.0 * m * n) / rate_hbm)
     if dtype == "fp8":
         busy = busy + CAST_BYTES * m * k / rate_hbm
-    return soft_max(8.0, busy, c.host)
+    return smooth_max(8.0, busy, c.host)
 
 
 def collective_seconds(op: str, ranks: Floats, message: Floats, gpu: Gpu, c: Collective) -> Floats:
@@ -78,4 +79,4 @@ def collective_seconds(op: str, ranks: Floats, message: Floats, gpu: Gpu, c: Col
     steps = np.log2(ranks) if op == "all_to_all" else ranks - 1.0
     wire = share * message / (gpu.nvlink_bandwidth * c.nvlink_efficiency)
     fill = c.fill * message / (message + c.fill_bytes)
-    return np.asarray(c.launch + c.step * steps + soft_max(c.sharpness, wire, fill))
+    return np.asarray(c.launch + c.step * steps + smooth_max(c.sharpness, wire, fill))

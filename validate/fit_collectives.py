@@ -16,8 +16,9 @@ from scipy.optimize import least_squares
 
 from ..hwmodels.calibration import Entry, Fit, write_constant
 from ..hwmodels.errors import BadInput
+from ..hwmodels.laws import smooth_max
 from ..sim.ep.collectives import FILL_BYTES
-from ..sim.ep.stage import Machine, smooth_max
+from ..sim.ep.stage import Machine
 
 MOST_ROWS = 24
 #: (protocol, op) -> the table's collective.

@@ -12,8 +12,9 @@ from scipy.optimize import least_squares
 
 from ..hwmodels.calibration import Entry, Fit, write_constant
 from ..hwmodels.errors import BadInput
+from ..hwmodels.laws import smooth_max
 from ..sim.ep.experts import Constants, ExpertShape, Kind, loads
-from ..sim.ep.stage import Machine, smooth_max
+from ..sim.ep.stage import Machine
 
 MOST_ROWS = 24
 KERNELS: dict[str, Kind] = {"deepgemm-contiguous": "contiguous", "deepgemm-masked": "masked"}

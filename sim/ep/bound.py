@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...hwmodels.laws import smooth_max
 from .shape import Num, Path, Rows, Shape
-from .stage import LINKS, End, Load, Machine, Move, Stage, smooth_max
+from .stage import LINKS, End, Load, Machine, Move, Stage
 
 
 def program_seconds(stages: tuple[Stage, ...], shape: Shape, machine: Machine) -> Num:

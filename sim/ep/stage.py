@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-import numpy as np
-
 from .shape import Num, Path, Rows
 
 
@@ -109,15 +107,6 @@ class Machine:
     wire_latency_s: float  # NIC to NIC, one way
     nic_message_s: float  # one posted message on one queue pair
     nic_queue_pairs: float
-
-
-def smooth_max(sharpness: float, *loads: Num) -> Num:
-    """``(sum load**q)**(1/q)`` of seconds, elementwise; 0 where all loads are 0."""
-    stack = np.stack(np.broadcast_arrays(*[np.asarray(x, float) for x in loads]))
-    top = stack.max(axis=0)
-    scaled = stack / np.where(top > 0.0, top, 1.0)
-    combined: Num = top * (scaled**sharpness).sum(axis=0) ** (1.0 / sharpness)
-    return combined
 
 
 @dataclass(frozen=True, slots=True)

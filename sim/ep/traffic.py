@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hwmodels.laws import smooth_max
 from .bound import capacity
 from .routing import Drawn
 from .shape import Path, Rows
-from .stage import LINKS, End, Load, Machine, Move, Stage, Work, smooth_max
+from .stage import LINKS, End, Load, Machine, Move, Stage, Work
 
 Floats = NDArray[np.float64]
 
