@@ -39,9 +39,13 @@ SYSTEMS = (
     System("h100_sxm", "h100-cx7", "gb200", "the only system with those kernels measured (one-sided NVLink)", True, True),
     System(
         "b200_sxm", "b200-cx7", "h100_sxm",
-        "the nearest GPU with those kernels measured: the same ConnectX-7 network, SM, tensor and HBM rates by its own datasheet", True,
+        "the nearest GPU with those kernels measured: the same ConnectX-7 network, SM, tensor and HBM rates by its own "
+        "datasheet", True,
     ),
-    System("gb200", "gb200-nvl72", "b200_sxm", "the nearest GPUs with those kernels measured; SM, tensor and HBM rates by its own datasheet", True),
+    System(
+        "gb200", "gb200-nvl72", "b200_sxm",
+        "the nearest GPUs with those kernels measured; SM, tensor and HBM rates by its own datasheet", True,
+    ),
     System("h200_sxm", "h200-cx7", "h100_sxm", "the same GPU with faster memory; the same NVLink and NIC"),
     System("h800_sxm", "h800-cx7", "h100_sxm", "the same GPU with NVLink at 200 GB/s per direction"),
     System(
