@@ -21,6 +21,17 @@ from .program import Program, build
 from .stage import Work
 from .story import critical_path, links, op_times, spans, traffic
 
+#: How a bound resource's kind begins -> what the sentence calls it.
+_FAMILIES = {
+    "nic_": "the NIC",
+    "queue_pair": "the NIC",
+    "fabric": "the fabric's uplinks",
+    "nvlink": "NVLink",
+    "sm_": "copying on the SMs",
+    "hbm": "HBM bandwidth",
+    "tensor": "tensor throughput",
+    "host": "the host's kernel launches",
+}
 #: Ranks up to which the count exchange is kept as tables.
 SHOWN_RANKS = 64
 
@@ -102,7 +113,7 @@ def _sentence(question: Question, layers: tuple[LayerResult, ...]) -> str:
         f"One {question.model.name} MoE layer takes {format_time(layer.makespan_ps / 1e12)} on {question.deployment.ep} "
         f"{question.cluster.node.gpu.name} GPUs ({nodes} node{'s' if nodes > 1 else ''}, "
         f"{each} token{'s' if each != '1' else ''} a rank, "
-        f"{layer.protocol}): {', '.join(parts)}; {bound} bounds {share:.0%} of it."
+        f"{layer.protocol}): {', '.join(parts)}; {share:.0%} of it is bound by {bound}."
     )
     for other in layers[1:]:
         ratio = other.makespan_ps / layer.makespan_ps
@@ -111,9 +122,13 @@ def _sentence(question: Question, layers: tuple[LayerResult, ...]) -> str:
 
 
 def _longest(layer: LayerResult) -> tuple[str, float]:
-    bounds = layer.bound_us()
-    name, us = next(iter(bounds.items()))
-    return name, us / (layer.makespan_ps / 1e6)
+    """What bounds most of the critical path, in words, and its share. A NIC's or a port's two sides count together."""
+    total: dict[str, float] = {}
+    for bound, us in layer.bound_us().items():
+        name = next((words for start, words in _FAMILIES.items() if bound.startswith(start)), bound)
+        total[name] = total.get(name, 0.0) + us
+    name = max(total, key=lambda words: total[words])
+    return name, total[name] / (layer.makespan_ps / 1e6)
 
 
 def _notes(question: Question, program: Program) -> Iterator[str]:
