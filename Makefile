@@ -12,6 +12,7 @@ PYTEST_ARGS ?= -n auto
 TORCH ?= torch==2.13.0
 TRITON ?= triton==3.7.1; platform_system == 'Linux'
 TORCH_INDEX ?=
+NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 LIBRARY := hwmodels sim kernels validate scenarios
 
 .PHONY: help demo test check lint format types contracts wheel-check gpu-bench bench-engine clean
@@ -73,4 +74,6 @@ $(VENV)/.light: pyproject.toml | $(BIN)/python
 $(VENV)/.full: pyproject.toml Makefile | $(BIN)/python
 	$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev]'
+	@# NVSHMEM's device library, for one compile check; that test skips itself where there is none.
+	-$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps $(NVSHMEM)
 	@touch $@ $(VENV)/.light
