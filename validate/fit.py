@@ -23,8 +23,8 @@ from ..sim.ep.stage import Machine
 from .bounds import Bound, bounds_for
 from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
 from .measurement import POINT, PROTOCOL_NAMES, Group, point_of
+from .spread import MOST_ROWS, spread
 
-MOST_ROWS = 24
 _STARTS = 2  # searches: one from the bounds' own start, one from a seeded point near it
 _ROBUST = 0.05  # log error at which the loss turns from square to logarithmic
 _PULL = 0.03  # weight of the pull to the starting point, in units of log error per factor e
@@ -44,20 +44,9 @@ def spread_rows(group: Group, most: int = MOST_ROWS) -> NDArray[np.intp]:
     """Indices of at most ``most`` rows, spread over tokens, SMs, hidden, top-k, experts, ranks and payload."""
     shape = group.shape()
     ranks = np.asarray(shape.ranks, float)
-    columns = [(shape.tokens, 2.0), (np.maximum(shape.comm_sms, 1.0), 1.5), (shape.hidden, 1.0), (shape.top_k, 0.7)]
-    columns += [(shape.experts, 0.7), (ranks, 1.5), (np.asarray(shape.payload_bytes) / shape.hidden, 1.0)]
-    features = []
-    for column, weight in columns:
-        log = np.log2(np.asarray(column, float))
-        span = np.ptp(log)
-        features.append(weight * (log - log.min()) / span if span > 0 else np.zeros_like(log))
-    points = np.column_stack(features)
-    chosen = [int(points.sum(axis=1).argmin())]
-    distance = np.full(len(points), np.inf)
-    while len(chosen) < min(most, len(points)):
-        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-        chosen.append(int(distance.argmax()))
-    return np.sort(np.array(chosen))
+    density = np.asarray(shape.payload_bytes) / shape.hidden
+    columns = (shape.tokens, np.maximum(shape.comm_sms, 1.0), shape.hidden, shape.top_k, shape.experts, ranks, density)
+    return spread([np.asarray(c, float) for c in columns], (2.0, 1.5, 1.0, 0.7, 0.7, 1.5, 1.0), most)
 
 
 def fit(

@@ -19,8 +19,8 @@ from ..hwmodels.errors import BadInput
 from ..hwmodels.laws import smooth_max
 from ..sim.ep.collectives import FILL_BYTES
 from ..sim.ep.stage import Machine
+from .spread import MOST_ROWS
 
-MOST_ROWS = 24
 #: (protocol, op) -> the table's collective.
 COLLECTIVES = {
     ("all-gather", "dispatch"): "all_gather",

@@ -15,8 +15,8 @@ from ..hwmodels.errors import BadInput
 from ..hwmodels.laws import smooth_max
 from ..sim.ep.experts import Constants, ExpertShape, Kind, loads
 from ..sim.ep.stage import Machine
+from .spread import MOST_ROWS
 
-MOST_ROWS = 24
 KERNELS: dict[str, Kind] = {"deepgemm-contiguous": "contiguous", "deepgemm-masked": "masked"}
 _START = {"launch": 20e-6, "tensor_efficiency": 0.6, "hbm_efficiency": 0.8, "token": 1e-9, "host": 1e-4}
 _HIGH = {"launch": 60e-6, "tensor_efficiency": 0.95, "hbm_efficiency": 0.95, "token": 5e-8, "host": 1e-3}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -13,7 +13,6 @@ from scipy.optimize import least_squares
 from ..hwmodels.calibration import Entry, Fit, read_constant, write_constant
 from .bounds import US, Bound, fixed
 from .conformal import LEAST_ROWS, conformal_rows, regimes_of
-from .fit import MOST_ROWS
 
 Floats = NDArray[np.float64]
 _ROBUST = 0.05
@@ -69,22 +68,6 @@ def bounds_of(protocol: str, op: str) -> dict[str, Bound]:
     if protocol == "mla":
         return MLA_DECODE if op.startswith("mla_decode") else MLA_PREFILL
     return GEMM if op == "fp8" else GEMM_GRAPH
-
-
-def spread(columns: Sequence[Floats], weights: Sequence[float], most: int = MOST_ROWS) -> NDArray[np.intp]:
-    """Indices of at most ``most`` rows, spread over the logarithms of ``columns`` (greedy maximin)."""
-    features = []
-    for column, weight in zip(columns, weights, strict=True):
-        log = np.log2(np.maximum(column, 0.5))
-        span = float(np.ptp(log))
-        features.append(weight * (log - log.min()) / span if span > 0 else np.zeros_like(log))
-    points = np.column_stack(features)
-    chosen = [int(points.sum(axis=1).argmin())]
-    distance = np.full(len(points), np.inf)
-    while len(chosen) < min(most, len(points)):
-        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-        chosen.append(int(distance.argmax()))
-    return np.sort(np.array(chosen))
 
 
 def fit_law(

@@ -16,7 +16,8 @@ from ..hwmodels.calibration import Entry
 from ..hwmodels.errors import BadInput
 from ..hwmodels.laws import Collective, Gemm, collective_seconds, gemm_seconds
 from ..hwmodels.specs import Gpu
-from .fit_laws import bounds_of, fit_law, spread
+from .fit_laws import bounds_of, fit_law
+from .spread import spread
 
 Floats = NDArray[np.float64]
 Records = list[tuple[int, dict[str, str]]]

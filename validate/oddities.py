@@ -23,14 +23,14 @@ class Oddity:
 ODDITIES = (
     Oddity(
         "H100, 2 nodes, 12 SMs",
-        "three kernels agree that one rank's NIC ran at 17-18 GB/s in that run: dispatch moves 979 MB a rank in 58.2 ms "
-        "(16.8 GB/s) where 8 and 16 SMs give 16 and 32.5, combine 1.88 GB in 104.8 ms (17.9 GB/s), and both notify times grow "
-        "by the wait for that rank; the same 12 SMs on 4 nodes show none of it",
+        "looks like a run in which one rank's NIC gave 17-18 GB/s, as three kernels have it: dispatch moves 979 MB a rank in "
+        "58.2 ms (16.8 GB/s) where 8 and 16 SMs give 16 and 32.5, combine 1.88 GB in 104.8 ms (17.9 GB/s), and both notify times grow "
+        "with the batch far beyond other SM counts; the same 12 SMs on 4 nodes show none of it",
         lambda r: r.system == "h100_sxm" and r.protocol == "deepep-normal" and r.nodes == 2 and r.comm_sms == 12,
     ),
     Oddity(
         "GB200, two-sided combine, 16 GPUs, 1-2 tokens",
-        "60-69 us where 4 tokens take 15: the first calls of that run, before its workspace was warm",
+        "60-69 us where 4 tokens take 15: perhaps the first calls of that run",
         lambda r: (
             r.system == "gb200" and r.protocol == "nvlink-two-sided" and r.op == "combine" and r.nodes == 4 and r.tokens <= 2
         ),

@@ -21,7 +21,8 @@ DISPATCH, COMBINE = "dispatch", "combine"
 #: Chunk sizes (tokens) the DeepEP benchmarks try before they report their best (tests/test_{intranode,internode}.py).
 NVLINK_CHUNKS = {DISPATCH: tuple(range(4, 33, 2)), COMBINE: tuple(range(1, 17))}
 RDMA_CHUNKS = tuple(range(4, 33, 4))
-#: Bytes of received rows at which half of the address-translation penalty is paid.
+#: Bytes of received rows at which half of the address-translation penalty is paid. No datasheet gives it: between what two free
+#: fits to H100 rows found (2.2 and 6.5 GB). Read off the develop rows, as `ARRIVAL_TOKENS`; their amplitudes are fitted.
 TRANSLATION_REACH_BYTES = 3e9
 
 #: A warp's copy loop: lanes, bytes a lane moves at once, and vectors of an unrolled step.
@@ -30,7 +31,7 @@ _UNROLLED = 5 * _LANES
 
 #: Three RDMA barriers and one round of puts, one after another (internode.cu, notify_dispatch).
 NOTIFY_CROSSINGS = 4
-#: Tokens per rank at which half of the ranks' arrival spread shows.
+#: Tokens per rank at which half of the ranks' arrival spread shows: where notify times rise on H100, 2 and 4 nodes.
 ARRIVAL_TOKENS = 1024.0
 
 

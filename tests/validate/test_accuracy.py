@@ -11,7 +11,13 @@ from epicycle.validate.predict import GroupError, Validation, validate_table
 
 # (system, protocol, op starts with, nodes) -> MAPE in percent, first match counts.
 BARS: tuple[tuple[str, str, str, tuple[int, ...], float], ...] = (
-    ("h100_sxm", "deepep-normal", "combine_notify", (2,), 19.0),  # 14.5 without the run with a degraded NIC: see below
+    (
+        "h100_sxm",
+        "deepep-normal",
+        "combine_notify",
+        (2,),
+        19.0,
+    ),  # short of the 15 asked for; 14.0 without its odd rows: see below
     ("h100_sxm", "deepep-normal", "combine_notify", (4,), 15.0),
     ("h100_sxm", "deepep-normal", "dispatch_notify", (2, 4), 15.0),
     ("h100_sxm", "", "", (1,), 5.0),
@@ -21,13 +27,14 @@ BARS: tuple[tuple[str, str, str, tuple[int, ...], float], ...] = (
     ("gb200", "", "", (1,), 5.0),
     ("b200_sxm", "", "", (1,), 5.0),
 )
-BIAS_PCT = 3.5
-# Groups whose bias is larger, and why it is let stand.
+BIAS_PCT = 3.0
+# The groups that lean further, how far each may, and why it does: these fall short of the 3 % that is asked of every group.
 BIASED = {
-    ("combine_notify", 2): "ranks wait for one whose NIC ran at a third of its rate (oddities)",
-    ("combine_notify", 4): "the waits at 2 nodes hold more than the kernel",
-    ("dispatch_notify", 2): "as combine_notify",
-    ("dispatch", 1): "two-sided on one GB200 node",
+    ("h100_sxm", "deepep-normal", "combine_notify", 2): 11.5,  # waits of the run that looks like a slow NIC (oddities)
+    ("h100_sxm", "deepep-normal", "combine_notify", 4): 7.5,  # the fitted rows of 2 nodes hold more waiting than these
+    ("h100_sxm", "deepep-normal", "dispatch_notify", 2): 5.5,  # as combine_notify at 2 nodes
+    ("h100_sxm", "deepep-normal", "dispatch", 2): 3.5,  # that run again
+    ("gb200", "nvlink-two-sided", "dispatch", 1): 4.0,  # fp8 and fp4 on 2 and 4 GPUs: a ring cost is missing
 }
 
 
@@ -64,7 +71,7 @@ def test_no_group_leans_to_one_side(outcome: Validation) -> None:
     leaning = {
         (g.system, g.protocol, g.op, g.nodes): g.bias_pct
         for g in outcome.groups
-        if abs(g.bias_pct) > BIAS_PCT and (g.op, g.nodes) not in BIASED
+        if abs(g.bias_pct) > BIASED.get((g.system, g.protocol, g.op, g.nodes), BIAS_PCT)
     }
     assert not leaning
 
