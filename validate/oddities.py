@@ -24,8 +24,8 @@ ODDITIES = (
     Oddity(
         "H100, 2 nodes, 12 SMs",
         "looks like a run in which one rank's NIC gave 17-18 GB/s, as three kernels have it: dispatch moves 979 MB a rank in "
-        "58.2 ms (16.8 GB/s) where 8 and 16 SMs give 16 and 32.5, combine 1.88 GB in 104.8 ms (17.9 GB/s), and both notify times grow "
-        "with the batch far beyond other SM counts; the same 12 SMs on 4 nodes show none of it",
+        "58.2 ms (16.8 GB/s) where 8 and 16 SMs give 16 and 32.5, combine 1.88 GB in 104.8 ms (17.9 GB/s), and both "
+        "notify times grow with the batch far beyond other SM counts; the same 12 SMs on 4 nodes show none of it",
         lambda r: r.system == "h100_sxm" and r.protocol == "deepep-normal" and r.nodes == 2 and r.comm_sms == 12,
     ),
     Oddity(
