@@ -1,0 +1,71 @@
+"""One engine instance: how its GPUs share the model. Fields may be numpy arrays: one `Arrangement`, many candidate deployments.
+
+A worker is ``tp * dp * pp`` GPUs. Attention is split over ``tp`` GPUs and replicated ``dp`` times, each group with its own sequences
+(data-parallel attention); layers are split over ``pp`` stages; the experts of a layer lie on ``ep`` ranks, each split
+over ``moe_tp = tp * dp / ep`` GPUs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..inputs.deployment import Dtype
+from .part import Num
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """``protocol`` carries tokens to experts when ``dp > 1`` (a name of `ep.protocols.PROTOCOLS`); with ``dp == 1`` every GPU already has
+    all tokens and an all-reduce follows the experts. ``overlap``: two micro-batches hide communication behind compute.
+    ``graphs``: kernels are replayed from CUDA graphs. ``redundant``: replicas of experts beyond the model's own.
+    """
+
+    tp: Num
+    dp: Num
+    pp: Num
+    ep: Num
+    protocol: str = "low-latency"
+    comm_sms: Num = 24.0
+    redundant: Num = 0.0
+    overlap: bool = False
+    graphs: bool = True
+
+    @property
+    def gpus(self) -> Num:
+        return self.tp * self.dp * self.pp
+
+    @property
+    def moe_tp(self) -> Num:
+        return self.tp * self.dp / self.ep
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Stored and computed precisions: dense weights, expert weights, KV cache, and a dispatched row on the wire."""
+
+    weights: Dtype
+    experts: Dtype
+    kv: Dtype
+    payload: Dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one attention group (one of ``dp``) runs in one step.
+
+    ``decode`` sequences with ``context`` cached tokens each get ``speculated`` new tokens each (1: no multi-token prediction); beside
+    them ``prefill`` new prompt tokens, in prompts of which each has on average ``cached`` tokens before the new ones and
+    ``chunk`` new tokens in this step.
+    """
+
+    decode: Num
+    context: Num
+    prefill: Num = 0.0
+    chunk: Num = 1.0
+    cached: Num = 0.0
+    speculated: Num = 1.0
+
+    @property
+    def tokens(self) -> Num:
+        """Rows of the GEMMs of one attention group."""
+        return self.decode * self.speculated + self.prefill
