@@ -1,8 +1,8 @@
-"""One engine instance: how its GPUs share the model. Fields may be numpy arrays: one `Arrangement`, many candidate deployments.
+"""One engine instance: how its GPUs share the model. Fields may be numpy arrays: one record, many candidate deployments.
 
-A worker is ``tp * dp * pp`` GPUs. Attention is split over ``tp`` GPUs and replicated ``dp`` times, each group with its own sequences
-(data-parallel attention); layers are split over ``pp`` stages; the experts of a layer lie on ``ep`` ranks, each split
-over ``moe_tp = tp * dp / ep`` GPUs.
+A worker is ``tp * dp * pp`` GPUs. Attention is split over ``tp`` GPUs and replicated ``dp`` times, each group with its own
+sequences (data-parallel attention); layers are split over ``pp`` stages; the experts of a layer lie on ``ep`` ranks, each
+split over ``moe_tp = tp * dp / ep`` GPUs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from .part import Num
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """``protocol`` carries tokens to experts when ``dp > 1`` (a name of `ep.protocols.PROTOCOLS`); with ``dp == 1`` every GPU already has
-    all tokens and an all-reduce follows the experts. ``overlap``: two micro-batches hide communication behind compute.
-    ``graphs``: kernels are replayed from CUDA graphs. ``redundant``: replicas of experts beyond the model's own.
+    """``protocol`` carries tokens to experts when ``dp > 1`` (a name of `ep.protocols.PROTOCOLS`); with ``dp == 1`` every GPU
+    already has all tokens and an all-reduce follows the experts. ``overlap``: two micro-batches hide communication behind
+    compute. ``graphs``: kernels are replayed from CUDA graphs. ``redundant``: replicas of experts beyond the model's own.
     """
 
     tp: Num
@@ -53,8 +53,8 @@ class Precision:
 class Batch:
     """What one attention group (one of ``dp``) runs in one step.
 
-    ``decode`` sequences with ``context`` cached tokens each get ``speculated`` new tokens each (1: no multi-token prediction); beside
-    them ``prefill`` new prompt tokens, in prompts of which each has on average ``cached`` tokens before the new ones and
+    ``decode`` sequences with ``context`` cached tokens each get ``speculated`` new rows each (1: no multi-token prediction);
+    beside them ``prefill`` new prompt tokens, in prompts that each have on average ``cached`` tokens before the new ones and
     ``chunk`` new tokens in this step.
     """
 
