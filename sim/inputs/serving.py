@@ -1,0 +1,132 @@
+"""A serving question: the requests that arrive, what they may wait, and the engine instances that serve them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ...hwmodels.units import Duration, PerSecond
+from .deployment import Dtype, Protocol
+from .traffic import Routing
+
+Backend = Literal["vllm", "sglang", "trtllm"]
+Mode = Literal["aggregated", "disaggregated"]
+Width = Annotated[int, Field(ge=1, le=4096)]
+Tokens = Annotated[int, Field(ge=1, le=1 << 24)]
+
+
+class Workload(BaseModel):
+    """Requests of one kind in steady state.
+
+    ``input_tokens`` and ``output_tokens`` are the longest of a request; ``length_spread`` s draws each uniformly from
+    ``[(1 - s) L, L]``. ``cached_input``: share of a prompt's tokens whose KV cache is already there. Load is a closed loop of
+    ``concurrency`` requests in flight over the whole deployment, or ``rate`` requests a second; with neither, as much as the
+    deployment carries. ``routing``: how the router spreads tokens over experts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_tokens: Tokens
+    output_tokens: Tokens
+    length_spread: Annotated[float, Field(ge=0, le=1)] = 0.0
+    cached_input: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    concurrency: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+    rate: PerSecond | None = None
+    routing: Routing = Routing()
+
+    @model_validator(mode="after")
+    def _one_load(self) -> Self:
+        if self.concurrency is not None and self.rate is not None:
+            raise ValueError("workload has both concurrency and rate: a closed loop or an arrival rate, give one of them")
+        return self
+
+    @property
+    def mean_input(self) -> float:
+        return self.input_tokens * (1.0 - self.length_spread / 2.0)
+
+    @property
+    def mean_output(self) -> float:
+        return max(1.0, self.output_tokens * (1.0 - self.length_spread / 2.0))
+
+
+class Slo(BaseModel):
+    """Mean time to first token and mean time per output token that a request may take; None: no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ttft: Duration | None = None
+    tpot: Duration | None = None
+
+
+class Worker(BaseModel):
+    """One engine instance of ``tp * dp * pp`` GPUs, ``count`` of them alike. Widths as `step.worker.Arrangement`.
+
+    ``batch``: sequences of one attention group that decode together at most (default: what memory holds, up to 1,024).
+    ``chunk_tokens``: prompt tokens of one attention group in one step at most (chunked prefill).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tp: Width = 1
+    dp: Width = 1
+    pp: Width = 1
+    ep: Width = 1
+    count: Width = 1
+    protocol: Protocol = "low-latency"
+    comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
+    redundant_experts: Annotated[int, Field(ge=0, le=65_536)] = 0
+    overlap: bool = Field(default=False, description="two-batch overlap: one half communicates while the other computes")
+    cuda_graphs: bool = True
+    batch: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
+    chunk_tokens: Annotated[int, Field(ge=16, le=1 << 20)] = 8192
+
+    @model_validator(mode="after")
+    def _experts_fill_the_worker(self) -> Self:
+        if self.tp * self.dp % self.ep:
+            whole = [n for n in range(1, self.tp * self.dp + 1) if self.tp * self.dp % n == 0]
+            near = min(whole, key=lambda n: abs(n - self.ep))
+            raise ValueError(f"ep ({self.ep}) must divide tp x dp ({self.tp} x {self.dp} = {self.tp * self.dp}): use ep={near}")
+        return self
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one instance."""
+        return self.tp * self.dp * self.pp
+
+
+class Serving(BaseModel):
+    """A deployment: ``aggregated`` workers prefill and decode (``decode`` describes them, ``prefill`` is absent);
+    ``disaggregated`` ones do one of the two, and the KV cache travels between them.
+
+    ``weights``, ``experts``, ``kv``, ``payload``: precisions, default as the model is stored (kv: bf16; payload: fp8, or what
+    the experts are stored in). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before it were.
+    ``memory_share``: the part of HBM an engine may fill.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Backend = "sglang"
+    mode: Mode = "aggregated"
+    decode: Worker = Worker()
+    prefill: Worker | None = None
+    weights: Dtype | None = None
+    experts: Dtype | None = None
+    kv: Dtype | None = None
+    payload: Dtype | None = None
+    mtp: Annotated[int, Field(ge=0, le=8)] = 0
+    acceptance: Annotated[float, Field(gt=0, le=1)] = 0.8
+    memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+    @model_validator(mode="after")
+    def _pools_match_the_mode(self) -> Self:
+        if self.mode == "disaggregated" and self.prefill is None:
+            raise ValueError("a disaggregated deployment needs prefill, the workers that compute prompts")
+        if self.mode == "aggregated" and self.prefill is not None:
+            raise ValueError("an aggregated deployment has no prefill workers: remove prefill, or use mode=disaggregated")
+        return self
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all workers."""
+        return self.decode.gpus * self.decode.count + (self.prefill.gpus * self.prefill.count if self.prefill else 0)
