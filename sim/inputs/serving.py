@@ -99,8 +99,8 @@ class Serving(BaseModel):
     """A deployment: ``aggregated`` workers prefill and decode (``decode`` describes them, ``prefill`` is absent);
     ``disaggregated`` ones do one of the two, and the KV cache travels between them.
 
-    ``weights``, ``experts``, ``kv``, ``payload``: precisions, default as the model is stored (kv: bf16; payload: fp8, or what
-    the experts are stored in). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before it were.
+    ``weights``, ``experts``, ``kv``, ``payload``: precisions, default as the model is stored (kv: bf16; payload: fp8, or bf16
+    for bf16 experts). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before it were.
     ``memory_share``: the part of HBM an engine may fill.
     """
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..inputs.deployment import Dtype
+from ..inputs.model import MoeModel
+from ..inputs.serving import Serving, Worker
 from .part import Num
 
 
@@ -69,3 +71,25 @@ class Batch:
     def tokens(self) -> Num:
         """Rows of the GEMMs of one attention group."""
         return self.decode * self.speculated + self.prefill
+
+
+def arrangement_of(worker: Worker) -> Arrangement:
+    """One worker's widths as floats."""
+    return Arrangement(
+        float(worker.tp),
+        float(worker.dp),
+        float(worker.pp),
+        float(worker.ep),
+        worker.protocol,
+        float(worker.comm_sms),
+        float(worker.redundant_experts),
+        worker.overlap,
+        worker.cuda_graphs,
+    )
+
+
+def precision_of(model: MoeModel, serving: Serving) -> Precision:
+    """The precisions asked for, else as the model is stored; the cache bf16, the payload fp8 unless the experts are bf16."""
+    experts = serving.experts or model.expert_dtype
+    payload = serving.payload or ("bf16" if experts == "bf16" else "fp8")
+    return Precision(serving.weights or model.weight_dtype, experts, serving.kv or "bf16", payload)
