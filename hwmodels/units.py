@@ -1,4 +1,4 @@
-"""Quantities with units: SI floats inside, strings such as "450 GB/s" outside.
+"""Quantities with units: SI floats inside (money in US dollars), strings such as "450 GB/s" or "2 USD/GPU-h" outside.
 
 A field annotated ``Bytes``, ``BytesPerSecond``, … reads a string with its unit and holds a float in SI. A bare number is
 refused, because "450" does not say whether bytes or bits were meant; code that already holds SI numbers says so once, with
@@ -146,6 +146,39 @@ DURATION = Dimension(
 )
 WATTS = Dimension("a power", _prefixed("W", prefixes="kM"), ("kW", "W"), ("W", "kW"), 1e-3, 1e9, {})
 
+# Money has no SI unit: these are held in the unit that their names say.
+_NO_OTHER_MONEY = dict.fromkeys(("EUR", "CNY", "RMB", "GBP"), "prices are in US dollars: convert, and write USD")
+USD = Dimension(
+    "a price", {"USD": Decimal(1), "kUSD": Decimal(1000), "MUSD": Decimal(10**6)}, ("USD",), ("USD",), 0, 1e12, _NO_OTHER_MONEY
+)
+USD_PER_GPU_HOUR = Dimension(
+    "a price of GPU time",
+    {"USD/GPU-h": Decimal(1)},
+    ("USD/GPU-h",),
+    ("USD/GPU-h",),
+    0,
+    1e4,
+    {"USD": "a GPU is rented by the hour: write USD/GPU-h", "USD/h": "of one GPU or of a node? write USD/GPU-h, of one GPU"},
+)
+USD_PER_KWH = Dimension(
+    "a price of electricity",
+    {"USD/kWh": Decimal(1), "USD/MWh": Decimal("0.001")},
+    ("USD/kWh",),
+    ("USD/kWh",),
+    0,
+    100,
+    {"USD/kW": "energy is paid for, not power: write USD/kWh"},
+)
+USD_PER_MTOK = Dimension(
+    "a price of tokens",
+    {"USD/Mtok": Decimal(1), "USD/ktok": Decimal(1000)},
+    ("USD/Mtok",),
+    ("USD/Mtok",),
+    0,
+    1e6,
+    {"USD/tok": "write the price of a million tokens: USD/Mtok", "USD/M": "a million of what? write USD/Mtok"},
+)
+
 Bytes = Annotated[float, BeforeValidator(BYTES.read), PlainSerializer(BYTES.write, when_used="json")]
 BytesPerSecond = Annotated[
     float, BeforeValidator(BYTES_PER_SECOND.read), PlainSerializer(BYTES_PER_SECOND.write, when_used="json")
@@ -155,6 +188,12 @@ PerSecond = Annotated[float, BeforeValidator(PER_SECOND.read), PlainSerializer(P
 Seconds = Annotated[float, BeforeValidator(SECONDS.read), PlainSerializer(SECONDS.write, when_used="json")]
 Duration = Annotated[float, BeforeValidator(DURATION.read), PlainSerializer(DURATION.write, when_used="json")]
 Watts = Annotated[float, BeforeValidator(WATTS.read), PlainSerializer(WATTS.write, when_used="json")]
+Usd = Annotated[float, BeforeValidator(USD.read), PlainSerializer(USD.write, when_used="json")]
+UsdPerGpuHour = Annotated[
+    float, BeforeValidator(USD_PER_GPU_HOUR.read), PlainSerializer(USD_PER_GPU_HOUR.write, when_used="json")
+]
+UsdPerKwh = Annotated[float, BeforeValidator(USD_PER_KWH.read), PlainSerializer(USD_PER_KWH.write, when_used="json")]
+UsdPerMtok = Annotated[float, BeforeValidator(USD_PER_MTOK.read), PlainSerializer(USD_PER_MTOK.write, when_used="json")]
 
 
 def _rounded(value: float, steps: tuple[tuple[float, str], ...]) -> str:

@@ -12,13 +12,14 @@ from rich.text import Text
 
 from ..hwmodels import catalog
 from ..hwmodels.errors import BadInput, UnknownName
+from ..hwmodels.prices import load_prices
 from ..hwmodels.specs import Datasheet
 from ..hwmodels.units import format_bytes, format_rate, format_time
 from ..sim.inputs.model import load_model, model_names
 from .gallery import gallery_names, gallery_path
 from .scenario import load_scenario
 
-KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "scenarios")
+KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "prices", "scenarios")
 
 _LOAD: dict[str, Callable[[str], BaseModel]] = {
     "gpus": catalog.load_gpu,
@@ -39,7 +40,9 @@ def print_catalogue(kind: str | None, name: str | None, console: Console) -> Non
         return
     if kind not in KINDS:
         raise UnknownName("kind", kind, KINDS, "epicycle catalog")
-    if name is None:
+    if kind == "prices":
+        console.print(_price_list(name))
+    elif name is None:
         console.print(_overview(kind))
     elif kind == "scenarios":
         console.print(Text(gallery_path(name).read_text(encoding="utf-8")), soft_wrap=True)
@@ -50,6 +53,8 @@ def print_catalogue(kind: str | None, name: str | None, console: Console) -> Non
 def _names(kind: str) -> tuple[str, ...]:
     if kind == "scenarios":
         return gallery_names()
+    if kind == "prices":
+        return tuple(dict.fromkeys(key.split(".")[0] for key, _, _ in load_prices().entries()))
     return model_names() if kind == "models" else catalog.names(kind)
 
 
@@ -58,6 +63,15 @@ def _overview(kind: str) -> Table:
     if not rows:
         raise BadInput(f"the catalogue has no {kind}")
     return _table(list(rows[0]), (row.values() for row in rows))
+
+
+def _price_list(table: str | None) -> Table:
+    if table is not None and table not in _names("prices"):
+        raise UnknownName("table of prices", table, _names("prices"), "epicycle catalog prices")
+    return _table(
+        ("price", "", "source"),
+        (row for row in load_prices().entries() if row[0].split(".")[0] == (table or row[0].split(".")[0])),
+    )
 
 
 def _gpu(name: str) -> dict[str, str]:

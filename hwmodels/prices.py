@@ -1,0 +1,173 @@
+"""Prices: GPU time, capital, power and APIs, from one file that names the source and date of each.
+
+Money has no SI unit: values are held in the unit of their field (US dollars per GPU-hour, per kWh, per million tokens).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from . import strict_yaml
+from .catalog import SET_BY_USER, names
+from .errors import BadInput, UnknownName, one_line
+from .units import Duration, Usd, UsdPerGpuHour, UsdPerKwh, UsdPerMtok, Watts
+
+#: How GPUs are paid for: rented at the low end of the market, on one card without a contract, on one card with one, or bought.
+Basis = Literal["rental", "on-demand", "reserved", "owned"]
+
+_RATES: Mapping[str, str] = {"rental": "gpu_hour", "on-demand": "gpu_hour_on_demand", "reserved": "gpu_hour_reserved"}
+_BY_GPU = ("gpu_hour", "gpu_hour_on_demand", "gpu_hour_reserved", "gpu")
+_OF_RECORDS = ("server", "api")
+_LIST = "epicycle catalog prices"
+
+
+class Server(BaseModel):
+    """A server (GB200: a rack) of ``gpus`` GPUs with its NICs: what it draws at most, and its price (None: not public)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpus: Annotated[int, Field(ge=1, le=1024)]
+    power: Watts
+    price: Usd | None = None
+
+
+class ApiPrice(BaseModel):
+    """Dollars per million tokens: prompt tokens found in the API's cache, other prompt tokens, and generated tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cached: UsdPerMtok
+    input: UsdPerMtok
+    output: UsdPerMtok
+
+
+class Prices(BaseModel):
+    """All prices. ``sources`` maps a dotted key, or the table that holds it, to its source and date.
+
+    ``network_per_gpu``: switches, cables, transceivers. ``idle_power``: what a waiting GPU draws, as a share of its rated power.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpu_hour: dict[str, UsdPerGpuHour]
+    gpu_hour_on_demand: dict[str, UsdPerGpuHour]
+    gpu_hour_reserved: dict[str, UsdPerGpuHour]
+    gpu: dict[str, Usd]
+    server: dict[str, Server]
+    switch: dict[str, Usd]
+    network_per_gpu: Usd
+    lifetime: Duration
+    electricity: UsdPerKwh
+    pue: Annotated[float, Field(ge=1, le=5)]
+    idle_power: Annotated[float, Field(ge=0, le=1)]
+    api: dict[str, ApiPrice]
+    sources: dict[str, str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _every_price_has_a_source(self) -> Self:
+        prices = dict(_leaves(self.model_dump(exclude={"sources"})))
+        bare = [key for key, value in prices.items() if value is not None and not self.source(key)]
+        if bare:
+            raise ValueError(f"no source for {', '.join(bare)}: say where each price is from, and when it was read")
+        tables = {key[:place] for key in prices for place, sign in enumerate(key) if sign == "."}
+        unknown = sorted(set(self.sources) - tables - set(prices))
+        if unknown:
+            raise ValueError(f"sources names unknown prices {', '.join(unknown)}")
+        known = set(names("gpus"))
+        strange = sorted({gpu for table in _BY_GPU for gpu in getattr(self, table)} - known | set(self.server) - known)
+        if strange:
+            raise ValueError(f"no GPU of the catalogue is called {', '.join(strange)}")
+        if self.lifetime <= 0:
+            raise ValueError("lifetime must be positive: it divides the price of what is bought")
+        return self
+
+    def source(self, key: str) -> str:
+        """The source of the price at the dotted ``key``: its own, or that of the nearest table above it; "" if none."""
+        while key:
+            if key in self.sources:
+                return self.sources[key]
+            key = key.rpartition(".")[0]
+        return ""
+
+    def entries(self) -> Iterator[tuple[str, str, str]]:
+        """Every price as (dotted key, value with its unit, source); unknown ones left out."""
+        for key, value in _leaves(self.model_dump(mode="json", exclude={"sources"})):
+            if value is not None:
+                yield key, str(value), self.source(key)
+
+    def usd_per_gpu_hour(self, gpu_name: str, basis: Basis) -> float:
+        """Dollars for an hour of one rented GPU. Raises BadInput where there is no such price, with the key that sets one."""
+        table = _RATES[basis]
+        rates: dict[str, float] = getattr(self, table)
+        if gpu_name not in names("gpus"):
+            raise UnknownName("GPU", gpu_name, names("gpus"), "epicycle catalog gpus")
+        if gpu_name not in rates:
+            raise BadInput(f"no {basis} price of {gpu_name}: set prices.{table}.{gpu_name}, or use one of {', '.join(rates)}")
+        return rates[gpu_name]
+
+    def api_of(self, model_name: str) -> ApiPrice:
+        """What an API asks for that model's tokens. Raises UnknownName."""
+        if model_name not in self.api:
+            raise UnknownName("API price", model_name, self.api, _LIST)
+        return self.api[model_name]
+
+
+def load_prices(overrides: Mapping[str, object] | None = None) -> Prices:
+    """The prices that ship with the package, with ``overrides`` (dotted key -> text or number). Raises as `with_overrides`."""
+    return with_overrides(_shipped(), overrides) if overrides else _shipped()
+
+
+def price_keys(prices: Prices) -> tuple[str, ...]:
+    """Every dotted key that `with_overrides` accepts: all there are, and the GPU tables' keys of every GPU in the catalogue."""
+    known = {key for key, _ in _leaves(prices.model_dump(exclude={"sources"}))}
+    return tuple(sorted(known | {f"{table}.{gpu}" for table in _BY_GPU for gpu in names("gpus")}))
+
+
+def with_overrides(prices: Prices, changes: Mapping[str, object]) -> Prices:
+    """``prices`` with some replaced: ``{"gpu_hour.h200-sxm": "2.10 USD/GPU-h"}``; a leading ``prices.`` may be written.
+
+    Raises UnknownName with the nearest key, or BadInput with one line on every value that does not fit.
+    """
+    tree: dict[str, Any] = prices.model_dump(mode="json")
+    known = price_keys(prices)
+    for written, value in changes.items():
+        key = written.removeprefix("prices.")
+        if key not in known:
+            raise UnknownName("price", key, known, _LIST)
+        # A model's name may hold a dot ("api.minimax-m2.7.input"): the table comes first, the field last, the name between.
+        table, _, inside = key.partition(".")
+        if not inside:
+            tree[table] = value
+        elif table in _OF_RECORDS:
+            name, _, field = inside.rpartition(".")
+            tree[table][name][field] = value
+        else:
+            tree[table][inside] = value
+        tree["sources"][key] = SET_BY_USER
+    return _validated(tree, "prices")
+
+
+@cache
+def _shipped() -> Prices:
+    text = files("epicycle.hwmodels").joinpath("data", "prices", "prices.yaml").read_text(encoding="utf-8")
+    return _validated(strict_yaml.load(text, "prices.yaml"), "prices.yaml")
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _validated(tree: Mapping[str, Any], where: str) -> Prices:
+    try:
+        return Prices.model_validate(tree)
+    except ValidationError as error:
+        raise BadInput(one_line(error, where)) from None
