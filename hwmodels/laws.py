@@ -7,6 +7,7 @@ Shapes broadcast; results are seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,16 @@ from .specs import Gpu
 Floats = NDArray[np.float64]
 
 #: Rows and columns of an output tile among which a GEMM library chooses: cuBLAS, DeepGEMM (columns down to 16).
-TILE_ROWS = {"bf16": (64, 96, 128, 160, 192, 224, 256), "fp8": (64, 128, 256)}
-TILE_COLUMNS = {"bf16": (64, 96, 128, 160, 192, 224, 256), "fp8": (16, 32, 64, 96, 128, 160)}
-#: Bytes moved per element to cast activations to fp8: read as bf16, written.
-CAST_BYTES = 3.0
+TILE_ROWS = {"bf16": (64, 96, 128, 160, 192, 224, 256), "fp8": (64, 128, 256), "fp4": (64, 128, 256)}
+TILE_COLUMNS = {
+    "bf16": (64, 96, 128, 160, 192, 224, 256),
+    "fp8": (16, 32, 64, 96, 128, 160),
+    "fp4": (16, 32, 64, 96, 128, 160),
+}
+#: Bytes moved per element to cast activations: read as bf16, written as fp8 or fp4.
+CAST_BYTES = {"bf16": 0.0, "fp8": 3.0, "fp4": 2.5}
+#: Bytes of one stored element in a GEMM's operands; fp4 with one scale byte per 16 (NVFP4).
+OPERAND_BYTES = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +55,36 @@ class Collective:
 
 def smooth_max(sharpness: float, *loads: Floats | float) -> Floats:
     """``(sum load**q)**(1/q)``, elementwise: how long loads take that overlap with sharpness q (1: they add up); 0 for none."""
-    stack = np.stack(np.broadcast_arrays(*[np.asarray(x, float) for x in loads]))
-    top = stack.max(axis=0)
-    scaled = stack / np.where(top > 0.0, top, 1.0)
-    return np.asarray(top * (scaled**sharpness).sum(axis=0) ** (1.0 / sharpness))
+    parts = [np.asarray(x, float) for x in loads if np.ndim(x) or x != 0.0] or [np.zeros(())]
+    top = reduce(np.maximum, parts)
+    unit = np.where(top > 0.0, top, 1.0)
+    total = reduce(np.add, [(x / unit) ** sharpness for x in parts])
+    return np.asarray(top * total ** (1.0 / sharpness))
 
 
 def gemm_seconds(m: Floats, n: Floats, k: Floats, dtype: str, gpu: Gpu, c: Gemm) -> Floats:
-    """``y[m, n] = x[m, k] w[n, k]``: the best tile's waves against the bytes. ``dtype``: "bf16", or "fp8" (casts x first)."""
-    rate = gpu.tensor_flops("fp8" if dtype == "fp8" else "bf16") / gpu.sms * c.tensor_efficiency
-    tensor = np.full(np.broadcast_shapes(m.shape, n.shape, k.shape), np.inf)
+    """``y[m, n] = x[m, k] w[n, k]``: the best tile's waves against the bytes. ``dtype``: "bf16", "fp8" or "fp4".
+
+    fp8 and fp4 cast x first. A GPU without tensor cores for the dtype reads w as it is stored and multiplies in bf16.
+    """
+    native = dtype in gpu.tensor_flop_per_cycle_sm
+    rate = gpu.tensor_flops(dtype if native else "bf16") / gpu.sms * c.tensor_efficiency  # type: ignore[arg-type]
+    tensor = np.full(np.broadcast_shapes(np.shape(m), np.shape(n), np.shape(k)), np.inf)
     for rows in TILE_ROWS[dtype]:
         for columns in TILE_COLUMNS[dtype]:
             waves = np.ceil(np.ceil(m / rows) * np.ceil(n / columns) / gpu.sms)
             tensor = np.minimum(tensor, waves * (2.0 * rows * columns * k / rate + c.fill))
-    element = 1.0 if dtype == "fp8" else 2.0
     rate_hbm = gpu.hbm_bandwidth * c.hbm_efficiency
-    busy = c.launch + smooth_max(c.sharpness, tensor, (element * k * (m + n) + 2.0 * m * n) / rate_hbm)
-    if dtype == "fp8":
-        busy = busy + CAST_BYTES * m * k / rate_hbm
-    return smooth_max(8.0, busy, c.host)
+    busy = c.launch + smooth_max(c.sharpness, tensor, gemm_bytes(m, n, k, dtype, native) / rate_hbm)
+    if native:
+        busy = busy + CAST_BYTES[dtype] * m * k / rate_hbm
+    return smooth_max(8.0, busy, c.host) if c.host else np.asarray(busy)
+
+
+def gemm_bytes(m: Floats, n: Floats, k: Floats, dtype: str, native: bool = True) -> Floats:
+    """Bytes of both operands and the bf16 result; x is bf16 where the GPU cannot multiply in ``dtype``."""
+    weight = OPERAND_BYTES[dtype]
+    return k * (m * (weight if native else 2.0) + weight * n) + 2.0 * m * n
 
 
 def collective_seconds(op: str, ranks: Floats, message: Floats, gpu: Gpu, c: Collective) -> Floats:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry
 from ..engine import Simulator
-from ..inputs.deployment import Protocol
+from ..inputs.deployment import PAYLOAD_BYTES, Protocol
 from ..inputs.question import Question
 from . import experts
 from .machine import machine_of
@@ -21,8 +21,6 @@ from .shape import Shape
 from .stage import Join, Machine, Stage, Work
 from .traffic import Layout
 
-#: Bytes per element of a dispatched row with its scales: fp32 per 128 (DeepEP), fp8 per 16 (NVFP4).
-PAYLOAD_BYTES = {"bf16": 2.0, "fp8": 1.0 + 4.0 / 128.0, "fp4": 0.5 + 1.0 / 16.0}
 #: The protocol's ops around the expert block, in order.
 BEFORE = {
     "high-throughput": ("dispatch_notify", "dispatch"),

@@ -1,0 +1,117 @@
+"""Serving engines: the few times of their own that no kernel table holds, fitted to measured deployments.
+
+One YAML file an engine in ``data/backends``. Kernels take what their laws say on the hardware at hand; an engine adds the gap
+between two kernels of a graph, the host's work per step and per sequence, and the time of a small all-reduce in its own kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from . import strict_yaml
+from .errors import BadInput, UnknownKey, UnknownName, one_line
+from .interval import Regime
+from .units import SI_NUMBERS, Seconds
+
+Share = Annotated[float, Field(gt=0, le=4)]
+
+
+class Constants(BaseModel):
+    """One engine's own times. ``busy``: what kernels take in it over what they take alone in their tables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gap: Seconds  # from one kernel of a replayed graph to the next: drain, launch, fill
+    launch: Seconds  # the host's time for each kernel that no graph replays; runs beside the GPU
+    step: Seconds  # host work of every step that no kernel hides: schedule, sample, hand out tokens
+    sequence: Seconds  # the same for every running sequence
+    all_reduce: Seconds  # a small all-reduce inside an NVLink domain by the engine's own kernel
+    busy: Share = 1.0
+    prompt_wait: Share = 1.0  # share of the prompts' time that a decoding request waits for
+
+
+class BackendFit(BaseModel):
+    """Where the constants came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table: str
+    rows: int = Field(ge=0)
+    rows_available: int = Field(ge=0)
+    median_pct: float
+    mean_pct: float
+    median_rest_pct: float
+    mean_rest_pct: float
+    method: str
+    intervals: tuple[Regime, ...] = ()
+    ttft_intervals: tuple[Regime, ...] = ()
+
+
+class Backend(BaseModel):
+    """An engine: its constants, those that differ on a system, how it schedules prompts, and its fit.
+
+    ``mixes_prompts``: prompt chunks share a step with decoding sequences; else a step is one or the other.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    mixes_prompts: bool
+    constants: Constants
+    systems: dict[str, dict[str, str | float]] = {}
+    sources: dict[str, str]
+    fit: BackendFit | None = None
+
+    def on(self, system: str) -> Constants:
+        """The constants on ``system``, its own where the engine's fit tells them apart."""
+        own = self.systems.get(system)
+        if not own:
+            return self.constants
+        return Constants.model_validate({**self.constants.model_dump(mode="json"), **own}, context=SI_NUMBERS)
+
+
+def load_backend(name: str) -> Backend:
+    """The engine called ``name``. Raises UnknownName with the nearest."""
+    return _load(name)
+
+
+def backend_names() -> tuple[str, ...]:
+    """The sorted names of the engines."""
+    return tuple(sorted(e.name.removesuffix(".yaml") for e in _folder().iterdir() if e.name.endswith(".yaml")))
+
+
+def with_overrides(backend: Backend, changes: Mapping[str, object]) -> Backend:
+    """``backend`` with constants replaced (on every system). Raises UnknownKey, or BadInput saying what does not fit."""
+    for key in changes:
+        if key not in Constants.model_fields:
+            raise UnknownKey(backend.name, key, set(Constants.model_fields))
+    systems = {s: {k: v for k, v in own.items() if k not in changes} for s, own in backend.systems.items()}
+    data = {**backend.model_dump(mode="json"), "systems": systems}
+    data["constants"] |= changes
+    try:
+        return Backend.model_validate(data)
+    except ValidationError as error:
+        raise BadInput(one_line(error, backend.name)) from None
+
+
+@cache
+def _load(name: str) -> Backend:
+    if name not in backend_names():
+        raise UnknownName("backend", name, backend_names(), "epicycle catalog backends")
+    where = f"backends/{name}.yaml"
+    try:
+        return Backend.model_validate(strict_yaml.load(_folder().joinpath(f"{name}.yaml").read_text("utf-8"), where))
+    except ValidationError as error:
+        raise BadInput(one_line(error, where)) from None
+
+
+def _folder():  # type: ignore[no-untyped-def]
+    return files("epicycle.hwmodels").joinpath("data", "backends")
+
+
+Phase = Literal["decode", "prefill"]

@@ -1,0 +1,1 @@
+"""Requests on workers: the steady state of aggregated and disaggregated deployments."""

@@ -1,0 +1,186 @@
+"""One worker in steady state: how many requests a second it finishes and how long each waits for a token.
+
+*Decode*: every step gives each of ``batch`` sequences its accepted tokens. *Prefill*: prompts run in chunks. *Aggregated*:
+both share the GPUs, so that a decoding request also waits for the prompts of those that join: each finished request lets one
+in, whose prompt takes ``P`` seconds of the worker, so a token takes ``D(B) + w B P / output`` (w: the engine's share of that
+wait that a decoding request sees). All fields may be arrays of candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...hwmodels.backends import Backend
+from ...hwmodels.specs import Cluster
+from ..inputs.model import MoeModel
+from ..inputs.serving import Workload
+from ..step.part import Num
+from ..step.step import Step, model_step
+from ..step.worker import Arrangement, Batch, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """Multi-token prediction: ``drafts`` tokens a step, each accepted with probability ``acceptance`` if those before it
+    were."""
+
+    drafts: int = 0
+    acceptance: float = 0.8
+
+    @property
+    def accepted(self) -> float:
+        """Tokens that a step yields: ``1 + a + a^2 + ...`` (the verified token and the accepted drafts)."""
+        return float(sum(self.acceptance**i for i in range(self.drafts + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """One worker. ``requests_per_s`` it can finish; ``concurrency``: requests in flight in it; ``batch``: sequences that decode
+    together in one attention group. ``tpot_s`` is 0 for a prefill worker; ``ttft_s`` is the worker's own part of the time to
+    first token, queues of other workers not counted; ``prompt_s``: what one prompt takes of it.
+    """
+
+    requests_per_s: Num
+    tpot_s: Num
+    ttft_s: Num
+    concurrency: Num
+    batch: Num
+    prompt_s: Num
+    decode: Step | None = None
+    prefill: Step | None = None
+
+
+def decode_worker(
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    precision: Precision,
+    backend: Backend,
+    workload: Workload,
+    batch: Num,
+    speculation: Speculation = Speculation(),
+    alpha: float = 0.0,
+) -> Rates:
+    """A worker that only decodes, ``batch`` sequences in each attention group, half-way through their outputs on average."""
+    step = decode_step(model, cluster, arrangement, precision, backend, workload, batch, speculation, alpha)
+    tpot = step.seconds / speculation.accepted
+    per_s = batch * arrangement.dp / (tpot * workload.mean_output)
+    return Rates(per_s, tpot, 0.0 * tpot, batch * arrangement.dp, batch, 0.0 * tpot, decode=step)
+
+
+def prefill_worker(
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    precision: Precision,
+    backend: Backend,
+    workload: Workload,
+    chunk_tokens: Num,
+    alpha: float = 0.0,
+) -> Rates:
+    """A worker that only computes prompts: steps of ``chunk_tokens`` in each attention group, full when it is saturated.
+
+    ``ttft_s`` is of a prompt that finds the worker idle. Chunks of one prompt follow one another through the pipeline's stages.
+    """
+    own = prompt_batch(workload, chunk_tokens, alone=True)
+    full = prompt_batch(workload, chunk_tokens, alone=False)
+    engine = backend.on(cluster.calibration)
+    eager = replace(arrangement, graphs=False)
+    alone = model_step(model, cluster, eager, own, precision, engine, alpha=alpha)
+    packed = model_step(model, cluster, eager, full, precision, engine, alpha=alpha)
+    rounds = np.maximum(1.0, new_tokens(workload) / chunk_tokens)
+    per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
+    ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp)
+    prompt_s = arrangement.dp / per_s
+    return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, prefill=packed)
+
+
+def aggregated_worker(
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    precision: Precision,
+    backend: Backend,
+    workload: Workload,
+    batch: Num,
+    chunk_tokens: Num,
+    most: Num = np.inf,
+    speculation: Speculation = Speculation(),
+    alpha: float = 0.0,
+) -> Rates:
+    """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding."""
+    in_flight = np.asarray(batch, float)
+    decoding = np.minimum(in_flight, most)
+    output = workload.mean_output
+    engine = backend.on(cluster.calibration)
+    for _ in range(2):
+        step = decode_step(model, cluster, arrangement, precision, backend, workload, decoding, speculation, alpha)
+        token_s = step.seconds / speculation.accepted
+        prompt = _prompt_seconds(model, cluster, arrangement, precision, backend, workload, decoding, chunk_tokens, step, alpha)
+        tpot = token_s + engine.prompt_wait * decoding * prompt / output
+        # A request spends its own prompt's time, and half a step before it is taken up, without a token.
+        waiting = prompt + 0.5 * step.seconds
+        decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
+    per_group = decoding / (output * tpot)
+    ttft = np.maximum(in_flight / per_group - output * tpot, waiting)
+    per_s = per_group * arrangement.dp
+    return Rates(per_s, tpot, ttft, in_flight * arrangement.dp, decoding, prompt, decode=step)
+
+
+def decode_step(
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    precision: Precision,
+    backend: Backend,
+    workload: Workload,
+    batch: Num,
+    speculation: Speculation = Speculation(),
+    alpha: float = 0.0,
+) -> Step:
+    """One decode step of ``batch`` sequences in each attention group; a pipeline holds one micro-batch in each stage."""
+    context = workload.mean_input + workload.mean_output / 2.0
+    rows = Batch(batch / arrangement.pp, context, speculated=1.0 + speculation.drafts)
+    engine = backend.on(cluster.calibration)
+    return model_step(model, cluster, arrangement, rows, precision, engine, alpha=alpha, drafts=float(speculation.drafts))
+
+
+def new_tokens(workload: Workload) -> float:
+    """Mean prompt tokens that are not in the prefix cache, at least one."""
+    return max(1.0, workload.mean_input * (1.0 - workload.cached_input))
+
+
+def prompt_batch(workload: Workload, chunk_tokens: Num, *, alone: bool) -> Batch:
+    """A prefill step of one attention group: one prompt's chunk, or as many prompts as fill ``chunk_tokens``."""
+    new = new_tokens(workload)
+    chunk = np.minimum(new, chunk_tokens)
+    before = workload.mean_input - new + (new - chunk) / 2.0
+    filled = chunk if alone else np.maximum(chunk, np.asarray(chunk_tokens, float))
+    return Batch(0.0, 0.0, prefill=filled, chunk=chunk, cached=before)
+
+
+def _prompt_seconds(
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    precision: Precision,
+    backend: Backend,
+    workload: Workload,
+    decoding: Num,
+    chunk_tokens: Num,
+    step: Step,
+    alpha: float,
+) -> Num:
+    """What one prompt adds to its attention group's steps: its own steps, or what its chunks lengthen the decode steps by."""
+    engine = backend.on(cluster.calibration)
+    own = prompt_batch(workload, chunk_tokens, alone=True)
+    rounds = np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
+    if not backend.mixes_prompts:
+        eager = replace(arrangement, graphs=False)
+        return rounds * model_step(model, cluster, eager, own, precision, engine, alpha=alpha).seconds
+    context = workload.mean_input + workload.mean_output / 2.0
+    both = replace(own, decode=decoding / arrangement.pp, context=context)
+    mixed = model_step(model, cluster, replace(arrangement, graphs=False), both, precision, engine, alpha=alpha)
+    return rounds * np.maximum(mixed.seconds - step.seconds, 0.0)

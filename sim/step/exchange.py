@@ -1,0 +1,134 @@
+"""Tokens to their experts and back in a model step: the closed form of the EP protocols, as parts.
+
+Data-parallel attention leaves every token on the ``tp`` GPUs of one attention group; each takes its share of the group's
+tokens to the experts. With ``dp == 1`` there is nothing to exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...hwmodels.specs import Cluster
+from ..ep.bound import program_seconds, stage_loads
+from ..ep.machine import machine_of
+from ..ep.protocols import PROTOCOLS, Context, describe
+from ..ep.shape import Shape
+from ..ep.stage import Machine, Stage
+from ..inputs.deployment import PAYLOAD_BYTES
+from ..inputs.model import MoeModel
+from .part import Num, Part
+from .worker import Arrangement, Precision
+
+#: How the loads of a protocol's stages count in a step's terms.
+_RESOURCE = {"nvlink": "nvlink", "nic": "nic", "nic_msg": "nic", "queue_pair": "nic", "host": "host", "hbm": "hbm"}
+
+
+def exchange_parts(
+    model: MoeModel,
+    arrangement: Arrangement,
+    tokens: Num,
+    precision: Precision,
+    cluster: Cluster,
+    routing: str = "uniform",
+    imbalance: Num = 1.0,
+) -> Iterator[Part]:
+    """One part for each op of the protocol; ``tokens`` are on one GPU. Zero seconds where an arrangement exchanges nothing.
+
+    ``imbalance``: rows of the busiest rank over the mean under skewed routing; a low-latency rank waits for the fullest
+    inbox, so its rows grow by it.
+    """
+    ranks = np.asarray(arrangement.tp * arrangement.dp, float)
+    needed = (np.asarray(arrangement.dp) > 1.0) & (np.asarray(tokens) > 0.0)
+    domain_gpus = float(cluster.nvlink_domain_gpus)
+    machine = on_fabric(machine_of(cluster), cluster, ranks)
+    width = np.maximum(ranks, 2.0)
+    shape = Shape(
+        tokens=np.maximum(tokens, 1e-9) * imbalance,
+        hidden=float(model.hidden),
+        top_k=float(model.top_k),
+        experts=model.experts + np.asarray(arrangement.redundant, float),
+        ranks=width,
+        domain=np.minimum(width, domain_gpus),
+        payload_bytes=model.hidden * PAYLOAD_BYTES[precision.payload],
+        comm_sms=arrangement.comm_sms,
+        routing=routing,
+        groups=np.maximum(width / domain_gpus, 1.0),
+        groups_kept=np.minimum(np.maximum(width / domain_gpus, 1.0), 4.0),
+    )
+    context = Context(gpus_per_node=float(cluster.node.gpus), fields=2.0 if precision.payload == "fp4" else 1.0)
+    local = width <= domain_gpus
+    for op in PROTOCOLS[arrangement.protocol]:
+        seconds, loads, source = _op(op, arrangement.protocol, local, shape, machine, cluster, context)
+        wire = loads.get("nvlink", 0.0) * cluster.node.gpu.nvlink_bandwidth + loads.get("nic", 0.0) * cluster.node.nic.bandwidth
+        yield Part(
+            op.replace("_", " "),
+            "communication",
+            np.where(needed, seconds, 0.0),
+            float(model.moe_layers),
+            {name: np.where(needed, s, 0.0) for name, s in loads.items()},
+            wire_bytes=np.where(needed, wire, 0.0),
+            kernels=0.0,
+            source=source,
+        )
+
+
+def on_fabric(machine: Machine, cluster: Cluster, ranks: Num) -> Machine:
+    """The machine whose NIC is as fast as the fabric lets all nodes be at once.
+
+    Of uniform traffic between ``n`` nodes the share ``(n - l) / (n - 1)`` leaves its leaf of ``l`` nodes, and a leaf's
+    uplinks carry 1/oversubscription of its hosts' bandwidth.
+    """
+    nodes = np.maximum(np.asarray(ranks, float) / cluster.node.gpus, 1.0)
+    leaf = float(cluster.fabric.nodes_per_leaf)
+    crossing = np.where(nodes > leaf, (nodes - leaf) / np.maximum(nodes - 1.0, 1.0), 0.0)
+    slower = np.maximum(1.0, crossing * cluster.fabric.oversubscription)
+    if np.all(slower == 1.0):
+        return machine
+    from dataclasses import replace
+
+    return replace(machine, nic_bytes_per_s=machine.nic_bytes_per_s / slower)  # type: ignore[arg-type]
+
+
+def _op(
+    op: str, protocol: str, local: Num, shape: Shape, machine: Machine, cluster: Cluster, context: Context
+) -> tuple[Num, dict[str, Num], str]:
+    """Seconds, loads and source of one op: one-node constants where all ranks share a domain, multi-node ones elsewhere."""
+    scopes = _scopes(protocol, local)
+    seconds: Num = 0.0
+    loads: dict[str, Num] = {}
+    sources = []
+    for scope, here in scopes:
+        found = describe(protocol, op, scope, cluster.calibration, shape, machine, context)
+        seconds = seconds + np.where(here, program_seconds(found.stages, shape, machine), 0.0)
+        for name, value in _loads(found.stages, shape, machine).items():
+            loads[name] = loads.get(name, 0.0) + np.where(here, value, 0.0)
+        sources.append(f"{protocol} {op} ({scope}), fitted on {found.calibrated_on}")
+    return seconds, loads, "; ".join(sources)
+
+
+def _scopes(protocol: str, local: Num):  # type: ignore[no-untyped-def]
+    if protocol in ("one-sided", "two-sided"):
+        return (("nvlink-domain", True),)
+    if protocol in ("all-gather", "padded-all-to-all"):
+        return (("one-node", True),)
+    if np.all(local):
+        return (("one-node", True),)
+    if not np.any(local):
+        return (("multi-node", True),)
+    return (("one-node", local), ("multi-node", np.logical_not(local)))
+
+
+def _loads(stages: tuple[Stage, ...], shape: Shape, machine: Machine) -> dict[str, Num]:
+    """Seconds by a step's resource: of every stage its latency, and its loads by what they use (SM copy loops: NVLink)."""
+    total: dict[str, Num] = {"launch": 0.0}
+    for stage in stages:
+        total["launch"] = total["launch"] + stage.latency_s + stage.tail_s
+        mine: dict[str, Num] = {}
+        for name, seconds in stage_loads(stage, shape, machine).items():
+            resource = _RESOURCE.get(name, "nvlink")
+            mine[resource] = np.maximum(mine.get(resource, 0.0), seconds)
+        for name, seconds in mine.items():
+            total[name] = total.get(name, 0.0) + seconds
+    return total

@@ -1,0 +1,59 @@
+"""Everything between attention and the experts, and after the last layer: dense and shared MLPs, router, head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...hwmodels.specs import Gpu
+from ..inputs.model import MoeModel
+from .gemm import gemm_part
+from .part import Num, Part
+from .worker import Arrangement, Batch, Precision
+
+
+def feed_forward_parts(
+    model: MoeModel, arrangement: Arrangement, batch: Batch, precision: Precision, gpu: Gpu, system: str
+) -> Iterator[Part]:
+    """Dense MLPs and shared experts (split over ``tp``), router. One norm and one activation kernel each."""
+    rows, tp = batch.tokens, arrangement.tp
+
+    def mlp(name: str, width: float, times: float) -> Part:
+        inter = width / tp
+        shapes = ((rows, 2.0 * inter, float(model.hidden)), (rows, float(model.hidden), inter))
+        activation = 2.0 * 3.0 * rows * inter + 2.0 * 2.0 * rows * model.hidden  # bf16: two read, one written; the norm
+        return gemm_part(
+            name,
+            "feed-forward",
+            shapes,
+            precision.weights,
+            gpu,
+            system,
+            times,
+            extra_bytes=activation,
+            kernels=4.0 + (2.0 if precision.weights != "bf16" else 0.0),
+        )
+
+    if model.dense_layers:
+        yield mlp("dense MLP", float(model.dense_intermediate), float(model.dense_layers))
+    if model.moe_layers:
+        if model.shared_experts:
+            yield mlp("shared experts", float(model.shared_intermediate * model.shared_experts), float(model.moe_layers))
+        shapes = ((rows, float(model.experts), float(model.hidden)),)
+        norm_and_choice = 4.0 * rows * model.hidden + 4.0 * rows * model.experts
+        yield gemm_part(
+            "router", "experts", shapes, "bf16", gpu, system, float(model.moe_layers), extra_bytes=norm_and_choice, kernels=3.0
+        )
+
+
+def head_parts(
+    model: MoeModel, arrangement: Arrangement, batch: Batch, precision: Precision, gpu: Gpu, system: str
+) -> Iterator[Part]:
+    """The final norm and the language-model head over the rows that get a token, in bf16, its vocabulary split over ``tp``.
+
+    A prompt needs the head only at its last token.
+    """
+    prompts = batch.prefill / batch.chunk
+    rows: Num = batch.decode * batch.speculated + prompts
+    shapes = ((rows, model.vocab / arrangement.tp, float(model.hidden)),)
+    # Sampling reads the fp32 logits of the whole vocabulary about three times: softmax, filter, draw.
+    yield gemm_part("head", "head", shapes, "bf16", gpu, system, 1.0, extra_bytes=4.0 * 3.0 * rows * model.vocab, kernels=8.0)

@@ -1,0 +1,164 @@
+"""A whole pass of the model on one worker: all its parts, what overlap hides of them, and the engine's own time between them.
+
+Kernels of one stream run one after another, each after a gap; the host's work for the next step is exposed unless the engine
+hides it, and that is what its fitted ``step`` and ``sequence`` say. With two-batch overlap the batch runs as two halves, and
+while one half's tokens travel the other half computes: the pass takes the longer of all computation and all communication,
+plus one layer's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...hwmodels.backends import Constants
+from ...hwmodels.specs import Cluster
+from ..inputs.model import MoeModel
+from .all_reduce import all_reduce_part
+from .attention import attention_parts
+from .exchange import exchange_parts
+from .expert_block import expert_part
+from .feed_forward import feed_forward_parts, head_parts
+from .part import RESOURCES, Num, Part
+from .worker import Arrangement, Batch, Precision
+
+#: Rounds of an overlapped pass: the halves into which the batch is split.
+HALVES = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One pass. ``seconds`` [point] from its start to the next one's; ``parts`` add up to it but for ``hidden_s``.
+
+    ``tokens``: rows of one GPU's share (attention rows over ``tp``). ``flops`` and ``hbm_bytes``: of one GPU (all stages of a
+    pipeline together).
+    """
+
+    parts: tuple[Part, ...]
+    seconds: Num
+    hidden_s: Num
+    tokens: Num
+    flops: Num
+    hbm_bytes: Num
+
+    def loads(self) -> dict[str, Num]:
+        """Seconds that each resource alone would need for the whole pass."""
+        total: dict[str, Num] = dict.fromkeys(RESOURCES, 0.0)
+        for part in self.parts:
+            for name, seconds in part.loads.items():
+                total[name] = total[name] + seconds * part.times
+        return total
+
+
+def model_step(
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    batch: Batch,
+    precision: Precision,
+    engine: Constants,
+    *,
+    alpha: float = 0.0,
+    drafts: float = 0.0,
+) -> Step:
+    """One pass of ``model``: ``batch`` on every attention group. Arrays in ``arrangement`` and ``batch`` broadcast.
+
+    ``alpha``: exponent of the experts' popularity (0: uniform). ``drafts``: passes of the multi-token-prediction layer beside
+    the main model. Raises BadInput if nobody measured a kernel that the arrangement needs.
+    """
+    rounds = HALVES if arrangement.overlap else 1.0
+    share = replace(batch, decode=batch.decode / rounds, prefill=batch.prefill / rounds)
+    parts = [
+        _repeated(part, rounds, drafts, model) for part in _parts(model, cluster, arrangement, share, precision, engine, alpha)
+    ]
+    parts = [_without_launch(part, engine) for part in parts]
+    kernels = sum((part.kernels * part.times for part in parts), 0.0)
+    busy = {group: _total(p for p in parts if (p.group == "communication") == group) for group in (True, False)}
+    gaps = engine.gap * kernels
+    communication, compute = busy[True], busy[False] + gaps
+    if arrangement.overlap:
+        first = np.minimum(communication, compute) / max(1.0, rounds * model.layers)
+        on_gpu: Num = np.maximum(communication, compute) + first
+        hidden: Num = communication + compute - on_gpu
+    else:
+        on_gpu, hidden = communication + compute, 0.0 * compute
+    launches = 0.0 * compute if arrangement.graphs else np.maximum(0.0, engine.launch * kernels - on_gpu)
+    host = engine.step + engine.sequence * batch.decode + launches
+    parts.append(Part("kernel gaps", "host", gaps, 1.0, {"launch": gaps}, source="the engine's gap between kernels"))
+    parts.append(
+        Part("host", "host", host + 0.0 * compute, 1.0, {"host": host}, source="the engine's work per step and sequence")
+    )
+    return Step(
+        tuple(parts),
+        on_gpu + host,
+        hidden,
+        batch.tokens / arrangement.tp,
+        sum((p.flops * p.times for p in parts), 0.0),
+        sum((p.hbm_bytes * p.times for p in parts), 0.0),
+    )
+
+
+def _parts(
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    batch: Batch,
+    precision: Precision,
+    engine: Constants,
+    alpha: float,
+) -> Iterator[Part]:
+    gpu, system, tp = cluster.node.gpu, cluster.calibration, arrangement.tp
+    yield from attention_parts(model, arrangement, batch, precision, gpu, system)
+    layers = float(model.layers)
+    yield all_reduce_part("attention all-reduce", batch.tokens, model.hidden, tp, cluster, engine, layers)
+    yield from feed_forward_parts(model, arrangement, batch, precision, gpu, system)
+    if model.dense_layers:
+        yield all_reduce_part("MLP all-reduce", batch.tokens, model.hidden, tp, cluster, engine, float(model.dense_layers))
+    if model.moe_layers:
+        block, imbalance = expert_part(model, cluster, arrangement, batch, precision, alpha)
+        yield block
+        # Where all GPUs hold all tokens, one sum finishes routed and shared experts; else only the shared experts need one.
+        alone = np.asarray(arrangement.dp) <= 1.0
+        summed = np.where(alone, arrangement.tp, np.where(model.shared_experts > 0, arrangement.tp, arrangement.moe_tp))
+        yield all_reduce_part("expert all-reduce", batch.tokens, model.hidden, summed, cluster, engine, float(model.moe_layers))
+        if np.any(np.asarray(arrangement.dp) > 1.0):
+            sent = batch.tokens / tp
+            yield from exchange_parts(model, arrangement, sent, precision, cluster, imbalance=imbalance)
+    yield from head_parts(model, arrangement, batch, precision, gpu, system)
+    if np.any(np.asarray(arrangement.pp) > 1.0):
+        yield _stage_hops(model, cluster, arrangement, batch)
+
+
+def _stage_hops(model: MoeModel, cluster: Cluster, arrangement: Arrangement, batch: Batch) -> Part:
+    """Activations from one pipeline stage to the next, over NVLink inside a domain, else over the NIC."""
+    gpu, nic = cluster.node.gpu, cluster.node.nic
+    hops = np.asarray(arrangement.pp, float) - 1.0
+    size = 2.0 * batch.tokens * model.hidden / arrangement.tp
+    near = np.asarray(arrangement.gpus, float) <= cluster.nvlink_domain_gpus
+    nvlink, wire = size / gpu.nvlink_bandwidth, nic.latency + nic.message_cost + size / (nic.bandwidth * nic.efficiency)
+    seconds = hops * np.where(near, nvlink, wire)
+    loads = {"nvlink": hops * np.where(near, nvlink, 0.0), "nic": hops * np.where(near, 0.0, wire)}
+    return Part("stage hops", "communication", seconds, 1.0, loads, wire_bytes=hops * size, source="datasheet rates")
+
+
+def _repeated(part: Part, rounds: float, drafts: float, model: MoeModel) -> Part:
+    """The part run once for each half of an overlapped batch, and once more for every draft layer."""
+    layers = model.moe_layers if part.times == model.moe_layers else model.layers
+    extra = drafts * part.times / max(1.0, layers) if part.group != "head" else drafts
+    return replace(part, times=(part.times + extra) * rounds)
+
+
+def _without_launch(part: Part, engine: Constants) -> Part:
+    """Kernels' own launch, as a table timed them one by one, gives way to the gap of the engine's graph; kernels get
+    ``busy``.""" launch = part.loads.get("launch", 0.0) if part.group == "communication" or part.kernels == 0.0:
+        return part
+    return replace(part, seconds=engine.busy * np.maximum(part.seconds - launch, 0.0), loads={**part.loads, "launch": 0.0})
+
+
+def _total(parts: Iterator[Part]) -> Num:
+    total: Num = 0.0
+    for part in parts:
+        total = total + part.step_seconds
+    return total
