@@ -50,10 +50,10 @@ def simulate(
 ) -> None:
     """Play one MoE layer event by event: dispatch, expert compute, combine."""
     from .scenarios.output import Outputs
-    from .scenarios.scenario import load_scenario
+    from .scenarios.scenario import load_layer
 
     changes = [*(sets or ()), *([f"seed={seed}"] if seed is not None else ())]
-    question = load_scenario(scenario, changes).resolve()
+    question = load_layer(scenario, changes).resolve()
     with Outputs((json, html, trace)) as outputs:
         from .scenarios.answer_json import answer_json
         from .scenarios.terminal import print_answer

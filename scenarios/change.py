@@ -1,7 +1,8 @@
 """``--set path=value``: one change to a scenario, in the words of its file.
 
 ``model.experts=8`` and ``cluster.node.nic=connectx8-800g`` reach through to the preset or catalogue entry: what is no key of
-the scenario file becomes one of its ``overrides``. ``cluster=NAME`` swaps the hardware and keeps the number of nodes.
+the scenario file becomes one of its ``overrides``; a price is one dotted key of ``prices``. ``cluster=NAME`` swaps the hardware
+and keeps the number of nodes.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from .document import Document, KeyPath, Plain, ScenarioError, parse_document
 _OWN_KEYS: dict[str, tuple[str, tuple[str, ...]]] = {"model": ("preset", ()), "cluster": ("name", ("nodes",))}
 
 
-def with_changes(document: Document, sets: Iterable[str], known: Iterable[str]) -> Document:
+def with_changes(document: Document, sets: Iterable[str], known: Iterable[str], option: str = "--set") -> Document:
     """``document`` with each of ``sets`` ("path=value") applied in order; ``known`` are the scenario's own keys.
 
-    Raises ScenarioError naming the ``--set`` that cannot be applied.
+    Raises ScenarioError naming the ``option`` and the text that cannot be applied.
     """
     if not isinstance(document.data, dict):
         return document
     data, places = dict(document.data), dict(document.places)
     for text in sets:
-        place = f"--set {text}"
+        place = f"{option} {text}"
         path, value = _read(text, place)
         if path[0] not in known:
             close = nearest(path[0], known)
@@ -45,10 +46,11 @@ def rebased(document: Document, folder: Path) -> Document:
         data["model"] = _beside(model, folder)
     elif isinstance(model, dict) and isinstance(preset := model.get("preset"), str):
         data["model"] = {**model, "preset": _beside(preset, folder)}
-    traffic = data.get("traffic")
-    routing = traffic.get("routing") if isinstance(traffic, dict) else None
-    if isinstance(traffic, dict) and isinstance(routing, dict) and isinstance(file := routing.get("file"), str):
-        data["traffic"] = {**traffic, "routing": {**routing, "file": str(folder / file)}}
+    for section in ("traffic", "workload"):
+        load = data.get(section)
+        routing = load.get("routing") if isinstance(load, dict) else None
+        if isinstance(load, dict) and isinstance(routing, dict) and isinstance(file := routing.get("file"), str):
+            data[section] = {**load, "routing": {**routing, "file": str(folder / file)}}
     return Document(document.source, data, document.places)
 
 
@@ -65,7 +67,7 @@ def _read(text: str, place: str) -> tuple[list[str], Plain]:
     key, equals, value = text.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
-        raise ScenarioError(f"{place}: wanted path=value, for example --set deployment.ep=16")
+        raise ScenarioError(f"{place}: wanted path=value, for example --set cluster.nodes=16")
     return path, parse_document(value, place).data
 
 
@@ -86,6 +88,8 @@ def _apply(data: dict[str, Plain], places: dict[KeyPath, str], path: list[str], 
             path = [head, "overrides", ".".join(path[1:])]
         elif path[1] == "overrides":
             path = [head, "overrides", *([".".join(path[2:])] if path[2:] else [])]
+    elif head == "prices" and len(path) > 2:
+        path = [head, ".".join(path[1:])]
     table: dict[str, Plain] = data
     for depth, key in enumerate(path[:-1], 1):
         inner = table.get(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -45,7 +45,9 @@ def _sentence(detail: Any, document: Document, record: type[BaseModel]) -> str:
     place = document.where(path)
     if kind == "value_error":  # of a whole record: it names the keys that do not go together, say where one of those is
         named = [p for p in document.places if p[:-1] == path and p[-1:] and str(p[-1]) in message]
-        place = document.where(max(named, key=lambda p: len(str(p[-1])))) if named else place
+        # What was changed on the command line is likelier to be what broke it.
+        changed = [p for p in named if document.places[p].startswith("--")]
+        place = document.where(max(changed or named, key=lambda p: len(str(p[-1])))) if named else place
     return f"{place}: {f'{_dotted(path)}: ' if path else ''}{message}{got}{hint}"
 
 
@@ -67,9 +69,11 @@ def _known_part(path: KeyPath, document: Document) -> KeyPath:
 def _fields(record: type[BaseModel], owner: KeyPath) -> list[str]:
     for key in owner:
         field = record.model_fields.get(str(key))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()  # of an optional record, too
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is None:
             return []
-        record = field.annotation
+        record = inner
     return list(record.model_fields)
 
 

@@ -117,7 +117,7 @@ def test_the_issue_s_own_example(refused: Refused, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "wanted the keys name, model, cluster, traffic and deployment, got an empty file"),
+        ("", "wanted the keys name, model, cluster and either traffic and deployment, or workload, got an empty file"),
         ("- a\n- b\n", "got a list"),
         ("name: a\nmodel: [\n", "s.yaml:3: malformed YAML"),
         ("name: a\n\tmodel: b\n", "s.yaml:2: malformed YAML"),

@@ -11,7 +11,7 @@ import pytest
 
 from epicycle.scenarios.document import parse_document
 from epicycle.scenarios.gallery import gallery_names
-from epicycle.scenarios.scenario import Scenario, load_scenario
+from epicycle.scenarios.scenario import LayerScenario, load_layer
 from epicycle.sim.inputs.deployment import Deployment
 from epicycle.sim.inputs.traffic import Routing, Traffic
 
@@ -27,7 +27,7 @@ def test_a_shown_command_can_be_asked(command: str) -> None:
     words = shlex.split(command)[2:]
     sets = [after for word, after in pairwise(words) if word == "--set"]
     if words[0] in gallery_names():
-        load_scenario(words[0], sets).resolve()
+        load_layer(words[0], sets).resolve()
     else:
         assert words[0].startswith("my"), "a file the reader would write"
 
@@ -36,8 +36,8 @@ def test_the_shown_file_is_a_scenario(tmp_path: Path) -> None:
     shown = re.search(r"```yaml\n(.*?)```", SCENARIOS_PAGE, re.DOTALL)
     assert shown
     (tmp_path / "s.yaml").write_text(shown.group(1), encoding="utf-8")
-    assert load_scenario(tmp_path / "s.yaml").resolve().name == "my-decode"
-    assert set(parse_document(shown.group(1), "shown").data or {}) == set(Scenario.model_fields)
+    assert load_layer(tmp_path / "s.yaml").resolve().name == "my-decode"
+    assert set(parse_document(shown.group(1), "shown").data or {}) == set(LayerScenario.model_fields)
 
 
 def test_every_key_is_explained() -> None:

@@ -6,13 +6,30 @@ import pytest
 
 from epicycle.scenarios.answer_json import answer_json
 from epicycle.scenarios.gallery import gallery_names
-from epicycle.scenarios.scenario import load_scenario
+from epicycle.scenarios.scenario import LayerScenario, ServingScenario, load_layer, load_scenario
 from epicycle.sim.ep.layer import simulate
+
+SCENARIOS = {name: load_scenario(name) for name in gallery_names()}
+LAYERS = [name for name, scenario in SCENARIOS.items() if isinstance(scenario, LayerScenario)]
 
 
 @pytest.mark.parametrize("name", gallery_names())
-def test_it_runs(name: str) -> None:
+def test_it_resolves(name: str) -> None:
     question = load_scenario(name).resolve()
+    assert question.name == name
+    assert question.description
+
+
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in LAYERS])
+def test_a_serving_scenario_has_a_deployment_or_looks_for_one(name: str) -> None:
+    scenario = SCENARIOS[name]
+    assert isinstance(scenario, ServingScenario)
+    assert scenario.deployment is not None or name.startswith("plan-")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_it_runs(name: str) -> None:
+    question = load_layer(name).resolve()
     answer = simulate(question)
     asked = (question.deployment.protocol, *question.deployment.compare)
     assert tuple(layer.protocol for layer in answer.layers) == asked

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epicycle.scenarios.gallery import gallery_names
-from epicycle.scenarios.scenario import ScenarioError, load_scenario
+from epicycle.scenarios.scenario import ScenarioError, load_layer
 from epicycle.sim.inputs.question import Question
 
 TEXT = """name: try
@@ -29,7 +28,7 @@ def scenario(tmp_path: Path) -> Path:
 
 
 def ask(path: Path | str, *sets: str) -> Question:
-    return load_scenario(path, sets).resolve()
+    return load_layer(path, sets).resolve()
 
 
 def refusal(path: Path | str, *sets: str) -> str:
@@ -38,14 +37,6 @@ def refusal(path: Path | str, *sets: str) -> str:
     text = str(caught.value)
     assert "\n" not in text
     return text
-
-
-@pytest.mark.parametrize("name", gallery_names())
-def test_the_gallery_resolves(name: str) -> None:
-    question = ask(name)
-    assert question.name == name
-    assert question.description
-    assert question.slots % question.deployment.ep == 0
 
 
 def test_the_anatomy_is_the_articles() -> None:
@@ -116,7 +107,7 @@ def test_a_routing_file_is_relative_to_the_scenario(scenario: Path) -> None:
     scenario.write_text(TEXT + "", encoding="utf-8")
     routed = TEXT.replace("tokens_per_rank: 128", "tokens_per_rank: 128\n  routing: {kind: file, file: drawn.csv}")
     scenario.write_text(routed, encoding="utf-8")
-    assert load_scenario(scenario).traffic.routing.file == scenario.parent / "drawn.csv"
+    assert load_layer(scenario).traffic.routing.file == scenario.parent / "drawn.csv"
 
 
 def test_an_error_names_the_line_and_the_nearest_key(scenario: Path) -> None:
