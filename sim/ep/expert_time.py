@@ -1,0 +1,162 @@
+"""The expert block of the busiest rank in closed form: whole tables of operating points at once, no draw and no slot axis.
+
+Rows are what random routing is expected to send: the busiest of the ranks by order statistics, an expert's weights read only
+if a token chose it, a row tile counted with the chance that rows begin it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from ...hwmodels.calibration import Entry, constants_of, find_entry
+from ..inputs.deployment import Dtype
+from .expert_share import Share, busiest_share
+from .experts import Constants, Counts, ExpertShape, Kind, block_seconds, moved_bytes, tensor_seconds
+from .shape import Num
+from .stage import Machine
+
+Floats = NDArray[np.float64]
+
+#: A spread beyond this share of a tile blurs the staircase of row tiles: what is left of it is 3 % of a tile.
+_BLUR = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertTime:
+    """The block on the busiest rank. ``tensor_s`` and ``hbm_s``: what each resource alone would need; ``rows``: its
+    (token, expert) rows. All of the points' broadcast shape."""
+
+    seconds: Floats
+    tensor_s: Floats
+    hbm_s: Floats
+    flops: Floats
+    hbm_bytes: Floats
+    rows: Floats
+
+
+def expert_constants(system: str, kind: Kind, weights: Dtype) -> tuple[Constants, Entry, str]:
+    """The fitted constants of a kind on ``system`` (or its relative), their entry, and the system they were measured on.
+
+    Raises Uncalibrated if nobody measured the kind. Weights below bf16 use the fp8 kernels' constants.
+    """
+    op = kind if kind != "triton" else f"triton.{'bf16' if weights == 'bf16' else 'fp8'}"
+    entry, source = find_entry(system, "expert-compute", op, "one-node")
+    return constants_of(entry, Constants), entry, source
+
+
+def expert_time(
+    kind: Kind,
+    tokens: Num,
+    shape: ExpertShape,
+    machine: Machine,
+    k: Constants,
+    *,
+    experts: Num,
+    top_k: Num,
+    ranks: Num,
+    redundant: Num = 0.0,
+    alpha: Num = 0.0,
+    balanced: bool = False,
+    sms: Num | None = None,
+    graphs: bool | NDArray[np.bool_] = True,
+) -> ExpertTime:
+    """Seconds of the expert block of an EP group of ``ranks`` ranks that together bring ``tokens`` tokens.
+
+    All arguments broadcast, the fields of ``shape`` too (``shape.inter`` may be what is left of an expert split over GPUs).
+    ``alpha``: exponent of the popularity's power law (0: uniform). Replicas (``redundant``) come with placement by load;
+    ``balanced`` asks for that placement without them. ``sms``: left to the kernels, default all. ``graphs``: replayed.
+    """
+    fields = (tokens, experts, top_k, ranks, redundant, alpha)
+    t, e, chosen, r, extra, a = (np.asarray(x, float) for x in np.broadcast_arrays(*fields))
+    counts = expected_counts(t, e, chosen, r, extra, a, balanced)
+    used = float(machine.sms) if sms is None else sms
+    tensor = tensor_seconds(kind, counts, shape, machine, k, used)
+    moved = moved_bytes(kind, counts, shape)
+    hbm = moved / (machine.hbm_bytes_per_s * k.hbm_efficiency)
+    seconds = block_seconds(tensor, hbm, t, k, graphs=graphs)
+    flops = counts.rows * shape.flops_per_row
+    return ExpertTime(*(np.asarray(x, float) for x in np.broadcast_arrays(seconds, tensor, hbm, flops, moved, counts.rows)))
+
+
+def expected_counts(
+    tokens: Floats, experts: Floats, top_k: Floats, ranks: Floats, redundant: Floats, alpha: Floats, balanced: bool = False
+) -> Counts:
+    """What the busiest rank is expected to compute. Arrays of one shape; the counts have it too."""
+    lift, shares, slots = _classes(experts, top_k, ranks, redundant, alpha, balanced)
+    local = (experts + redundant) / ranks
+    rows = busiest_rows(tokens, experts, top_k, ranks, local, lift)
+    # The rank's slots see the busiest rank's rows in proportion to their shares; no slot more than one row of a token.
+    scale = rows / np.maximum(tokens, 1e-300) / (shares * slots).sum(axis=0)
+    chances = np.clip(shares * scale, 0.0, 1.0 - 1e-12)
+    hits = -np.expm1(tokens * np.log1p(-chances))
+    busy = np.maximum((slots * hits).sum(axis=0), np.minimum(rows, 1.0))
+
+    def tiles(size: int) -> Num:
+        return np.asarray(np.maximum((slots * _tiles(tokens, chances, hits, size)).sum(axis=0), busy))
+
+    return Counts(tiles=tiles, busy=busy, rows=rows, tokens=tokens, pairs=tokens * top_k)
+
+
+def busiest_rows(tokens: Num, experts: Num, top_k: Num, ranks: Num, local: Num, lift: Num = 1.0) -> Floats:
+    """Expected rows of the busiest rank.
+
+    The mean, and on top the larger-than-mean share of its experts (``lift``) and the luck of the draw as one spread: z times
+    the deviation of a sum of hypergeometric draws, z the expected maximum of ``ranks`` standard normals (Blom), with the
+    Cornish-Fisher term of its skew, which is what small batches have.
+    """
+    mean = tokens * top_k / ranks
+    z = ndtri((ranks - 0.375) / (ranks + 0.25))
+    spread = np.sqrt(mean * (1.0 - 1.0 / ranks) * np.maximum(experts - top_k, 0.0) / np.maximum(experts - 1.0, 1.0))
+    skew = np.maximum(z * z - 1.0, 0.0) / 6.0 * np.where(spread > 0.0, 1.0, 0.0)
+    beyond = np.hypot(mean * (lift - 1.0), z * spread + skew)
+    most = tokens * np.minimum(top_k, local)
+    return np.asarray(np.minimum(np.maximum(mean + beyond, np.minimum(tokens, 1.0)), most))
+
+
+def _classes(
+    experts: Floats, top_k: Floats, ranks: Floats, redundant: Floats, alpha: Floats, balanced: bool
+) -> tuple[Num, Floats, Floats]:
+    """(lift, share of a slot, slots of the busiest rank), the last two [class, ...]: one class for uniform popularity."""
+    if not np.any(alpha > 0.0):
+        slots = experts + redundant
+        return 1.0, (top_k / slots)[None], (slots / ranks)[None]
+    code = np.zeros(experts.shape, np.intp)
+    for field in (alpha, experts, top_k, ranks, redundant):
+        values, index = np.unique(field, return_inverse=True)
+        code = code * len(values) + index.reshape(field.shape)
+    _, first, which = np.unique(code, return_index=True, return_inverse=True)
+    keys = np.stack([x.ravel()[first] for x in (alpha, experts, top_k, ranks, redundant)], axis=1).tolist()
+    found = [_share(*key, balanced) for key in keys]
+    most = max(len(f.share) for f in found)
+    shares = np.array([np.pad(f.share, (0, most - len(f.share))) for f in found])
+    slots = np.array([np.pad(f.slots, (0, most - len(f.slots))) for f in found])
+    at = which.reshape(experts.shape)
+    return np.array([f.lift for f in found])[at], np.moveaxis(shares[at], -1, 0), np.moveaxis(slots[at], -1, 0)
+
+
+def _share(alpha: float, experts: float, top_k: float, ranks: float, redundant: float, balanced: bool) -> Share:
+    if alpha > 0.0:
+        return busiest_share(alpha, round(experts), top_k, round(ranks), round(redundant), balanced or redundant > 0.0)
+    slots = experts + redundant
+    return Share(np.array([top_k / slots]), np.array([slots / ranks]), 1.0)
+
+
+def _tiles(tokens: Floats, chance: Floats, hit: Floats, size: int) -> Floats:
+    """Expected ``ceil(rows / size)`` of a slot with binomial rows, ``hit`` the chance of any: ``sum_j P(rows > j size)``.
+
+    Normal tails for the tiles around the mean one; a wide spread blurs the staircase: half a tile more than the mean.
+    """
+    mean = tokens * chance
+    deviation = np.sqrt(mean * (1.0 - chance))
+    found = mean / size + 0.5
+    narrow = deviation <= _BLUR * size
+    m, d = mean[narrow], np.maximum(deviation[narrow], 1e-9)
+    first = np.maximum(np.floor(m / size) - 1.0, 1.0)
+    found[narrow] = hit[narrow] + first - 1.0
+    for step in range(3):
+        found[narrow] += ndtr((m - (first + step) * size - 0.5) / d)
+    return np.asarray(np.maximum(found, hit))
