@@ -8,8 +8,7 @@ from ..step.part import Num
 
 
 def queue_wait(service_s: Num, servers: Num, utilisation: Num) -> Num:
-    """Mean wait of Poisson arrivals for one of ``servers`` servers of constant service time: seconds, infinite at utilisation
-    1.
+    """Mean wait of Poisson arrivals for one of ``servers`` servers of constant service time: seconds, infinite when full.
 
     Half of Sakasegawa's approximation for M/M/c (Annals of the Institute of Statistical Mathematics 29, 1977):
     ``S rho^(sqrt(2 (c + 1)) - 1) / (c (1 - rho))``, exact for M/D/1.

@@ -23,8 +23,7 @@ from ..step.worker import Arrangement, Batch, Precision
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """Multi-token prediction: ``drafts`` tokens a step, each accepted with probability ``acceptance`` if those before it
-    were."""
+    """Multi-token prediction: ``drafts`` tokens a step, each accepted with ``acceptance`` if those before it were."""
 
     drafts: int = 0
     acceptance: float = 0.8

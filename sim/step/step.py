@@ -74,7 +74,7 @@ def model_step(
         _repeated(part, rounds, drafts, model) for part in _parts(model, cluster, arrangement, share, precision, engine, alpha)
     ]
     parts = [_without_launch(part, engine) for part in parts]
-    kernels = sum((part.kernels * part.times for part in parts), 0.0)
+    kernels: Num = sum((part.kernels * part.times for part in parts), 0.0)
     busy = {group: _total(p for p in parts if (p.group == "communication") == group) for group in (True, False)}
     gaps = engine.gap * kernels
     communication, compute = busy[True], busy[False] + gaps
@@ -151,8 +151,9 @@ def _repeated(part: Part, rounds: float, drafts: float, model: MoeModel) -> Part
 
 
 def _without_launch(part: Part, engine: Constants) -> Part:
-    """Kernels' own launch, as a table timed them one by one, gives way to the gap of the engine's graph; kernels get
-    ``busy``.""" launch = part.loads.get("launch", 0.0) if part.group == "communication" or part.kernels == 0.0:
+    """Kernels' own launch, as a table timed it, gives way to the gap of the engine's graph; kernels slow down by ``busy``."""
+    launch = part.loads.get("launch", 0.0)
+    if part.group == "communication" or np.all(np.asarray(part.kernels) == 0.0):
         return part
     return replace(part, seconds=engine.busy * np.maximum(part.seconds - launch, 0.0), loads={**part.loads, "launch": 0.0})
 
