@@ -52,7 +52,7 @@ class PartTime:
 class StepTime:
     """One pass: its time, its rows, and what it is made of. ``mfu`` and ``mbu``: shares of peak flop/s and HBM bandwidth."""
 
-    phase: Literal["decode", "prefill", "mixed"]
+    phase: Literal["decode", "prefill", "mixed", "layer"]
     seconds: float
     tokens_per_gpu: float
     batch: float
@@ -79,7 +79,7 @@ class Limit:
 class Pool:
     """One kind of worker of a deployment: its arrangement in words, its memory per GPU and its step."""
 
-    role: Literal["aggregated", "prefill", "decode"]
+    role: Literal["aggregated", "prefill", "decode", "layer"]
     arrangement: str  # "4 x (tp 1, dp 32, ep 32, low-latency)"
     workers: int
     gpus: int
@@ -98,7 +98,7 @@ class Evaluation:
     model: str
     cluster: str
     gpus: int
-    serving: Serving
+    serving: Serving | None  # None: one layer, not a deployment
     metrics: tuple[Metric, ...]
     pools: tuple[Pool, ...]
     cost: Mapping[str, float]  # line of the bill -> USD per hour

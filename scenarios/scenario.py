@@ -1,4 +1,4 @@
-"""A scenario file: one question, written down. Its keys tell the kind: ``traffic`` is about a layer, ``workload`` about serving."""
+"""A scenario file: one question, written down. ``traffic`` makes it one about a layer, ``workload`` one about serving."""
 
 from __future__ import annotations
 
