@@ -49,7 +49,7 @@ class ApiPrice(BaseModel):
 class Prices(BaseModel):
     """All prices. ``sources`` maps a dotted key, or the table that holds it, to its source and date.
 
-    ``network_per_gpu``: switches, cables, transceivers. ``idle_power``: what a waiting GPU draws, as a share of its rated power.
+    ``network_per_gpu``: switches, cables, transceivers. ``idle_power``: what a waiting GPU draws, as a share of rated power.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

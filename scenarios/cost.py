@@ -34,7 +34,7 @@ class Cost:
     """Dollars an hour by cause, averaged over all hours, and the tokens of that hour.
 
     ``gpu_usd_per_hour``: GPU time, rented or written off; ``power_…``, ``network_…``: 0 where the rent includes them.
-    ``load_usd_per_hour``: what full load adds to the power bill of waiting GPUs (``power_usd_per_hour`` holds its utilised part).
+    ``load_usd_per_hour``: what full load adds to waiting GPUs' power bill (``power_usd_per_hour`` holds its utilised part).
     ``tokens_in_per_hour``, ``tokens_out_per_hour``: served. ``power_kw``: drawn from the grid, nan if the server is not known.
     """
 
