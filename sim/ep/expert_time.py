@@ -130,7 +130,7 @@ def _classes(
         code = code * len(values) + index.reshape(field.shape)
     _, first, which = np.unique(code, return_index=True, return_inverse=True)
     keys = np.stack([x.ravel()[first] for x in (alpha, experts, top_k, ranks, redundant)], axis=1).tolist()
-    found = [_share(*key, balanced) for key in keys]
+    found = [_share(a, e, k, r, extra, balanced) for a, e, k, r, extra in keys]
     most = max(len(f.share) for f in found)
     shares = np.array([np.pad(f.share, (0, most - len(f.share))) for f in found])
     slots = np.array([np.pad(f.slots, (0, most - len(f.slots))) for f in found])
