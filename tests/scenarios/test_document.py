@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epicycle.hwmodels import strict_yaml
 from epicycle.scenarios.document import ScenarioError, parse_document, read_document
 
 
@@ -77,3 +79,18 @@ def test_any_text_is_data_or_one_clear_line(text: str) -> None:
         parse_document(text, "t")
     except ScenarioError as error:
         assert str(error).startswith("t")
+
+
+_PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), _PLAIN, max_size=5), st.booleans())
+def test_both_parsers_of_pyyaml_read_the_same(tree: dict[str, object], flow: bool) -> None:
+    """libyaml's, where it is installed, and PyYAML's own."""
+    text = yaml.safe_dump(tree, allow_unicode=True, default_flow_style=flow)
+    quick, own = (strict_yaml._Reader("t", loader, ScenarioError).document(text) for loader in (strict_yaml._QUICK, yaml.SafeLoader))
+    assert quick == own
