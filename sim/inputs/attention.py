@@ -111,9 +111,14 @@ class Sliding(_AttentionLayers):
 
 
 class Linear(_AttentionLayers):
-    """Gated delta-net attention: ``heads`` value heads, each a constant fp32 state of ``key_dim`` x ``value_dim``."""
+    """Linear attention: ``heads`` value heads, each a constant fp32 state of ``key_dim`` x ``value_dim``.
+
+    ``delta``: a gated delta net (Qwen3-Next). Without, a Mamba-2 mixer (arXiv 2405.21060): its groups are the key heads, its
+    state size the key dimension, its head dimension the value's, and one time step a head replaces two gates.
+    """
 
     kind: Literal["linear"] = "linear"
+    delta: bool = True
     key_heads: Positive
     key_dim: Positive
     value_dim: Positive
@@ -132,7 +137,8 @@ class Linear(_AttentionLayers):
 
     def params(self, hidden: int) -> int:
         gate_and_out = 2 * self.heads * self.value_dim
-        return hidden * (self._conv_channels + gate_and_out + 2 * self.heads) + self.conv_kernel * self._conv_channels
+        gates = (2 if self.delta else 1) * self.heads
+        return hidden * (self._conv_channels + gate_and_out + gates) + self.conv_kernel * self._conv_channels
 
 
 class Compressed(_AttentionLayers):

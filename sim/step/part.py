@@ -35,7 +35,7 @@ class Part:
     flops: Num = 0.0
     hbm_bytes: Num = 0.0
     wire_bytes: Num = 0.0
-    kernels: float = 1.0
+    kernels: Num = 1.0
     source: str = ""
 
     @property

@@ -1,0 +1,68 @@
+"""All attention of one model step on the busiest GPU of a worker: projections, and the core of decoding rows and of prompts.
+
+``tp`` splits heads. KV heads are repeated when there are more GPUs than heads; MLA's latent cache and down-projections, a
+compressed layer's shared entries and every sparse indexer are on each GPU (vLLM and SGLang: ReplicatedLinear). A mixed step
+runs projections once over all its rows. Each kind of layer states its own kernels: `attention_cores`, `attention_mla`,
+`attention_states`, `attention_compressed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...hwmodels.specs import Gpu
+from ..inputs.attention import Attention, Compressed, Linear, Mla, Sliding
+from ..inputs.model import MoeModel
+from .attention_compressed import compressed_works
+from .attention_cores import grouped_works
+from .attention_mla import LAUNCHES, mla_works
+from .attention_states import linear_works
+from .gpu_kernels import GpuKernels
+from .part import Part
+from .work import Work, plain
+from .worker import Arrangement, Batch, Precision
+
+
+def attention_parts(
+    model: MoeModel, arrangement: Arrangement, batch: Batch, precision: Precision, gpu: Gpu, system: str
+) -> tuple[Part, ...]:
+    """Parts of every kind of attention layer; ``times``: that kind's layers. Arrays in ``arrangement`` and ``batch`` broadcast.
+
+    A core costs exactly nothing where ``batch`` has no rows for it. Launch-by-launch runs (``graphs`` False) of MLA add what
+    its measured host time exceeds the GPU's, as a part of group "host". Raises Uncalibrated if nobody measured GEMMs or MLA.
+    """
+    kernels = GpuKernels.of(gpu, system)
+    parts = []
+    for kind in model.attention:
+        for name, work, source in _works(kind, model.hidden, arrangement, batch, precision, kernels, system):
+            label, layers = f"{_label(kind)} {name}", float(kind.layers)
+            if name == LAUNCHES:
+                host = plain(work.seconds)
+                parts.append(Part(label, "host", host, layers, {"host": host}, kernels=0.0, source=source))
+            else:
+                parts.append(work.part(label, "attention", layers, source))
+    return tuple(parts)
+
+
+def _works(
+    kind: Attention, hidden: int, a: Arrangement, batch: Batch, precision: Precision, gpu: GpuKernels, system: str
+) -> Iterator[tuple[str, Work, str]]:
+    """(name, work of one layer, source) of one kind's parts."""
+    if isinstance(kind, Mla):
+        yield from mla_works(kind, hidden, a, batch, precision, gpu, system)
+    elif isinstance(kind, Compressed):
+        yield from compressed_works(kind, hidden, a, batch, precision, gpu, system)
+    elif isinstance(kind, Linear):
+        yield from linear_works(kind, hidden, a, batch, precision, gpu)
+    else:
+        yield from grouped_works(kind, hidden, a, batch, precision, gpu)
+
+
+def _label(kind: Attention) -> str:
+    if isinstance(kind, Sliding):
+        return f"sliding {kind.window}"
+    if isinstance(kind, Compressed):
+        return f"compressed 1:{kind.ratio}" if kind.ratio else f"window {kind.window}"
+    if isinstance(kind, Linear):
+        return "delta net" if kind.delta else "mamba"
+    return kind.kind

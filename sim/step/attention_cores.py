@@ -1,0 +1,127 @@
+"""Grouped-query attention, full or over a window: projections, decoding over a split KV cache, causal flash attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..inputs.attention import Gqa, Sliding
+from ..inputs.model import ELEMENT_BYTES
+from .gpu_kernels import GpuKernels
+from .part import Num
+from .work import Work
+from .worker import Arrangement, Batch, Precision
+
+#: Share of the tensor peak that causal or full flash attention issues: FlashAttention-3 on H100, bf16, head 128, 620.7 of 989
+#: TFLOP/s at 16k tokens (pytorch/benchmark pull request 2391, 2024-07); B200's MLA prefill fit finds the same 0.63.
+FLASH_EFFICIENCY = 620.7 / 989.4
+#: Query rows of a flash-attention tile, heads of one KV head packed together (FlashInfer's CTA_TILE_Q).
+QUERY_TILES = (16.0, 64.0, 128.0)
+#: Tokens of the KV cache that one tile of work covers (FlashAttention-3 and FlashInfer, head 128).
+KEY_TILE = 128.0
+#: Bytes that one SM draws from L2 in a cycle: 5120 B over 108 SMs (NVIDIA A100 whitepaper); assumed the same on later GPUs.
+SM_BYTES_PER_CYCLE = 5120.0 / 108.0
+_BF16 = 2.0
+
+
+def pairs(new: Num, cached: Num, limit: Num = np.inf) -> Num:
+    """Keys that ``new`` causal queries after ``cached`` tokens see together, each at most ``limit`` (itself included).
+
+    ``sum over j = 1..new of min(cached + j, limit)``.
+    """
+    most = np.minimum(limit, cached + new)
+    below = np.clip(most - cached, 0.0, new)
+    total: Num = below * cached + below * (below + 1.0) / 2.0 + (new - below) * most
+    return total
+
+
+def query_rows(rows: Num) -> Num:
+    """``rows`` filled up to whole query tiles: the smallest tile that holds them, or as many of the largest as it takes."""
+    small, middle, large = QUERY_TILES
+    padded: Num = np.where(rows <= small, small, np.where(rows <= middle, middle, np.ceil(rows / large) * large))
+    return padded
+
+
+def prompts_of(batch: Batch) -> Num:
+    """Prompts that share the step's prefill rows."""
+    prompts: Num = batch.prefill / np.maximum(batch.chunk, 1e-9)
+    return prompts
+
+
+def flash_seconds(gpu: GpuKernels, rows: Num, keys: Num, head_flops: float) -> Num:
+    """Tensor seconds of ``rows`` query rows (whole tiles) that each meet ``keys`` keys, ``head_flops`` flops a pair."""
+    seconds: Num = rows * keys * head_flops / (gpu.gpu.tensor_flops("bf16") * FLASH_EFFICIENCY)
+    return seconds
+
+
+def grouped_works(
+    kind: Gqa | Sliding, hidden: int, a: Arrangement, batch: Batch, precision: Precision, gpu: GpuKernels
+) -> Iterator[tuple[str, Work, str]]:
+    """Projections; norm, rotary embedding and cache write; decoding; prefill."""
+    heads, kv = heads_on(kind.heads, a.tp), heads_on(kind.kv_heads, a.tp)
+    rows, size = batch.tokens, ELEMENT_BYTES[precision.kv]
+    gated = isinstance(kind, Gqa) and kind.gated
+    queries = (2.0 if gated else 1.0) * heads
+    projections = gpu.gemm(rows, (queries + 2.0 * kv) * kind.head_dim, hidden, precision.weights)
+    yield "projections", projections + gpu.gemm(rows, hidden, heads * kind.head_dim, precision.weights), gpu.source
+    # The norm reads and writes activations and residual; rotary embedding rewrites q and k; k and v go to the cache.
+    passes = norm(gpu, rows, hidden) + gpu.stream(rows * 2.0 * _BF16 * (heads + kv) * kind.head_dim)
+    passes = passes + gpu.stream(rows * 2.0 * kv * kind.head_dim * (_BF16 + size))
+    if gated:
+        passes = passes + gpu.stream(rows * 3.0 * _BF16 * heads * kind.head_dim)
+    yield "norm and rope", passes.where(rows), gpu.source
+    window = float(kind.window) if isinstance(kind, Sliding) else np.inf
+    source = f"flash attention at {FLASH_EFFICIENCY:.2f} of the tensor peak (pytorch/benchmark 2391), HBM as {gpu.source}"
+    yield "decode", decode(gpu, heads, kv, kind.head_dim, batch, np.minimum(batch.context, window), size), source
+    yield "prefill", prefill(gpu, heads, kv, kind.head_dim, batch, window, size), source
+
+
+def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: int, batch: Batch, seen: Num, size: float) -> Work:
+    """New rows of ``batch.decode`` sequences over ``seen`` cached tokens each, ``kv`` KV heads on this GPU.
+
+    The work (sequence, KV head, 128 tokens) is dealt evenly over the SMs, splitting sequences where they are few (FlashInfer,
+    arXiv 2501.01005 section 3.3; FlashAttention's num_splits): the busiest SM's tiles bound it where tiles are few, and the
+    halves of a split sequence are merged by a second kernel.
+    """
+    sequences, new = batch.decode, batch.speculated
+    units = sequences * kv
+    tiles = np.maximum(units * np.ceil(seen / KEY_TILE), 1e-9)
+    cache = sequences * seen * 2.0 * kv * head_dim * size
+    group = heads / kv * new
+    scores = 4.0 * head_dim
+    wave = np.ceil(tiles / gpu.gpu.sms) * gpu.gpu.sms / tiles
+    tensor = wave * flash_seconds(gpu, units * query_rows(group), seen, scores)
+    split = units < gpu.gpu.sms
+    parts = np.minimum(np.ceil(gpu.gpu.sms / np.maximum(units, 1e-9)), np.ceil(seen / KEY_TILE))
+    split = split & (parts > 1.0)
+    rows = sequences * new * heads * head_dim
+    moved = cache + 2.0 * _BF16 * rows + np.where(split, 2.0 * 4.0 * rows * parts, 0.0)
+    busiest = wave * cache / gpu.gpu.sms / (SM_BYTES_PER_CYCLE * gpu.gpu.clock)
+    hbm = np.maximum(moved / gpu.hbm_bytes_per_s, busiest)
+    return gpu.core(tensor, hbm, scores * sequences * new * heads * seen, moved, np.where(split, 2.0, 1.0)).where(sequences)
+
+
+def prefill(gpu: GpuKernels, heads: Num, kv: Num, head_dim: int, batch: Batch, window: float, size: float) -> Work:
+    """Causal attention of prompts: query tiles of 128 rows, each with the keys up to its last row's."""
+    prompts, new, cached = prompts_of(batch), batch.chunk, batch.cached
+    group = heads / kv
+    rows = query_rows(new * group) / group
+    # A tile computes whole blocks of keys: on the diagonal half a block more than its rows need.
+    met = pairs(new, cached, window) / np.maximum(new, 1e-9) + KEY_TILE / 2.0
+    tensor = prompts * heads * flash_seconds(gpu, rows, met, 4.0 * head_dim)
+    read = np.minimum(cached, window) + new
+    moved = prompts * (2.0 * kv * read * size + 2.0 * _BF16 * new * heads) * head_dim
+    flops = 4.0 * head_dim * heads * prompts * pairs(new, cached, window)
+    return gpu.core(tensor, moved / gpu.hbm_bytes_per_s, flops, moved).where(batch.prefill)
+
+
+def norm(gpu: GpuKernels, rows: Num, hidden: int) -> Work:
+    """A fused residual add and RMSNorm: two rows read, two written, bf16."""
+    return gpu.stream(4.0 * _BF16 * rows * hidden)
+
+
+def heads_on(heads: int, tp: Num) -> Num:
+    """Heads on the busiest of ``tp`` GPUs, at least one."""
+    here: Num = np.ceil(heads / np.asarray(tp, float))
+    return here

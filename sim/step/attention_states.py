@@ -1,0 +1,86 @@
+"""Linear attention in a step: gated delta nets and Mamba-2 mixers, whose state does not grow with the context.
+
+Decoding reads and writes every sequence's state. Prompts run in chunks: inside a chunk as matrix products, between chunks
+through the state. The kernels' operands go through HBM between them, which is what bounds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..inputs.attention import Linear
+from .attention_cores import FLASH_EFFICIENCY, heads_on, norm
+from .gpu_kernels import GpuKernels
+from .part import Num
+from .work import Work
+from .worker import Arrangement, Batch, Precision
+
+#: Tokens of a chunk: flash-linear-attention's gated delta rule (chunk_size 64), Mamba-2's configs (chunk_size 128 or 256).
+DELTA_CHUNK, SSD_CHUNK = 64.0, 256.0
+_BF16, _FP32 = 2.0, 4.0
+
+
+def linear_works(
+    kind: Linear, hidden: int, a: Arrangement, batch: Batch, precision: Precision, gpu: GpuKernels
+) -> Iterator[tuple[str, Work, str]]:
+    """Norm and projections; decoding; prefill. Heads split over ``tp``; key heads are repeated beyond their number."""
+    heads, keys = heads_on(kind.heads, a.tp), heads_on(kind.key_heads, a.tp)
+    rows, value = batch.tokens, heads * kind.value_dim
+    channels = 2.0 * keys * kind.key_dim + value
+    gates = (2.0 if kind.delta else 1.0) * heads
+    inner = gpu.gemm(rows, channels + value + gates, hidden, precision.weights)
+    works = inner + gpu.gemm(rows, hidden, value, precision.weights) + norm(gpu, rows, hidden)
+    # The gated norm of the output reads it and the gate, and writes.
+    works = works + gpu.stream(3.0 * _BF16 * rows * value)
+    yield "projections", works.where(rows), gpu.source
+    yield "decode", _decode(kind, heads, channels, batch, gpu), f"state bytes; {gpu.source}"
+    chunked = _delta_prefill if kind.delta else _ssd_prefill
+    source = f"assumed: products at flash attention's share of the tensor peak; operand bytes; {gpu.source}"
+    yield "prefill", chunked(kind, heads, keys, channels, batch, gpu), source
+
+
+def _decode(kind: Linear, heads: Num, channels: Num, batch: Batch, gpu: GpuKernels) -> Work:
+    """The convolution's last inputs and the fp32 state: read once, written for every new row (drafts may be taken back)."""
+    sequences, new = batch.decode, batch.speculated
+    state = heads * kind.key_dim * kind.value_dim
+    moved = sequences * (1.0 + new) * (_FP32 * state + _BF16 * (kind.conv_kernel - 1) * channels)
+    moved = moved + sequences * new * 2.0 * _BF16 * channels
+    # Decay, then per element a multiply-add each for what the state holds of the key (delta rule), the update and the output.
+    flops = sequences * new * state * (7.0 if kind.delta else 5.0)
+    return gpu.core(0.0, moved / gpu.hbm_bytes_per_s, flops, moved, 2.0).where(sequences)
+
+
+def _delta_prefill(kind: Linear, heads: Num, keys: Num, channels: Num, batch: Batch, gpu: GpuKernels) -> Work:
+    """The chunked gated delta rule (Yang et al., arXiv 2412.06464) as flash-linear-attention runs it, in seven kernels.
+
+    Convolution; K K^T; its triangular inverse; W and U; the states; the outputs. Flops a token and head, chunk C: two C x key
+    products for K K^T and Q K^T, one more for W, two C x value for U and the output, and three key x value with the state.
+    """
+    tokens, chunk = batch.prefill, DELTA_CHUNK
+    key, value = kind.key_dim, kind.value_dim
+    flops = tokens * heads * (2.0 * chunk * (3.0 * key + 2.0 * value) + 6.0 * key * value)
+    moved = 2.0 * channels * _BF16  # convolution
+    moved = moved + keys * key * _BF16 * (4.0 + 1.0)  # k in K K^T, W, the states and the output; q in the output
+    moved = moved + heads * chunk * (_FP32 + _FP32 + _BF16 + _BF16)  # K K^T written and read, its inverse written and read
+    moved = moved + heads * (2.0 * key + 6.0 * value) * _BF16  # W and U written and read; v read, new v written and read, out
+    moved = tokens * (moved + 2.0 * heads * key * value * _BF16 / chunk)  # a state a chunk, written and read
+    return _chunked(flops, moved, batch, gpu, 7.0)
+
+
+def _ssd_prefill(kind: Linear, heads: Num, keys: Num, channels: Num, batch: Batch, gpu: GpuKernels) -> Work:
+    """Mamba-2's chunked state-space duality (arXiv 2405.21060 section 6): convolution, decay, states, their pass, C B, scan."""
+    tokens, chunk = batch.prefill, SSD_CHUNK
+    key, value = kind.key_dim, kind.value_dim
+    flops = tokens * (2.0 * chunk * keys * key + heads * (2.0 * chunk * value + 4.0 * key * value))
+    moved = 2.0 * channels * _BF16  # convolution
+    moved = moved + keys * (4.0 * key * _BF16 + 2.0 * chunk * _FP32)  # B and C read twice each; C B written and read
+    moved = moved + heads * 3.0 * value * _BF16  # x read twice, the output written
+    moved = tokens * (moved + 4.0 * heads * key * value * _FP32 / chunk)  # states written, passed on, read
+    return _chunked(flops, moved, batch, gpu, 6.0)
+
+
+def _chunked(flops: Num, moved: Num, batch: Batch, gpu: GpuKernels, kernels: float) -> Work:
+    tensor = flops / (gpu.gpu.tensor_flops("bf16") * FLASH_EFFICIENCY)
+    return gpu.core(np.asarray(tensor), moved / gpu.hbm_bytes_per_s, flops, moved, kernels).where(batch.prefill)

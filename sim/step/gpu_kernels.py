@@ -1,0 +1,89 @@
+"""The kernels that attention shares on one GPU: GEMMs, elementwise passes over rows, and an attention core's two loads.
+
+Their constants are the calibration's ``gemm`` entries. The bf16 rows were timed from graphs. The fp8 rows were launched one by
+one: below some 100 us they show the host, so only what large ones show is taken from that entry (tensor efficiency, tile fill,
+sharpness), and launch and HBM efficiency are the bf16 entry's: the weights come from the same memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hwmodels.attention import OVERLAP
+from ...hwmodels.calibration import constants_of, find_entry
+from ...hwmodels.laws import CAST_BYTES, Gemm, gemm_bytes, gemm_seconds, smooth_max
+from ...hwmodels.specs import Gpu
+from ..inputs.deployment import Dtype
+from .part import Num
+from .work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class GpuKernels:
+    """One GPU and its fitted GEMM constants. ``source``: whose they are."""
+
+    gpu: Gpu
+    bf16: Gemm
+    narrow: Gemm
+    source: str
+
+    @staticmethod
+    def of(gpu: Gpu, system: str) -> GpuKernels:
+        """Constants of ``system`` or its nearest relative. Raises Uncalibrated or UnknownName."""
+        (bf16, own), (fp8, _) = (find_entry(system, "gemm", op, "one-node") for op in ("bf16", "fp8"))
+        borrowed = "" if own == system else f", borrowed from {own}"
+        wide, narrow = constants_of(bf16, Gemm), constants_of(fp8, Gemm)
+        narrow = replace(narrow, launch=wide.launch, host=0.0, hbm_efficiency=wide.hbm_efficiency)
+        return GpuKernels(gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}")
+
+    @property
+    def hbm_bytes_per_s(self) -> float:
+        """What a kernel that streams large operands gets."""
+        return self.gpu.hbm_bandwidth * self.bf16.hbm_efficiency
+
+    def flops_per_s(self, stored: Dtype) -> float:
+        """Peak of the tensor cores on weights stored so: in that dtype, or in bf16 if they have no such rate."""
+        return self.gpu.tensor_flops(stored if stored in self.gpu.tensor_flop_per_cycle_sm else "bf16")
+
+    def gemm(self, rows: Num, columns: Num, inner: Num, stored: Dtype) -> Work:
+        """``y[rows, columns] = x[rows, inner] w``, ``w`` kept as ``stored``; narrow dtypes cast ``x`` in a kernel before."""
+        native = stored in self.gpu.tensor_flop_per_cycle_sm
+        c = self.bf16 if stored == "bf16" else self.narrow
+        shape, (m, n, k), back = _distinct(rows, columns, inner)
+        busy = gemm_seconds(m, n, k, stored, self.gpu, replace(c, launch=0.0, host=0.0))
+        moved = gemm_bytes(m, n, k, stored, native) + (CAST_BYTES[stored] * m * k if native else 0.0)
+        flops = 2.0 * m * n * k
+        tensor = flops / (self.flops_per_s(stored) * c.tensor_efficiency)
+        kernels = 2.0 if native and stored != "bf16" else 1.0
+        launch = kernels * c.launch
+        whole = [launch + busy, tensor, moved / self.hbm_bytes_per_s, launch + 0.0 * m, flops, moved, kernels + 0.0 * m]
+        return Work(*(value[back].reshape(shape) for value in whole)).where(rows)
+
+    def stream(self, moved_bytes: Num, kernels: Num = 1.0) -> Work:
+        """Elementwise kernels that read and write ``moved_bytes`` together, each with a GEMM's launch."""
+        launch, hbm = kernels * self.bf16.launch, moved_bytes / self.hbm_bytes_per_s
+        return Work(launch + hbm, 0.0, hbm, launch, 0.0, moved_bytes, kernels)
+
+    def core(self, tensor: Num, hbm: Num, flops: Num, hbm_bytes: Num, kernels: Num = 1.0) -> Work:
+        """An attention kernel whose two loads hide each other, after its launches and one tile's prologue and epilogue."""
+        launch = kernels * self.bf16.launch
+        busy = self.bf16.fill + smooth_max(OVERLAP, tensor, hbm)
+        return Work(launch + busy, tensor, hbm, launch, flops, hbm_bytes, kernels)
+
+
+def _distinct(*values: Num) -> tuple[tuple[int, ...], list[NDArray[np.float64]], NDArray[np.intp]]:
+    """Broadcast shape, the distinct tuples as one array for each value, and for every point the index of its tuple."""
+    arrays = np.broadcast_arrays(*(np.asarray(v, float) for v in values))
+    if arrays[0].size == 1:
+        return arrays[0].shape, [a.ravel() for a in arrays], np.zeros(1, np.intp)
+    code = np.zeros(arrays[0].size, np.int64)
+    for array in arrays:
+        if array.strides == (0,) * array.ndim:  # one value for all points
+            continue
+        found, at = np.unique(array.ravel(), return_inverse=True)
+        code = code * len(found) + at
+    _, first, back = np.unique(code, return_index=True, return_inverse=True)
+    return arrays[0].shape, [a.ravel()[first] for a in arrays], back

@@ -1,0 +1,48 @@
+"""What kernels that run one after another cost: seconds, what each resource alone would need, bytes and flops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .part import Group, Num, Part
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Kernels of one layer on one GPU. ``tensor``, ``hbm``, ``launch``: seconds that resource alone would need."""
+
+    seconds: Num = 0.0
+    tensor: Num = 0.0
+    hbm: Num = 0.0
+    launch: Num = 0.0
+    flops: Num = 0.0
+    hbm_bytes: Num = 0.0
+    kernels: Num = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        """One after the other."""
+        return Work(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Work)))
+
+    def where(self, runs: Num | np.bool_) -> Work:
+        """Exactly nothing wherever ``runs`` is zero or False."""
+        return Work(*(np.where(np.asarray(runs) != 0, getattr(self, f.name), 0.0) for f in fields(Work)))
+
+    def cheaper(self, other: Work) -> Work:
+        """Wherever it is faster, this work; elsewhere ``other``."""
+        first = np.less_equal(self.seconds, other.seconds)
+        return Work(*(np.where(first, getattr(self, f.name), getattr(other, f.name)) for f in fields(Work)))
+
+    def part(self, name: str, group: Group, times: float, source: str) -> Part:
+        """The part of a step that runs it ``times`` times."""
+        loads = {"tensor": plain(self.tensor), "hbm": plain(self.hbm), "launch": plain(self.launch)}
+        return Part(
+            name, group, plain(self.seconds), times, loads,
+            flops=plain(self.flops), hbm_bytes=plain(self.hbm_bytes), kernels=plain(self.kernels), source=source,
+        )  # fmt: skip
+
+
+def plain(value: Num) -> Num:
+    """A float instead of an array without dimensions."""
+    return float(value) if np.ndim(value) == 0 else value
