@@ -34,6 +34,9 @@ class Speculation:
         return float(sum(self.acceptance**i for i in range(self.drafts + 1)))
 
 
+NO_DRAFTS = Speculation()
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """One worker. ``requests_per_s`` it can finish; ``concurrency``: requests in flight in it; ``batch``: sequences that decode
@@ -59,7 +62,7 @@ def decode_worker(
     backend: Backend,
     workload: Workload,
     batch: Num,
-    speculation: Speculation = Speculation(),
+    speculation: Speculation = NO_DRAFTS,
     alpha: float = 0.0,
 ) -> Rates:
     """A worker that only decodes, ``batch`` sequences in each attention group, half-way through their outputs on average."""
@@ -106,7 +109,7 @@ def aggregated_worker(
     batch: Num,
     chunk_tokens: Num,
     most: Num = np.inf,
-    speculation: Speculation = Speculation(),
+    speculation: Speculation = NO_DRAFTS,
     alpha: float = 0.0,
 ) -> Rates:
     """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding."""
@@ -136,7 +139,7 @@ def decode_step(
     backend: Backend,
     workload: Workload,
     batch: Num,
-    speculation: Speculation = Speculation(),
+    speculation: Speculation = NO_DRAFTS,
     alpha: float = 0.0,
 ) -> Step:
     """One decode step of ``batch`` sequences in each attention group; a pipeline holds one micro-batch in each stage."""

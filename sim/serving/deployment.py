@@ -1,0 +1,197 @@
+"""A whole deployment in steady state: its pools joined by the requests that pass through them.
+
+*Closed loop*: ``concurrency`` requests are always in flight. Aggregated workers share them evenly. In a disaggregated
+deployment a request queues for a prefill group, is computed, moves its KV cache and decodes: ``B`` that decode is where
+``B + X(B) R(X) = concurrency`` with ``X(B) = B / (output TPOT(B))`` requests a second and ``R`` the time to first token.
+*Open*: ``rate`` requests a second arrive; ``B`` is then the one at which decoding keeps up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hwmodels.backends import Backend
+from ...hwmodels.specs import Cluster
+from ..inputs.model import MoeModel
+from ..inputs.serving import Workload
+from ..step.part import Num
+from ..step.worker import Arrangement, Precision
+from .queue import queue_wait
+from .steady import NO_DRAFTS, Rates, Speculation, aggregated_worker, decode_step, decode_worker, prefill_worker
+
+_ROUNDS = 18  # of bisection: 1,024 sequences to a hundredth of one
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One deployment. ``batch``: sequences that decode in one attention group; ``capacity_per_s``: requests a second at most;
+    ``prefill_busy`` and ``slots_busy``: shares of the prefill pool's time and of the decode pool's sequence slots in use.
+    ``transfer_s``: moving one prompt's KV cache from pool to pool.
+    """
+
+    requests_per_s: Num
+    capacity_per_s: Num
+    tpot_s: Num
+    ttft_s: Num
+    concurrency: Num
+    batch: Num
+    prefill_busy: Num
+    slots_busy: Num
+    transfer_s: Num
+    decode: Rates
+    prefill: Rates | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolShape:
+    """``count`` alike workers. ``slots``: sequences of one attention group that decode together at most."""
+
+    arrangement: Arrangement
+    count: Num
+    slots: Num = 1024.0
+    chunk_tokens: Num = 8192.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every pool of a deployment shares."""
+
+    model: MoeModel
+    cluster: Cluster
+    precision: Precision
+    backend: Backend
+    workload: Workload
+    speculation: Speculation = NO_DRAFTS
+    alpha: float = 0.0
+
+
+def aggregated(setting: Setting, pool: PoolShape, concurrency: Num | None = None, rate: Num | None = None) -> Served:
+    """Workers that prefill and decode, in a closed loop of ``concurrency``, at ``rate``, or with every slot in use."""
+    groups = pool.arrangement.dp * pool.count
+
+    def at(batch: Num) -> Rates:
+        return aggregated_worker(
+            setting.model,
+            setting.cluster,
+            pool.arrangement,
+            setting.precision,
+            setting.backend,
+            setting.workload,
+            batch,
+            pool.chunk_tokens,
+            pool.slots,
+            setting.speculation,
+            setting.alpha,
+        )
+
+    full = at(pool.slots)
+    capacity = full.requests_per_s * pool.count
+    if rate is not None:
+        found = at(_largest(lambda b: at(b).requests_per_s * pool.count <= rate, pool.slots + 0.0 * capacity))
+    elif concurrency is not None:
+        found = at(concurrency / groups)
+    else:
+        found = full
+    per_s = found.requests_per_s * pool.count
+    busy = found.batch / pool.slots
+    return Served(
+        per_s, capacity, found.tpot_s, found.ttft_s, found.concurrency * pool.count, found.batch, busy, busy, 0.0, found
+    )
+
+
+def disaggregated(
+    setting: Setting, prefill: PoolShape, decode: PoolShape, concurrency: Num | None = None, rate: Num | None = None
+) -> Served:
+    """Prefill and decode pools, in a closed loop of ``concurrency``, at ``rate``, or with every decode slot spoken for."""
+    model, workload = setting.model, setting.workload
+    pre = prefill_worker(
+        model,
+        setting.cluster,
+        prefill.arrangement,
+        setting.precision,
+        setting.backend,
+        workload,
+        prefill.chunk_tokens,
+        setting.alpha,
+    )
+    transfer = transfer_seconds(setting, prefill.arrangement, decode.arrangement)
+    servers = prefill.arrangement.dp * prefill.count
+    most_prefill = pre.requests_per_s * prefill.count
+    groups = decode.arrangement.dp * decode.count
+
+    def tpot(batch: Num) -> Num:
+        step = decode_step(
+            model,
+            setting.cluster,
+            decode.arrangement,
+            setting.precision,
+            setting.backend,
+            workload,
+            batch,
+            setting.speculation,
+            setting.alpha,
+        )
+        return step.seconds / setting.speculation.accepted
+
+    def per_s(batch: Num) -> Num:
+        return batch * groups / (tpot(batch) * workload.mean_output)
+
+    def first_token(requests_per_s: Num) -> Num:
+        return pre.ttft_s + transfer + queue_wait(pre.prompt_s, servers, requests_per_s / most_prefill)
+
+    slots = decode.slots + 0.0 * most_prefill
+    capacity = np.minimum(most_prefill, per_s(slots))
+    if rate is not None:
+        batch = _largest(lambda b: per_s(b) <= rate, slots)
+    else:
+        flying = slots * groups if concurrency is None else concurrency
+        batch = _largest(lambda b: b * groups + per_s(b) * first_token(per_s(b)) <= flying, np.minimum(slots, flying / groups))
+    rates = decode_worker(
+        model,
+        setting.cluster,
+        decode.arrangement,
+        setting.precision,
+        setting.backend,
+        workload,
+        batch,
+        setting.speculation,
+        setting.alpha,
+    )
+    throughput = rates.requests_per_s * decode.count
+    if rate is None:
+        flying = slots * groups if concurrency is None else concurrency
+        ttft = np.maximum(flying / throughput - workload.mean_output * rates.tpot_s, pre.ttft_s + transfer)
+    else:
+        ttft = first_token(throughput)
+    in_flight = batch * groups + throughput * ttft
+    busy = throughput / most_prefill
+    return Served(throughput, capacity, rates.tpot_s, ttft, in_flight, batch, busy, batch / decode.slots, transfer, rates, pre)
+
+
+def transfer_seconds(setting: Setting, prefill: Arrangement, decode: Arrangement) -> Num:
+    """One prompt's KV cache from a prefill group to a decode group, over the NICs of the GPUs that hold it.
+
+    Every pool lies on its own nodes. A cache that is the same on all ``tp`` GPUs (MLA) is sent once, a share by each.
+    """
+    nic, node = setting.cluster.node.nic, setting.cluster.node
+    size = setting.model.kv_bytes(round(setting.workload.mean_input), setting.precision.kv)
+    lanes = np.minimum(prefill.tp * prefill.pp, decode.tp * decode.pp)
+    share = min(1.0, node.nics / node.gpus)
+    return nic.latency + size / (lanes * share * nic.bandwidth * nic.efficiency)
+
+
+def _largest(holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], most: NDArray[np.float64] | Num) -> NDArray[np.float64]:
+    """The largest batch up to ``most`` of which ``holds`` is true, by bisection in the logarithm; it must be monotone."""
+    high = np.log(np.maximum(np.asarray(most, float), 1e-3))
+    low = np.full(high.shape, np.log(1e-3))
+    done = np.asarray(holds(np.exp(high)))
+    low = np.where(done, high, low)
+    for _ in range(_ROUNDS):
+        middle = 0.5 * (low + high)
+        fine = np.asarray(holds(np.exp(middle)))
+        low, high = np.where(fine, middle, low), np.where(fine, high, middle)
+    return np.exp(low)
