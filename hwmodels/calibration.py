@@ -2,25 +2,30 @@
 
 One YAML file a system in ``data/calibrated``; one entry for each (protocol, op, scope). A system without an entry borrows its
 relative's: times and efficiencies are taken over as they stand, rates come from its own datasheet, and the prediction says so.
+A file of one's own, as `epicycle calibrate --out` writes it, stands for a system wherever its path is given; its ``relative``
+is a shipped one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from . import strict_yaml
+from . import catalog, strict_yaml
 from .errors import BadInput, Uncalibrated, UnknownName, one_line
-from .interval import Regime
+from .interval import Interval, Regime, interval_of
 from .units import BYTES, SECONDS
 
 Scope = Literal["one-node", "multi-node", "nvlink-domain"]
 _PER_CYCLE = " B/cycle"
+_LIST = "epicycle catalog clusters"  # the column `calibration`
 _Constants = TypeVar("_Constants")
 
 
@@ -35,7 +40,9 @@ class Fit(BaseModel):
     rows_available: int = Field(ge=0)
     mape_fit_pct: float
     mape_rest_pct: float | None = Field(default=None, description="on the rows not fitted to")
-    residual_log_sd: float = Field(description="standard deviation of log(predicted / measured) on the fitted rows")
+    residual_log_sd: float = Field(
+        ge=0, lt=10, description="standard deviation of log(predicted / measured) on the fitted rows"
+    )
     undetermined: tuple[str, ...] = ()
     uncertainty: dict[str, str | float] = Field(
         default_factory=dict, description="one standard deviation of each fitted constant"
@@ -43,6 +50,17 @@ class Fit(BaseModel):
     seen: dict[str, tuple[float, float]] = Field(default_factory=dict, description="range of each quantity in the table")
     intervals: tuple[Regime, ...] = Field(default=(), description="residuals of rows that the fit left aside, by regime")
     method: str
+
+    def interval(self, seconds: float, nodes: int, point: Mapping[str, float], borrowed_from: str = "") -> Interval:
+        """The interval of a prediction of ``seconds`` with these constants at the operating point ``point``.
+
+        Without rows left aside, it is that of normal errors with the spread of the fitted rows, and says so.
+        """
+        if self.intervals or not (self.rows and self.residual_log_sd):
+            return interval_of(self.intervals, self.seen, seconds, nodes, point, borrowed_from)
+        spread = Regime.normal(nodes, self.rows, self.residual_log_sd)
+        found = interval_of((spread,), self.seen, seconds, nodes, point, borrowed_from)
+        return replace(found, why=(f"no row was left aside: the spread of the {self.rows} fitted rows", *found.why))
 
 
 class Entry(BaseModel):
@@ -56,6 +74,13 @@ class Entry(BaseModel):
     constants: dict[str, str | float]
     fit: Fit
 
+    @field_validator("constants")
+    @classmethod
+    def _readable(cls, constants: dict[str, str | float]) -> dict[str, str | float]:
+        for name, value in constants.items():
+            read_constant(name, value)
+        return constants
+
 
 class Calibration(BaseModel):
     """All entries of one system. ``cluster``: the catalogue cluster whose datasheets the constants are relative to."""
@@ -68,10 +93,32 @@ class Calibration(BaseModel):
     why: str = ""
     entries: tuple[Entry, ...] = ()
 
+    @model_validator(mode="after")
+    def _one_entry_a_kernel(self) -> Self:
+        keys = [f"{e.protocol} {e.op} ({e.scope})" for e in self.entries]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise ValueError(f"entries: {twice} is there twice")
+        return self
+
 
 def load_calibration(system: str) -> Calibration:
-    """The calibration file of ``system``. Raises UnknownName."""
-    return _load(system)
+    """The calibration of ``system``: a shipped name, or the path of a file (one that ends in .yaml or .yml, or holds a slash).
+
+    Raises UnknownName, or BadInput in one line for a file that is not there or holds no calibration.
+    """
+    if not is_calibration_path(system):
+        return _load(system)
+    path = Path(system)
+    try:
+        stat = path.stat()
+        return _load_file(system, stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise BadInput(f"calibration {system}: {error.strerror}") from None
+
+
+def is_calibration_path(system: str) -> bool:
+    """Whether ``system`` is meant as a file and not as a shipped name."""
+    return "/" in system or system.endswith((".yaml", ".yml"))
 
 
 def calibrated_systems() -> tuple[str, ...]:
@@ -93,9 +140,8 @@ def find_entry(system: str, protocol: str, op: str, scope: Scope) -> tuple[Entry
             if (entry.protocol, entry.op, entry.scope) == (protocol, op, scope):
                 return entry, name
         name = calibration.relative
-    raise Uncalibrated(
-        f"no calibration of {protocol} {op} ({scope}) for {' or its relatives '.join((seen[0], ', '.join(seen[1:]) or 'none'))}"
-    )
+    relatives = f" or its relatives {', '.join(seen[1:])}" if seen[1:] else ", which names no relative"
+    raise Uncalibrated(f"no calibration of {protocol} {op} ({scope}) for {seen[0]}{relatives}")
 
 
 def constants_of(entry: Entry, record: type[_Constants]) -> _Constants:
@@ -113,16 +159,40 @@ def constants_of(entry: Entry, record: type[_Constants]) -> _Constants:
 
 
 def read_constant(name: str, value: str | float) -> float:
-    """ "20.5 us" -> 2.05e-5, "34 B/cycle" -> 34.0, a bare ratio as it is (only efficiencies, sharpness and shares are bare)."""
-    if isinstance(value, str):
-        if name.endswith("_bytes"):
-            return BYTES.parse(value)
-        if value.endswith(_PER_CYCLE):
-            return float(value.removesuffix(_PER_CYCLE))
-        return SECONDS.parse(value)
-    if not unit_of(name):
-        return float(value)
-    raise BadInput(f"constant {name} needs a unit, got the bare number {value}")
+    """ "20.5 us" -> 2.05e-5, "34 B/cycle" -> 34.0, a bare ratio as it is (only efficiencies, sharpness and shares are bare).
+
+    Raises BadInput naming the constant if the unit is missing or of another kind, or the number negative or not finite.
+    """
+    unit = unit_of(name)
+    try:
+        if isinstance(value, str) != bool(unit):
+            raise ValueError(f"wanted {_WANTED[unit]}, got {value!r}")
+        if isinstance(value, str):
+            number = _read_per_cycle(value) if unit == "B/cycle" else (BYTES if unit == "B" else SECONDS).parse(value)
+        else:
+            number = float(value)
+        if not (math.isfinite(number) and number >= 0.0):
+            raise ValueError(f"wanted a finite number, zero or more, got {value!r}")
+    except ValueError as error:
+        raise BadInput(f"constant {name}: {error}") from None
+    return number
+
+
+_WANTED = {
+    "us": "a time such as '20.5 us'",
+    "B/cycle": "a copy rate such as '34 B/cycle'",
+    "B": "a size such as '4 MB'",
+    "": "a bare number",
+}
+
+
+def _read_per_cycle(text: str) -> float:
+    try:
+        if text.endswith(_PER_CYCLE):
+            return float(text.removesuffix(_PER_CYCLE))
+    except ValueError:
+        pass
+    raise ValueError(f"wanted {_WANTED['B/cycle']}, got {text!r}")
 
 
 def write_constant(name: str, value: float) -> str | float:
@@ -156,10 +226,26 @@ def parse_calibration(document: Mapping[str, Any], where: str) -> Calibration:
 def _load(system: str) -> Calibration:
     entry = _folder().joinpath(f"{system}.yaml")
     if not entry.is_file():
-        raise UnknownName("calibrated system", system, calibrated_systems(), "epicycle catalog clusters")
+        raise UnknownName("calibrated system", system, calibrated_systems(), _LIST)
     return parse_calibration(
         strict_yaml.load(entry.read_text(encoding="utf-8"), f"calibrated/{system}.yaml"), f"calibrated/{system}.yaml"
     )
+
+
+@cache
+def _load_file(path: str, _changed_ns: int, _bytes: int) -> Calibration:
+    """The calibration in a file; when the file changes, so do the other arguments. Raises BadInput or OSError."""
+    document = strict_yaml.parse_document(strict_yaml.read_text(Path(path)), path)
+    try:
+        calibration = Calibration.model_validate(document.data)
+    except ValidationError as error:
+        raise BadInput(f"{document.where(error.errors(include_url=False)[0]['loc'])}: {one_line(error)}") from None
+    known = {"relative": ("calibrated system", calibrated_systems()), "cluster": ("cluster", catalog.names("clusters"))}
+    for key, (kind, names) in known.items():
+        name = getattr(calibration, key)
+        if name is not None and name not in names:
+            raise BadInput(f"{document.where((key,))}: {key}: {UnknownName(kind, name, names, _LIST)}")
+    return calibration
 
 
 def _folder() -> Any:

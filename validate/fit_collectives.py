@@ -19,6 +19,7 @@ from ..hwmodels.errors import BadInput
 from ..hwmodels.laws import smooth_max
 from ..sim.ep.collectives import FILL_BYTES
 from ..sim.ep.stage import Machine
+from .conformal import conformal_rows, regimes_of
 from .spread import MOST_ROWS
 
 #: (protocol, op) -> the table's collective.
@@ -64,7 +65,8 @@ def _fit(path: Path, rows: list[dict[str, str]], machine: Machine, protocol: str
     )
     solution = least_squares(residuals, np.ones(5), bounds=(_LOW / _START, _HIGH / _START), loss="cauchy", f_scale=0.05)
     error = seconds(ranks, message, solution.x * _START, machine) / measured - 1
-    rest = np.setdiff1d(np.arange(len(rows)), used)
+    rest = conformal_rows(len(rows), used)
+    predicted = (1 + error[rest]) * measured[rest]
     record = Fit(
         table=path.name,
         library=rows[0]["library"],
@@ -73,6 +75,8 @@ def _fit(path: Path, rows: list[dict[str, str]], machine: Machine, protocol: str
         mape_fit_pct=round(float(np.abs(error[used]).mean() * 100), 2),
         mape_rest_pct=round(float(np.abs(error[rest]).mean() * 100), 2),
         residual_log_sd=round(float(np.log1p(error[used]).std()), 4),
+        seen={"ranks": (float(ranks.min()), float(ranks.max()))},
+        intervals=regimes_of(predicted, measured[rest], np.ones(len(rest), np.int64)),
         method="Cauchy loss on log error over every third row (validate/fit_collectives.py); nic_efficiency assumed",
     )
     constants = {n: write_constant(n, float(v)) for n, v in zip(_FIELDS, solution.x * _START, strict=True)}

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ..hwmodels.calibration import Scope, find_entry, load_calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput, Uncalibrated
-from ..hwmodels.interval import Interval, interval_of
+from ..hwmodels.interval import Interval
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.machine import machine_of
 from ..sim.ep.protocols import describe
+from .conformal import judged
 from .fit import spread_rows
 from .measurement import PROTOCOL_NAMES, Group, grouped, point_of, read_table, unpredictable
 from .oddities import ODDITIES, oddity_of
@@ -135,14 +136,17 @@ def _ep_rows(path: Path, engine: str, progress: Progress | None) -> tuple[list[P
         done += len(group.rows)
         entry, _ = find_entry(group.system, PROTOCOL_NAMES[group.protocol], group.op, _measured_scope(group))
         own = entry.fit.table == path.name and entry.fit.rows_available == len(group.rows) and source == group.system
-        used = set(spread_rows(group).tolist()) if own else set()
-        for i, (row, predicted_s) in enumerate(zip(group.rows, seconds, strict=True)):
+        used = spread_rows(group) if own else None
+        borrowed = "" if source == group.system else source
+        points = [point_of(row) for row in group.rows]
+        nodes = np.array([row.nodes for row in group.rows])
+        sure = judged(entry.fit, seconds, group.measured_s, nodes, points, used, borrowed)
+        for i, row in enumerate(group.rows):
             key = (row.system, row.protocol, row.op, row.nodes)
             odd = oddity_of(row) is not None
-            borrowed = "" if source == group.system else source
-            sure = interval_of(entry.fit.intervals, entry.fit.seen, float(predicted_s), row.nodes, point_of(row), borrowed)
-            times = (row.latency_us, 1e6 * float(predicted_s))
-            predicted.append(Predicted(row.line, dict(row.values), key, *times, source, odd, "", sure, i in used))
+            times = (row.latency_us, 1e6 * float(seconds[i]))
+            seen = used is not None and i in used
+            predicted.append(Predicted(row.line, dict(row.values), key, *times, source, odd, "", sure[i], seen))
         if progress:
             progress(done, len(usable))
     notes = tuple(f"{o.name} ({n} rows): {o.why}" for o in ODDITIES if (n := sum(o.holds(r) for r in usable)))

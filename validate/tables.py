@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ..hwmodels.calibration import constants_of, find_entry, load_calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput, Uncalibrated, UnknownName
-from ..hwmodels.interval import interval_of
+from .conformal import judged
 from .expert_rows import COLUMNS as EXPERTS
 from .expert_rows import read_expert_rows
 from .kernel_tables import Kind, kind_of, read_groups
@@ -42,14 +44,16 @@ def kernel_rows(path: Path, kind: Kind) -> Found:
         gpu = load_cluster(load_calibration(group.system).cluster).node.gpu
         seconds = group.seconds(gpu, constants_of(entry, kind.law))
         own = entry.fit.table == path.name and entry.fit.rows_available == len(group.rows) and source == group.system
-        used = set(group.used().tolist()) if own else set()
+        used = group.used() if own else None
+        points = [{n: float(column[i]) for n, column in group.columns.items()} for i in range(len(group.rows))]
+        borrowed = "" if source == group.system else source
+        one_node = np.ones(len(group.rows), np.int64)
+        sure = judged(entry.fit, np.asarray(seconds), group.measured_s, one_node, points, used, borrowed)
         for i, (line, record) in enumerate(group.rows):
             key = (group.system, kind.protocol, group.op, 1)
-            point = {n: float(column[i]) for n, column in group.columns.items()}
-            borrowed = "" if source == group.system else source
-            sure = interval_of(entry.fit.intervals, entry.fit.seen, float(seconds[i]), 1, point, borrowed)
             times = (1e6 * float(group.measured_s[i]), 1e6 * float(seconds[i]))
-            predicted.append(Predicted(line, dict(record), key, *times, source, False, "", sure, i in used))
+            seen = used is not None and i in used
+            predicted.append(Predicted(line, dict(record), key, *times, source, False, "", sure[i], seen))
     return predicted, skipped, ()
 
 
