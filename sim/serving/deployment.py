@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from ...hwmodels.backends import Backend
 from ...hwmodels.specs import Cluster
 from ..inputs.model import MoeModel
-from ..inputs.serving import Workload
 from ..step.part import Num
 from ..step.worker import Arrangement, Precision
 from .queue import queue_wait
-from .steady import NO_DRAFTS, Rates, Speculation, aggregated_worker, decode_step, decode_worker, prefill_worker
+from .steady import NO_DRAFTS, Lengths, Rates, Speculation, aggregated_worker, decode_step, decode_worker, prefill_worker
 
 _ROUNDS = 18  # of bisection: 1,024 sequences to a hundredth of one
 
@@ -64,7 +63,7 @@ class Setting:
     cluster: Cluster
     precision: Precision
     backend: Backend
-    workload: Workload
+    workload: Lengths
     speculation: Speculation = NO_DRAFTS
     alpha: float = 0.0
 
@@ -178,7 +177,8 @@ def transfer_seconds(setting: Setting, prefill: Arrangement, decode: Arrangement
     Every pool lies on its own nodes. A cache that is the same on all ``tp`` GPUs (MLA) is sent once, a share by each.
     """
     nic, node = setting.cluster.node.nic, setting.cluster.node
-    size = setting.model.kv_bytes(round(setting.workload.mean_input), setting.precision.kv)
+    kv_bytes = np.vectorize(lambda tokens: setting.model.kv_bytes(round(tokens), setting.precision.kv), otypes=[float])
+    size = kv_bytes(setting.workload.mean_input)
     lanes = np.minimum(prefill.tp * prefill.pp, decode.tp * decode.pp)
     share = min(1.0, node.nics / node.gpus)
     return nic.latency + size / (lanes * share * nic.bandwidth * nic.efficiency)

@@ -9,16 +9,27 @@ wait that a decoding request sees). All fields may be arrays of candidates.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from ...hwmodels.backends import Backend
 from ...hwmodels.specs import Cluster
 from ..inputs.model import MoeModel
-from ..inputs.serving import Workload
 from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import Arrangement, Batch, Precision
+
+
+class Lengths(Protocol):
+    """What the steady state needs of a workload (`inputs.serving.Workload` has it); arrays where requests differ by candidate."""
+
+    @property
+    def mean_input(self) -> Num: ...
+    @property
+    def mean_output(self) -> Num: ...
+    @property
+    def cached_input(self) -> Num: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,7 @@ def decode_worker(
     arrangement: Arrangement,
     precision: Precision,
     backend: Backend,
-    workload: Workload,
+    workload: Lengths,
     batch: Num,
     speculation: Speculation = NO_DRAFTS,
     alpha: float = 0.0,
@@ -78,7 +89,7 @@ def prefill_worker(
     arrangement: Arrangement,
     precision: Precision,
     backend: Backend,
-    workload: Workload,
+    workload: Lengths,
     chunk_tokens: Num,
     alpha: float = 0.0,
 ) -> Rates:
@@ -105,7 +116,7 @@ def aggregated_worker(
     arrangement: Arrangement,
     precision: Precision,
     backend: Backend,
-    workload: Workload,
+    workload: Lengths,
     batch: Num,
     chunk_tokens: Num,
     most: Num = np.inf,
@@ -137,7 +148,7 @@ def decode_step(
     arrangement: Arrangement,
     precision: Precision,
     backend: Backend,
-    workload: Workload,
+    workload: Lengths,
     batch: Num,
     speculation: Speculation = NO_DRAFTS,
     alpha: float = 0.0,
@@ -149,12 +160,12 @@ def decode_step(
     return model_step(model, cluster, arrangement, rows, precision, engine, alpha=alpha, drafts=float(speculation.drafts))
 
 
-def new_tokens(workload: Workload) -> float:
+def new_tokens(workload: Lengths) -> Num:
     """Mean prompt tokens that are not in the prefix cache, at least one."""
-    return max(1.0, workload.mean_input * (1.0 - workload.cached_input))
+    return np.maximum(1.0, workload.mean_input * (1.0 - workload.cached_input))
 
 
-def prompt_batch(workload: Workload, chunk_tokens: Num, *, alone: bool) -> Batch:
+def prompt_batch(workload: Lengths, chunk_tokens: Num, *, alone: bool) -> Batch:
     """A prefill step of one attention group: one prompt's chunk, or as many prompts as fill ``chunk_tokens``."""
     new = new_tokens(workload)
     chunk = np.minimum(new, chunk_tokens)
@@ -169,7 +180,7 @@ def _prompt_seconds(
     arrangement: Arrangement,
     precision: Precision,
     backend: Backend,
-    workload: Workload,
+    workload: Lengths,
     decoding: Num,
     chunk_tokens: Num,
     step: Step,

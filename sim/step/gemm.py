@@ -28,11 +28,9 @@ def gemm_part(
     """GEMMs run one after another, each ``(m, n, k)``: rows, columns, depth on this GPU; ``extra_bytes`` moved between them.
 
     ``seconds`` holds no launch: what lies between kernels is the engine's (`Part.kernels` counts them). A cast of the rows
-    before an fp8 or fp4 GEMM is a kernel of its own. Constants: the calibration's ``gemm`` entries, fp4 by those of fp8.
+    before an fp8 or fp4 GEMM is a kernel of its own. Constants: `kernel_constants`.
     """
-    law = dtype if dtype == "bf16" else "fp8"
-    entry, source = find_entry(system, "gemm", law, "one-node")
-    constants = replace(constants_of(entry, Gemm), launch=0.0, host=0.0)
+    constants, source = kernel_constants(system, dtype)
     native = dtype in gpu.tensor_flop_per_cycle_sm
     rate = gpu.tensor_flops(dtype if native else "bf16") * constants.tensor_efficiency
     hbm = gpu.hbm_bandwidth * constants.hbm_efficiency
@@ -55,5 +53,19 @@ def gemm_part(
         flops,
         moved,
         kernels=float(len(shapes) + casts) if kernels is None else kernels,
-        source=f"gemm law ({law}), fitted on {source}",
+        source=f"gemm law ({dtype}), fitted on {source}",
     )
+
+
+def kernel_constants(system: str, dtype: Dtype) -> tuple[Gemm, str]:
+    """The GPU's side of a GEMM: no launch and no host, and the system they were measured on.
+
+    fp8 tables were taken eagerly, so that the host hides what a small kernel takes: they tell the tensor efficiency, while tile
+    fill and HBM efficiency come from the bf16 kernels, timed without a host. fp4 has no table and takes fp8's.
+    """
+    plain, source = find_entry(system, "gemm", "bf16", "one-node")
+    constants = replace(constants_of(plain, Gemm), launch=0.0, host=0.0)
+    if dtype == "bf16":
+        return constants, source
+    entry, source = find_entry(system, "gemm", "fp8", "one-node")
+    return replace(constants, tensor_efficiency=constants_of(entry, Gemm).tensor_efficiency), source

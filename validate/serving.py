@@ -1,0 +1,92 @@
+"""Measured deployments predicted in steady state: rows grouped by what no array can hold, one call for each group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..hwmodels.backends import Backend, load_backend
+from ..hwmodels.catalog import load_cluster
+from ..sim.inputs.deployment import Dtype, Protocol
+from ..sim.inputs.model import load_model
+from ..sim.serving.deployment import PoolShape, Setting, aggregated, disaggregated
+from ..sim.step.memory import worker_memory
+from ..sim.step.worker import Arrangement, Precision
+from .serving_rows import CLUSTERS, ServingRow, Widths
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Mean lengths [row]."""
+
+    mean_input: Floats
+    mean_output: Floats
+    cached_input: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Seconds [row] in the order of the rows."""
+
+    tpot_s: Floats
+    ttft_s: Floats
+    batch: Floats
+
+
+def predict_serving(
+    rows: Sequence[ServingRow],
+    backends: Mapping[str, Backend] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Predicted:
+    """Every row's TPOT and TTFT. ``backends``: engines to use instead of the shipped ones."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for at, row in enumerate(rows):
+        wide = (row.decode.dp > 1, row.prefill is not None and row.prefill.dp > 1, row.prefill is None)
+        key = (row.model, row.system, row.backend, row.weights, row.experts, row.kv, wide)
+        groups.setdefault(key, []).append(at)
+    tpot, ttft, batch = (np.zeros(len(rows)) for _ in range(3))
+    for done, members in enumerate(groups.values()):
+        mine = [rows[at] for at in members]
+        name = mine[0].backend
+        found = _group(mine, backends[name] if backends else load_backend(name))
+        tpot[members], ttft[members], batch[members] = found
+        if progress is not None:
+            progress(done + 1, len(groups))
+    return Predicted(tpot, ttft, batch)
+
+
+def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Floats]:
+    first = rows[0]
+    model, cluster = load_model(first.model), load_cluster(CLUSTERS[first.system])
+    payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
+    precision = Precision(first.weights, first.experts, first.kv, payload)
+    scale = np.array([1.0 - row.spread / 2.0 for row in rows])
+    requests = Requests(np.array([row.isl for row in rows]) * scale, np.array([row.osl for row in rows]) * scale)
+    concurrency = np.array([row.concurrency for row in rows], float)
+    setting = Setting(model, cluster, precision, backend, requests)
+    exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
+    context = requests.mean_input + requests.mean_output
+
+    def pool(widths: list[Widths]) -> PoolShape:
+        shape = Arrangement(*(np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep")), exchange)
+        memory = worker_memory(model, shape, precision, cluster, tokens_per_step=8192.0, context=context)
+        slots = np.clip(np.asarray(memory.sequences, float), 1.0, 2048.0)
+        return PoolShape(shape, np.array([w.count for w in widths], float), slots, np.full(len(widths), 8192.0))
+
+    decode = pool([row.decode for row in rows])
+    if first.prefill is None:
+        found = aggregated(setting, decode, concurrency=concurrency)
+    else:
+        found = disaggregated(setting, pool([row.prefill or row.decode for row in rows]), decode, concurrency=concurrency)
+    size = len(rows)
+    return tuple(np.broadcast_to(np.asarray(x, float), size) for x in (found.tpot_s, found.ttft_s, found.batch))  # type: ignore[return-value]
+
+
+def protocol_of(backend: str, domain_gpus: int) -> Protocol:
+    """The exchange an engine uses with data-parallel attention: TensorRT-LLM its NVLink one-sided kernels inside a large domain."""
+    return "one-sided" if backend == "trtllm" and domain_gpus > 8 else "low-latency"

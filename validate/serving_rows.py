@@ -1,0 +1,200 @@
+"""Rows of a table of measured deployments, and what has to be assumed to predict them.
+
+The public columns leave out scheduler limits, multi-token prediction, attention data-parallelism in part of the rows, and
+the number of workers in many. Each assumption below has a name; the report counts the rows under each and their error.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..hwmodels.errors import BadInput, UnknownName
+from ..sim.inputs.deployment import Dtype
+
+#: Name in the table -> preset, cluster.
+MODELS = {
+    "deepseek-ai/DeepSeek-V3": "deepseek-v3",
+    "deepseek-ai/DeepSeek-R1": "deepseek-r1",
+    "Qwen/Qwen3-235B-A22B-FP8": "qwen3-235b-a22b",
+    "Qwen/Qwen3-30B-A3B": "qwen3-30b-a3b",
+    "Qwen/Qwen3-32B": "qwen3-32b",
+    "meta-llama/Llama-3.1-70B": "llama-3.1-70b",
+    "meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b",
+    "openai/gpt-oss-120b": "gpt-oss-120b",
+    "moonshotai/Kimi-K2-Instruct": "kimi-k2",
+    "MiniMaxAI/MiniMax-M2.5": "minimax-m2.5",
+    "zai-org/GLM-5": "glm-5",
+    "Qwen/Qwen3.5-397B-A17B": "qwen3.5-397b-a17b",
+}
+CLUSTERS = {
+    "h100_sxm": "h100-cx7",
+    "h200_sxm": "h200-cx7",
+    "b200_sxm": "b200-cx7",
+    "b300_sxm": "b300-cx8",
+    "gb200": "gb200-nvl72",
+    "gb300": "gb300-nvl72",
+}
+#: Requests of these lengths are the public suite's, which draws each length uniformly from 80 % to 100 % of the stated one.
+SUITE_LENGTHS = {(1024, 1024), (1024, 8192), (8192, 1024)}
+SUITE_SPREAD = 0.2
+_DTYPES: Mapping[str, Dtype] = {
+    "": "bf16",
+    "bf16": "bf16",
+    "bfloat16": "bf16",
+    "fp8": "fp8",
+    "fp8_block": "fp8",
+    "nvfp4": "fp4",
+}
+_DTYPES = {**_DTYPES, "fp4": "fp4", "mxfp4": "fp4", "w4a16_mxfp4": "fp4", "int4_wo": "fp4", "fp8_static": "fp8"}
+_SPLIT = "one count of GPUs for the whole deployment: split into pools"
+_REQUIRED = ("model", "system", "backend", "mode", "isl", "osl", "concurrency", "ttft_ms", "tpot_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """One kind of worker as a row states or implies it: attention ``tp`` x ``dp``, experts over ``ep``, ``count`` workers."""
+
+    tp: int
+    dp: int
+    pp: int
+    ep: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServingRow:
+    """One measured deployment. ``prefill`` is None for an aggregated one. ``assumed``: names of what the row does not say."""
+
+    line: int
+    model: str
+    system: str
+    backend: str
+    weights: Dtype
+    experts: Dtype
+    kv: Dtype
+    isl: int
+    osl: int
+    spread: float
+    concurrency: int
+    decode: Widths
+    prefill: Widths | None
+    ttft_s: float
+    tpot_s: float
+    assumed: tuple[str, ...]
+
+
+def read_serving(path: Path) -> list[ServingRow]:
+    """The rows of ``path``. Raises BadInput naming line and column of what cannot be read, or an unknown model or system."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in _REQUIRED if name not in (reader.fieldnames or ())]
+        if missing:
+            raise BadInput(f"{path}: columns missing: {', '.join(missing)}")
+        return [_row(path, reader.line_num, record) for record in reader]
+
+
+def _row(path: Path, line: int, r: dict[str, str]) -> ServingRow:
+    where = f"{path}: line {line}"
+    for column, table in (("model", MODELS), ("system", CLUSTERS)):
+        if r[column] not in table:
+            raise BadInput(f"{where}: {column}: {UnknownName(column, r[column], tuple(table), 'epicycle catalog')}")
+    for column in ("gemm_quant_mode", "moe_quant_mode"):
+        if r.get(column, "") not in _DTYPES:
+            raise BadInput(f"{where}: {column}: wanted one of {', '.join(sorted(_DTYPES))}, got {r[column]!r}")
+    number = lambda column: _number(where, r, column)  # noqa: E731
+    isl, osl, concurrency = (round(number(c)) for c in ("isl", "osl", "concurrency"))
+    weights, experts = _DTYPES[r.get("gemm_quant_mode", "")], _DTYPES[r.get("moe_quant_mode", "")]
+    spread = SUITE_SPREAD if (isl, osl) in SUITE_LENGTHS else 0.0
+    assumed = ["lengths drawn from 80 to 100 %"] if spread else []
+    kv: Dtype = "bf16" if weights == "bf16" or r["backend"] == "sglang" and weights == "fp8" else "fp8"
+    if r["model"] == "openai/gpt-oss-120b":
+        weights, kv = "bf16", "fp8" if r["system"] != "h100_sxm" else "bf16"
+        assumed.append("gpt-oss: attention in bf16, experts in fp4")
+    if r["mode"] == "agg":
+        decode, prefill = _aggregated(r), None
+        if decode.tp * decode.dp > 16:
+            assumed.append(_SPLIT)
+            decode, prefill = _split(decode.tp * decode.dp)
+    else:
+        decode, prefill = _disaggregated(r, concurrency, assumed)
+    if decode.tp * decode.dp > 1 and _int(r, "attention_dp_size", "") == 0 and r["mode"] == "agg":
+        assumed.append("attention data-parallelism not stated: none")
+    return ServingRow(
+        line, MODELS[r["model"]], r["system"], r["backend"], weights, experts, kv, isl, osl, spread, concurrency,
+        decode, prefill, number("ttft_ms") / 1e3, number("tpot_ms") / 1e3, tuple(assumed),
+    )  # fmt: skip
+
+
+def _aggregated(r: dict[str, str]) -> Widths:
+    """Equal ``moe_tp`` and ``moe_ep`` above one are an engine's own tp and ep flags, whose ranks lie on the same GPUs, and
+    ``tp x dp`` their product: 64 = 8 x 8 is a worker of 8 GPUs."""
+    tp, pp, dp = (max(1, _int(r, c, "")) for c in ("tp_size", "pp_size", "attention_dp_size"))
+    moe_tp, ep = (max(1, _int(r, c, "")) for c in ("moe_tp_size", "moe_ep_size"))
+    gpus = max(tp * dp, moe_tp * ep)
+    if moe_tp > 1 and ep > 1 and moe_tp == ep:
+        gpus = moe_tp
+    if dp > 1:
+        return Widths(1, gpus, pp, min(ep, gpus), 1)
+    return Widths(gpus, 1, pp, min(ep, gpus), 1)
+
+
+def _disaggregated(r: dict[str, str], concurrency: int, assumed: list[str]) -> tuple[Widths, Widths]:
+    decode, prefill = _pool(r, "decode_"), _pool(r, "prefill_")
+    gpus_d, gpus_p = decode.tp * decode.dp, prefill.tp * prefill.dp
+    stated = _int(r, "decode_num_workers", "") > 0
+    if stated:
+        return decode, prefill
+    if gpus_d == gpus_p and gpus_d > 16:
+        assumed.append(_SPLIT)
+        return _split(gpus_d)
+    if gpus_d == gpus_p == 1 and r["model"].startswith("deepseek"):
+        assumed.append("no widths stated: workers of 4 GPUs, or one of 32 from a concurrency of 128 on")
+        pool = Widths(4, 1, 1, 1, 1)
+        return (replace(pool, count=4), pool) if concurrency < 128 else _split(72)
+    workers = _odd_part(concurrency)
+    assumed.append("number of workers not stated: from the concurrency's odd part")
+    if gpus_d >= 16:  # wide expert parallelism: one worker with data-parallel attention
+        decode = Widths(1, gpus_d, 1, gpus_d, 1)
+    elif concurrency / workers > 32 * gpus_d / 4:
+        decode = Widths(1, gpus_d, 1, gpus_d, workers)
+    else:
+        decode = Widths(gpus_d, 1, 1, decode.ep, workers)
+    return decode, Widths(1, gpus_p, 1, gpus_p, 1)
+
+
+def _pool(r: dict[str, str], role: str) -> Widths:
+    tp, pp, dp = (max(1, _int(r, c, role)) for c in ("tp_size", "pp_size", "attention_dp_size"))
+    moe_tp, ep = (max(1, _int(r, c, role)) for c in ("moe_tp_size", "moe_ep_size"))
+    return Widths(tp, dp, pp, ep if ep > 1 or moe_tp > 1 else 1, max(1, _int(r, "num_workers", role)))
+
+
+def _split(gpus: int) -> tuple[Widths, Widths]:
+    """Decode pools of 32, 16 or 8 GPUs beside prefill workers of 4."""
+    wide = 32 if gpus >= 40 else 16 if gpus == 24 else 8
+    if wide > 8:
+        return Widths(1, wide, 1, wide, 1), Widths(1, 4, 1, 4, max(1, (gpus - wide) // 4))
+    return Widths(8, 1, 1, 8, max(1, (gpus - 4) // 8)), Widths(1, 4, 1, 4, 1)
+
+
+def _odd_part(concurrency: int) -> int:
+    while concurrency % 2 == 0:
+        concurrency //= 2
+    return concurrency if concurrency <= 9 else 1
+
+
+def _int(r: dict[str, str], column: str, role: str) -> int:
+    text = r.get(role + column, "")
+    return round(float(text)) if text else 0
+
+
+def _number(where: str, r: dict[str, str], column: str) -> float:
+    try:
+        value = float(r[column])
+    except ValueError:
+        raise BadInput(f"{where}: {column}: wanted a number, got {r[column]!r}") from None
+    if not 0.0 < value < 1e9:
+        raise BadInput(f"{where}: {column}: wanted a number above zero, got {r[column]!r}")
+    return value
