@@ -125,6 +125,8 @@ def cost_of(
     ):
         if np.any(np.asarray(value) < 0):
             raise BadInput(f"{name} must be zero or more, got {np.min(value):g}")
+    if np.any(np.asarray(node_gpus) < 1):
+        raise BadInput(f"node_gpus must be 1 or more, got {np.min(node_gpus):g}")
     nodes = np.ceil(np.asarray(gpus, dtype=float) / node_gpus)
     paid = nodes * node_gpus
     served_hour = _HOUR_SECONDS * utilisation * hours_fraction

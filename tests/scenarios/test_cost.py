@@ -163,6 +163,7 @@ def test_utilisation_is_what_arrives_over_what_can_be_served() -> None:
         ({"utilisation": math.nan}, "got nan"),
         ({"hours_fraction": 2.0}, "hours_fraction must lie"),
         ({"input_share": -0.1}, r"input_share must lie in \[0, 1\]"),
+        ({"node_gpus": 0}, "node_gpus must be 1 or more"),
         ({"tokens_in_per_s": -1.0}, "tokens_in_per_s must be zero or more"),
         ({"fixed_usd_per_hour": -1.0}, "fixed_usd_per_hour must be zero or more"),
         ({"gpu_name": "gb300"}, r"set prices\.gpu_hour\.gb300"),
