@@ -6,12 +6,14 @@ Shapes broadcast; results are seconds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .blocks import in_blocks
 from .specs import Gpu
 
 Floats = NDArray[np.float64]
@@ -27,6 +29,9 @@ TILE_COLUMNS = {
 CAST_BYTES = {"bf16": 0.0, "fp8": 3.0, "fp4": 2.5}
 #: Bytes of one stored element in a GEMM's operands; fp4 with one scale byte per 16 (NVFP4).
 OPERAND_BYTES = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625}
+#: What counts as no load at all.
+_NOTHING_S = 1e-200
+_LOG_NOTHING = math.log(_NOTHING_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,14 @@ class Collective:
 
 def smooth_max(sharpness: float, *loads: Floats | float) -> Floats:
     """``(sum load**q)**(1/q)``, elementwise: how long loads take that overlap with sharpness q (1: they add up); 0 for none."""
-    parts = [np.asarray(x, float) for x in loads if np.ndim(x) or x != 0.0] or [np.zeros(())]
-    top = reduce(np.maximum, parts)
-    unit = np.where(top > 0.0, top, 1.0)
-    total = reduce(np.add, [(x / unit) ** sharpness for x in parts])
-    return np.asarray(top * total ** (1.0 / sharpness))
+    return in_blocks(partial(_smooth_max, sharpness), *[np.asarray(x, float) for x in loads if np.ndim(x) or x != 0.0] or [0.0])
+
+
+def _smooth_max(sharpness: float, *loads: Floats) -> Floats:
+    logs = [np.log(np.maximum(x, _NOTHING_S)) for x in loads]
+    top = reduce(np.maximum, logs)
+    total = reduce(np.add, [np.exp(sharpness * (x - top)) for x in logs])
+    return np.asarray(np.exp(top + np.log(total) / sharpness) * (top > _LOG_NOTHING))
 
 
 def gemm_seconds(m: Floats, n: Floats, k: Floats, dtype: str, gpu: Gpu, c: Gemm) -> Floats:

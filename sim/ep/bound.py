@@ -6,8 +6,6 @@ the longest as its sharpness says. No queue, no contention beyond each rank's ow
 
 from __future__ import annotations
 
-import numpy as np
-
 from ...hwmodels.laws import smooth_max
 from .shape import Num, Path, Rows, Shape
 from .stage import LINKS, End, Load, Machine, Move, Stage
@@ -50,12 +48,8 @@ def _rows(move: Move, load: Load, shape: Shape) -> Num:
     if load.forwarded:
         copies = shape.expected_rows(Rows.RANK, move.path)
         return copies * (1.0 - 1.0 / shape.domain) if load.resource == "nvlink" else copies
-    mean = shape.expected_rows(move.rows, move.path)
     spread = move.rows in (Rows.RANK, Rows.EXPERT) and (load.resource in LINKS[:2] or load.end is End.EXPERT)
-    if not spread:
-        return mean
-    per_token = shape.top_k if move.rows is Rows.EXPERT else shape.distinct(shape.ranks)
-    return shape.busiest(mean, np.minimum(per_token / shape.ranks, 1.0))
+    return (shape.busiest_rows if spread else shape.expected_rows)(move.rows, move.path)
 
 
 __all__ = ["Path", "capacity", "program_seconds", "stage_loads", "stage_seconds"]

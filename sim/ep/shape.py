@@ -6,14 +6,18 @@ the closed form predicts thousands of rows at once. The event interpreter uses t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, ndtri
 
-Num = float | NDArray[np.float64]
+from .reach import Num, grouped_bins, uniform_bins
+
+__all__ = ["Num", "Path", "Rows", "Shape"]
 
 
 class Rows(Enum):
@@ -56,13 +60,42 @@ class Shape:
     routing: str = "uniform"
     groups: Num = 1.0
     groups_kept: Num = 1.0
+    #: What was worked out before: both ops of a layer, and every load of a stage, ask for the same few expectations.
+    _known: dict[object, Num] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def nodes(self) -> Num:
         return self.ranks / self.domain
 
+    @property
+    def ranks_reached(self) -> Num:
+        """Distinct ranks of one token's top-k experts, expected."""
+        return self._once("ranks", lambda: self.distinct(self.ranks))
+
+    @property
+    def nodes_reached(self) -> Num:
+        """Distinct nodes of one token's top-k experts, expected."""
+        return self._once("nodes", lambda: self.distinct(self.nodes))
+
     def expected_rows(self, rows: Rows, path: Path) -> Num:
         """Rows that one rank sends on ``path``, expected over uniform draws."""
+        return self._once((rows, path), lambda: self._expected_rows(rows, path))
+
+    def busiest_rows(self, rows: Rows, path: Path) -> Num:
+        """`expected_rows` that the busiest rank receives: of `Rows.RANK` and `Rows.EXPERT`, which are drawn."""
+
+        def busiest() -> Num:
+            per_token = self.top_k if rows is Rows.EXPERT else self.ranks_reached
+            return self.busiest(self.expected_rows(rows, path), np.minimum(per_token / self.ranks, 1.0))
+
+        return self._once(("busiest", rows, path), busiest)
+
+    def _once(self, name: object, work_out: Callable[[], Num]) -> Num:
+        if name not in self._known:
+            self._known[name] = work_out()
+        return self._known[name]
+
+    def _expected_rows(self, rows: Rows, path: Path) -> Num:
         away = 1.0 - 1.0 / self.ranks
         if rows is Rows.TOKEN:
             return self.tokens if path is Path.SELF else 0.0 * self.tokens
@@ -76,8 +109,8 @@ class Shape:
             return peers[path] + 0.0 * self.tokens
         if rows is Rows.NODE:
             share = (self.nodes - 1.0) / self.nodes if path is Path.RAIL else 1.0 / self.nodes
-            return self.tokens * self.distinct(self.nodes) * share
-        total = self.tokens * (self.top_k if rows is Rows.EXPERT else self.distinct(self.ranks))
+            return self.tokens * self.nodes_reached * share
+        total = self.tokens * (self.top_k if rows is Rows.EXPERT else self.ranks_reached)
         share = {
             Path.SELF: 1.0 - away,
             Path.NVLINK: (self.domain - 1.0) / self.ranks,
@@ -90,19 +123,13 @@ class Shape:
     def distinct(self, bins: Num) -> Num:
         """Distinct bins (of ``bins`` equal groups of experts) that one token's top-k experts fall in, expected.
 
-        Hypergeometric; group-limited routing first draws ``groups_kept`` of ``groups`` groups, then experts inside them. Exact
-        where bins and groups nest (a bin holds whole groups, or a group whole bins).
+        Hypergeometric; group-limited routing first draws ``groups_kept`` of ``groups`` groups, then experts inside them.
         """
         if self.routing == "balanced":
             return np.minimum(self.top_k, bins)
-        experts = np.asarray(self.experts, float)
-        reach: Num = np.asarray(bins, float)
-        k = np.asarray(self.top_k, float)
         if self.routing == "group-limited":
-            groups, kept = np.asarray(self.groups, float), np.asarray(self.groups_kept, float)
-            inside = _distinct(experts * kept / groups, reach * kept / groups, k)
-            return np.where(reach < groups, _distinct_by_groups(experts, reach, k, groups, kept), inside)
-        return _distinct(experts, reach, k)
+            return grouped_bins(self.experts, bins, self.top_k, self.groups, self.groups_kept)
+        return uniform_bins(self.experts, bins, self.top_k)
 
     def busiest(self, mean_rows: Num, chance: Num = 0.0) -> Num:
         """Expected rows of the busiest of ``ranks`` ranks when each receives ``mean_rows`` at random.
@@ -112,39 +139,18 @@ class Shape:
         """
         if self.routing == "balanced":
             return mean_rows
-        z = ndtri((self.ranks - 0.375) / (self.ranks + 0.25))
+        z = self._once("z", lambda: _largest_normal(self.ranks))
         busiest: Num = mean_rows + z * np.sqrt(mean_rows * (1.0 - chance))
         return busiest
 
 
-def _distinct(items: Num, bins: Num, drawn: Num) -> Num:
-    """Expected bins hit by ``drawn`` of ``items`` items that fill ``bins`` equal bins: ``b (1 - C(n - n/b, k) / C(n, k))``."""
-    n, b, k = (np.asarray(x, float) for x in (items, bins, drawn))
-    rest = n - n / b
-    missed = np.exp(_log_choose(np.maximum(rest, k), k) - _log_choose(n, k))
-    found: Num = b * (1.0 - np.where(rest >= k, missed, 0.0))
-    return found
+def _largest_normal(count: Num) -> Num:
+    """Expected maximum of ``count`` standard normals: the ``(n - 3/8) / (n + 1/4)`` quantile (Blom 1958)."""
+    whole = np.asarray(np.rint(count), np.int64)
+    largest: Num = _blom(1 << int(whole.max()).bit_length())[whole]
+    return largest
 
 
-def _distinct_by_groups(experts: Num, bins: Num, drawn: Num, groups: Num, kept: Num) -> Num:
-    """`_distinct` when a bin holds ``m = groups / bins`` groups, of which ``j`` are kept with hypergeometric probability.
-
-    ``b (1 - sum_j P(j) C(n - j g, k) / C(n, k))``, g experts a group and n = g * kept within reach.
-    """
-    bins, groups, kept, drawn = (np.asarray(x, float) for x in (bins, groups, kept, drawn))
-    m = groups / bins
-    size = np.asarray(experts, float) / groups
-    n = size * kept
-    missed = np.zeros(np.broadcast(m, n, drawn).shape)
-    for j in range(int(np.max(m)) + 1):
-        possible = (j <= m) & (j <= kept) & (kept - j <= groups - m) & (n - j * size >= drawn)
-        chosen = _log_choose(m, np.minimum(j, m)) + _log_choose(groups - m, np.clip(kept - j, 0.0, groups - m))
-        avoided = _log_choose(np.maximum(n - j * size, drawn), drawn) - _log_choose(n, drawn)
-        missed = missed + np.where(possible, np.exp(chosen - _log_choose(groups, kept) + avoided), 0.0)
-    found: Num = bins * (1.0 - missed)
-    return found
-
-
-def _log_choose(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
-    chosen: NDArray[np.float64] = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
-    return chosen
+@cache
+def _blom(below: int) -> NDArray[np.float64]:
+    return np.array([NormalDist().inv_cdf((n - 0.375) / (n + 0.25)) if n else 0.0 for n in range(below)])

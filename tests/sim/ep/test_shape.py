@@ -35,10 +35,11 @@ def test_uniform_distinct_against_enumeration(experts, top_k, bins):
 @pytest.mark.parametrize(
     ("experts", "top_k", "groups", "kept", "bins"),
     [(12, 3, 6, 2, 3), (12, 3, 6, 3, 2), (12, 3, 6, 4, 6), (12, 3, 3, 2, 6), (16, 4, 8, 2, 2), (16, 5, 8, 5, 4),
-     (12, 4, 4, 2, 12), (12, 2, 4, 1, 2), (12, 3, 4, 4, 2), (12, 4, 2, 1, 1)],
+     (12, 4, 4, 2, 12), (12, 2, 4, 1, 2), (12, 3, 4, 4, 2), (12, 4, 2, 1, 1),
+     (12, 3, 4, 2, 3), (12, 3, 3, 2, 4), (12, 4, 6, 3, 4), (12, 2, 2, 1, 3), (24, 3, 8, 3, 6), (24, 3, 6, 5, 4)],
 )  # fmt: skip
 def test_group_limited_distinct_against_enumeration(experts, top_k, groups, kept, bins):
-    """Groups inside bins and bins inside groups: every choice of groups, then of experts inside them."""
+    """Groups inside bins, bins inside groups, and both astride: every choice of groups, then of experts."""
     size = experts // groups
     hit = [
         np.mean([len({e * bins // experts for e in chosen}) for chosen in combinations(reach, top_k)])
@@ -51,7 +52,7 @@ def test_group_limited_distinct_against_enumeration(experts, top_k, groups, kept
 
 def test_a_table_of_points_is_as_good_as_one():
     """Arrays of operating points give what each point alone gives, whatever its routing's shape."""
-    ranks, kept = np.array([8.0, 16.0, 32.0, 64.0]), np.array([1.0, 4.0, 4.0, 2.0])
+    ranks, kept = np.array([8.0, 16.0, 32.0, 64.0, 32.0]), np.array([1.0, 4.0, 4.0, 2.0, 4.0])
     table = Shape(128.0, H, 8.0, 256.0, ranks, 8.0, 7392.0, routing="group-limited", groups=8.0, groups_kept=kept)
     for i, (r, k) in enumerate(zip(ranks, kept, strict=True)):
         one = Shape(128.0, H, 8.0, 256.0, r, 8.0, 7392.0, routing="group-limited", groups=8.0, groups_kept=k)
@@ -67,6 +68,7 @@ KINDS = [
     ("group-limited", 256, 8, 32, 8, 4, 2),  # a group a node
     ("group-limited", 256, 8, 32, 8, 8, 4),  # two groups a node
     ("group-limited", 256, 8, 64, 8, 4, 2),  # a group over two nodes
+    ("group-limited", 192, 8, 24, 8, 8, 4),  # groups astride nodes
     ("balanced", 256, 8, 16, 8, 1, 1),
     ("balanced", 64, 3, 32, 8, 1, 1),
 ]
