@@ -12,6 +12,7 @@ from ..sim.inputs.feasible import Unanswerable
 from ..sim.inputs.serving import Serving, Slo, Workload
 from ..sim.inputs.serving_question import ServingQuestion
 from .question_file import QuestionFile, flattened
+from .search import Search
 
 
 class ServingScenario(QuestionFile):
@@ -20,7 +21,7 @@ class ServingScenario(QuestionFile):
     workload: Workload
     slo: Slo = Slo()
     deployment: Serving | None = None
-    search: dict[str, Any] | None = None
+    search: Search | None = None
     prices: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("prices")

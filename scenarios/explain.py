@@ -1,0 +1,119 @@
+"""Why the answer is what it is: what the step is made of, and what a little more or less of every hardware number would do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..hwmodels.errors import BadInput
+from ..hwmodels.units import format_time
+from ..sim.inputs.question import Question
+from ..sim.inputs.serving_question import ServingQuestion
+from .answered import evaluated, settled
+from .evaluation import Evaluation, Explanation, Sensitivity, StepTime
+from .figure import digits
+from .hardware_number import NUMBERS, HardwareNumber, scaled, shown
+from .headline import relative
+from .mechanism import bound_words
+from .scenario import load_scenario
+
+STEP = 0.1
+#: What "buys" speaks of: throughput, but where the load is given and only waiting can shrink, the time per token.
+ANSWERS = ("output_tokens_per_s_gpu", "tpot", "ttft", "layer")
+_NOTHING = 1e-4
+_LISTED = 3
+
+Progress = Callable[[int, int], None]
+
+
+def explain(
+    name_or_path: str | Path, sets: Sequence[str] = (), step: float = STEP, progress: Progress | None = None
+) -> Explanation:
+    """The scenario's answer, and its sensitivity to ``step`` more and less of each hardware number, the strongest first.
+
+    A scenario that looks for a deployment is explained at the best one. Raises BadInput.
+    """
+    if not 0 < step < 1:
+        raise BadInput(f"step must lie between 0 and 1 (0.1: 10 % more and less), got {step:g}")
+    question = settled(load_scenario(name_or_path, sets)).resolve()
+    answer = evaluated(question)
+    found = []
+    for done, number in enumerate(NUMBERS):
+        if progress is not None:
+            progress(done, len(NUMBERS))
+        found.append(_sensitivity(question, answer, number, step))
+    key = answer_key(answer, found)
+    found.sort(key=lambda s: -abs(strength(s, key)))
+    return Explanation(_sentence(answer, found, key), answer, tuple(found))
+
+
+def answer_key(answer: Evaluation, found: Sequence[Sensitivity]) -> str:
+    """The metric that the sensitivities are sorted by: the first of `ANSWERS` that any of them moves."""
+    keys = [key for key in ANSWERS if any(metric.key == key for metric in answer.metrics)]
+    moved = [key for key in keys if any(abs(strength(s, key)) > _NOTHING for s in found)]
+    return (moved or keys or [answer.metrics[0].key])[0]
+
+
+def strength(sensitivity: Sensitivity, key: str) -> float:
+    """The larger relative change of ``key``, of more or of less."""
+    return max((sensitivity.more.get(key, 0.0), sensitivity.less.get(key, 0.0)), key=abs)
+
+
+def bought(answer: Evaluation, key: str, change: float) -> str:
+    """A relative change of ``key`` as what it buys or costs: "buys 4.1 %"."""
+    if abs(change) < _NOTHING:
+        return "changes nothing"
+    better = change < 0 if answer.metric(key).better == "low" else change > 0
+    return f"{'buys' if better else 'costs'} {digits(100 * abs(change))} %"
+
+
+def _sensitivity(question: Question | ServingQuestion, answer: Evaluation, number: HardwareNumber, step: float) -> Sensitivity:
+    value, source = shown(question.cluster, number)
+    more, less = (_changed(question, answer, number, factor) for factor in (1.0 + step, 1.0 - step))
+    return Sensitivity(f"cluster.{number.path}", number.words, value, source, step, more, less)
+
+
+def _changed(
+    question: Question | ServingQuestion, answer: Evaluation, number: HardwareNumber, factor: float
+) -> dict[str, float]:
+    cluster = scaled(question.cluster, number, factor)
+    if cluster is None:
+        return {}
+    try:
+        return relative(answer, evaluated(replace(question, cluster=cluster)))
+    except BadInput:  # with less of it there is no answer (memory that no longer fits)
+        return {}
+
+
+def _sentence(answer: Evaluation, found: Sequence[Sensitivity], key: str) -> str:
+    steps = [step for pool in answer.pools for step in pool.steps]
+    told = _composition(steps[0]) if steps else answer.name
+    telling = [s for s in found if abs(s.more.get(key, 0.0)) > _NOTHING][:_LISTED]
+    if not telling:
+        return f"{told}; no hardware number moves the answer."
+    first = telling[0].step
+    buys = ", ".join(
+        f"{'' if i else f'{digits(100 * first)} % more '}{s.words} {bought(answer, key, s.more[key])}"
+        for i, s in enumerate(telling)
+    )
+    return f"{told}. For {answer.metric(key).words}: {buys}."
+
+
+def _composition(step: StepTime) -> str:
+    """The step's time and the groups it is made of, the largest first, each with what bounds most of it."""
+    groups: dict[str, float] = {}
+    bounds: dict[str, dict[str, float]] = {}
+    for part in step.parts:
+        groups[part.group] = groups.get(part.group, 0.0) + part.exposed_s
+        held = bounds.setdefault(part.group, {})
+        held[part.bound] = held.get(part.bound, 0.0) + part.exposed_s
+    largest = sorted(groups, key=lambda group: -groups[group])[:4]
+    whole = sum(groups.values()) or 1.0
+    listed = ", ".join(
+        f"{digits(100 * groups[group] / whole)} % {group} ({bound_words(max(bounds[group], key=lambda b: bounds[group][b]))})"
+        for group in largest
+        if groups[group] > 0.005 * whole
+    )
+    named = "Layer" if step.phase == "layer" else f"{step.phase.capitalize()} step"
+    return f"{named} {format_time(step.seconds)}: {listed}"
