@@ -22,12 +22,13 @@ CHUNK_TOKENS = (2048, 4096, 8192, 16384)
 class Search(BaseModel):
     """Which deployments are considered. None: all that the model, the cluster and the budget allow.
 
-    ``gpus``: the most that all workers together may use (default: the cluster's). ``clusters``: catalogue names of other hardware,
-    each with as many GPUs, beside the scenario's own. ``tp``, ``dp``, ``pp``: widths of a worker (default: powers of two);
-    ``ep``: ranks the experts lie on (default: all GPUs of a stage; without data-parallel attention also 1).
+    ``gpus``: the most that all workers together may use (default: the cluster's). ``clusters``: catalogue names of other
+    hardware, each with as many GPUs, beside the scenario's own. ``tp``, ``dp``, ``pp``: widths of a worker (default: powers of
+    two); ``ep``: ranks the experts lie on (default: all GPUs of a stage; without data-parallel attention also 1).
     ``worker_gpus``: the most GPUs of one worker. ``prefill_worker_gpus``: the same for prefill workers.
-    ``protocols``: to carry tokens to experts (default: those measured on the hardware or a relative; prompts never use low
-    latency, whose slabs are sized for decoding). ``redundant_experts``: default none, and one more a rank where routing is skewed.
+    ``protocols``: to carry tokens to experts (default: those measured on the hardware or a relative; prefill workers never use
+    low latency, whose slabs are sized for decoding). ``redundant_experts``: default none, and one more a rank where routing is
+    skewed.
     ``batches``: sequences that decode together in an attention group; ``chunk_tokens``: prompt tokens of a step there.
     ``weights`` to ``memory_share``: as in a deployment, the same for all. ``basis``: how GPUs are paid for.
     ``keep``: candidates returned at most. ``confirm``: of the best, how many have their exchange played event by event.
