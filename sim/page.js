@@ -1,5 +1,7 @@
 // Draws the page's figures with plotly, each when it first comes near the view, in the colours of page.css: a colour in a
 // figure may be the name of a CSS variable. Draws them again when the system turns dark or light, and all of them, light, for print.
+// Of the children of an element of class `panels` one is shown: a button names it in data-show, a figure's point by its id
+// (the trace with meta "picked" then rings that point). A button with data-copy copies the text of the element it names.
 (function () {
   "use strict";
   var root = document.documentElement;
@@ -30,11 +32,61 @@
     var zoom = drawn.has(id) && box.layout && box.layout.xaxis && spec.layout.xaxis.fixedrange === false ? box.layout.xaxis.range : null;
     if (zoom) { spec.layout.xaxis.range = zoom.slice(); }
     if (window.matchMedia("(pointer: coarse)").matches) { spec.layout.dragmode = false; }
+    ring(spec.data);
     Plotly.react(box, spec.data, spec.layout, { displayModeBar: false, doubleClick: "reset" });
+    if (!drawn.has(id)) { box.on("plotly_click", function (e) { show(e.points[0].id); }); }
     drawn.add(id);
   }
 
   function again() { drawn.forEach(draw); }
+
+  function panel(id) {
+    var it = id ? document.getElementById(id) : null;
+    return it && it.parentElement.classList.contains("panels") ? it : null;
+  }
+
+  function ring(traces) {
+    traces.filter(function (t) { return t.meta === "picked"; }).forEach(function (mark) {
+      mark.x = [];
+      mark.y = [];
+      traces.forEach(function (t) {
+        (t.ids || []).forEach(function (id, i) {
+          var it = panel(id);
+          if (it && !it.hidden) { mark.x.push(t.x[i]); mark.y.push(t.y[i]); }
+        });
+      });
+    });
+  }
+
+  function show(id) {
+    var shown = panel(id);
+    if (!shown) { return; }
+    Array.from(shown.parentElement.children).forEach(function (p) { p.hidden = p !== shown; });
+    document.querySelectorAll("button[data-show]").forEach(function (b) {
+      var it = panel(b.dataset.show);
+      if (it && it.parentElement === shown.parentElement) { b.setAttribute("aria-pressed", String(it === shown)); }
+    });
+    drawn.forEach(function (name) {
+      if (document.getElementById(name).data.some(function (t) { return t.meta === "picked"; })) { draw(name); }
+    });
+  }
+
+  function copy(button) {
+    var text = document.getElementById(button.dataset.copy);
+    var range = document.createRange();
+    range.selectNodeContents(text);
+    var selection = window.getSelection();
+    selection.removeAllRanges();
+    selection.addRange(range);
+    var words = button.dataset.words || (button.dataset.words = button.textContent);
+    function say(done) {
+      button.textContent = done ? "copied" : "selected: press Ctrl+C";
+      setTimeout(function () { button.textContent = words; }, 2000);
+    }
+    if (navigator.clipboard) {
+      navigator.clipboard.writeText(text.textContent).then(function () { say(true); }, function () { say(document.execCommand("copy")); });
+    } else { say(document.execCommand("copy")); }
+  }
 
   var watch = new IntersectionObserver(function (entries) {
     entries.forEach(function (e) {
@@ -46,6 +98,10 @@
     if (button && drawn.has(button.dataset.zoom)) {
       Plotly.relayout(button.dataset.zoom, { "xaxis.range": [Number(button.dataset.from), Number(button.dataset.to)] });
     }
+    var chooser = event.target.closest("button[data-show]");
+    if (chooser) { show(chooser.dataset.show); }
+    var copier = event.target.closest("button[data-copy]");
+    if (copier) { copy(copier); }
   });
 
   var sized = new ResizeObserver(function (entries) {

@@ -1,5 +1,20 @@
-"""Self-contained HTML reports (Plotly inlined) of simulation results."""
+"""Self-contained HTML reports (Plotly inlined): of one simulated layer, of a plan, a sweep, a comparison, an explanation."""
 
+from .compare import render_comparison, write_comparison_report
+from .explain import render_explanation, write_explanation_report
 from .page import render, write_report
+from .plan import render_plan, write_plan_report
+from .sweep import render_sweep, write_sweep_report
 
-__all__ = ["render", "write_report"]
+__all__ = [
+    "render",
+    "render_comparison",
+    "render_explanation",
+    "render_plan",
+    "render_sweep",
+    "write_comparison_report",
+    "write_explanation_report",
+    "write_plan_report",
+    "write_report",
+    "write_sweep_report",
+]

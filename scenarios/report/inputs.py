@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Protocol
 
 from ...sim.page import Html, safe, section
 from ...sim.result import Answer, InputRow
@@ -11,7 +12,18 @@ from ...sim.result import Answer, InputRow
 _LINK = re.compile(r"https?://[^\s<>\"'()]+")
 
 
-def inputs(answer: Answer, command: str) -> Html:
+class Answered(Protocol):
+    """An answer of any kind: what it rests on, its seed and the version that gave it."""
+
+    @property
+    def inputs(self) -> tuple[InputRow, ...]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def version(self) -> str: ...
+
+
+def inputs(answer: Answered, command: str) -> Html:
     """The inputs grouped by section, seed, version and ``command``."""
     rows = "".join(
         _group(name, [r for r in answer.inputs if r.section == name])
@@ -34,12 +46,12 @@ def default_command(answer: Answer) -> str:
 
 def _group(name: str, rows: list[InputRow]) -> str:
     lines = "".join(
-        f"<tr><td>{safe(r.name)}</td><td>{safe(r.value)}</td><td class=w>{_linked(r.source)}</td></tr>" for r in rows
+        f"<tr><td>{safe(r.name)}</td><td>{safe(r.value)}</td><td class=w>{linked(r.source)}</td></tr>" for r in rows
     )
     return f"<tr><td class=group colspan=3>{safe(name)}</td></tr>{lines}"
 
 
-def _linked(source: str) -> Html:
+def linked(source: str) -> Html:
     """``source`` with its web addresses made into links (followed on a click only)."""
     out, at = "", 0
     for match in _LINK.finditer(source):

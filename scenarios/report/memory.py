@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 from ...sim.page import Html, binary_bytes, safe, section, table
-from ...sim.result import Answer, LayerResult
+from ...sim.result import Answer, MemoryItem
+from ..evaluation import Evaluation
 from .words import key
 
 # Weights dark, buffers coloured: items come in the order the protocol lists them.
@@ -25,50 +28,56 @@ SHADES = (
 
 def memory(answer: Answer) -> Html:
     """One bar per protocol on the scale of its HBM, and its table with the formula of each part."""
-    names = list(dict.fromkeys(item.name for layer in answer.layers for item in layer.memory))
-    colours = {name: f"var({SHADES[i % len(SHADES)]})" for i, name in enumerate(names)}
-    body = "".join(_of_layer(layer, colours) for layer in answer.layers)
+    colours = item_colours(item for layer in answer.layers for item in layer.memory)
+    body = "".join(memory_bar(layer.protocol, layer.memory, layer.hbm_bytes, colours) for layer in answer.layers)
     return section(
         "memory", "Memory of one rank", "Against the GPU's whole HBM; what no item names is left for KV cache.", body
     )
 
 
-def left_bytes(layer: LayerResult) -> int:
-    """HBM that no item takes; negative if the items do not fit."""
-    return layer.hbm_bytes - sum(item.bytes for item in layer.memory)
+def pools_memory(evaluation: Evaluation) -> Html:
+    """One bar for every pool of a deployment, on the scale of its GPU's HBM."""
+    colours = item_colours(item for pool in evaluation.pools for item in pool.memory)
+    body = "".join(
+        memory_bar(f"{pool.role} worker", pool.memory, pool.hbm_bytes, colours, "left")
+        for pool in evaluation.pools
+        if pool.memory
+    )
+    return section("memory", "Memory of one GPU", "Against the GPU's whole HBM.", body) if body else Html("")
 
 
-def _of_layer(layer: LayerResult, colours: dict[str, str]) -> Html:
-    scale = max(layer.hbm_bytes, sum(i.bytes for i in layer.memory), 1)
+def item_colours(items: Iterable[MemoryItem]) -> dict[str, str]:
+    """A colour for every name among ``items``, the same wherever it appears in a page."""
+    return {name: f"var({SHADES[i % len(SHADES)]})" for i, name in enumerate(dict.fromkeys(item.name for item in items))}
+
+
+def memory_bar(
+    title: str, items: Sequence[MemoryItem], hbm_bytes: int, colours: Mapping[str, str], rest: str = "left for KV cache"
+) -> Html:
+    """The ``items`` of one GPU as a bar and a table; ``rest``: what HBM that none of them takes is called."""
+    used = sum(i.bytes for i in items)
+    scale = max(hbm_bytes, used, 1)
     parts = "".join(
         f'<span class=thin style="width:{100 * i.bytes / scale:.3f}%;background:{colours[i.name]}" '
         f'title="{safe(f"{i.name}: {binary_bytes(i.bytes)}")}"></span>'
-        for i in layer.memory
+        for i in items
     )
-    left = left_bytes(layer)
+    left = hbm_bytes - used
     rows: list[list[object]] = [
-        [Html(f"{key(colours[i.name])}{safe(i.name)}"), binary_bytes(i.bytes), _share(i.bytes, layer), i.source]
-        for i in layer.memory
+        [Html(f"{key(colours[i.name])}{safe(i.name)}"), binary_bytes(i.bytes), _share(i.bytes, hbm_bytes), i.source]
+        for i in items
     ]
     if left >= 0:
-        rows.append(
-            [
-                Html(f"{key('var(--panel)')}<b>left for KV cache</b>"),
-                binary_bytes(left),
-                _share(left, layer),
-                "capacity less the above",
-            ]
-        )
-        words = f"{binary_bytes(left)} of {binary_bytes(layer.hbm_bytes)} left for KV cache"
+        name = Html(f"{key('var(--panel)')}<b>{safe(rest)}</b>")
+        words = f"{binary_bytes(left)} of {binary_bytes(hbm_bytes)} {rest}"
     else:
-        words = f"does not fit: {binary_bytes(-left)} more than the {binary_bytes(layer.hbm_bytes)} of HBM"
-        rows.append(
-            [Html("<b class=warn>does not fit</b>"), binary_bytes(left), _share(left, layer), "capacity less the above"]
-        )
+        name = Html("<b class=warn>does not fit</b>")
+        words = f"does not fit: {binary_bytes(-left)} more than the {binary_bytes(hbm_bytes)} of HBM"
+    rows.append([name, binary_bytes(left), _share(left, hbm_bytes), "capacity less the above"])
     bar = f'<div class=strip role=img aria-label="{safe(words)}">{parts}</div>'
     head = table(("part", "bytes", "of HBM", "from"), rows, (0, 3))
-    return Html(f"<h3>{safe(layer.protocol)}: {safe(words)}</h3>{bar}{head}")
+    return Html(f"<h3>{safe(title)}: {safe(words)}</h3>{bar}{head}")
 
 
-def _share(value: int, layer: LayerResult) -> str:
-    return f"{100 * value / layer.hbm_bytes:.2f} %" if layer.hbm_bytes else "–"
+def _share(value: int, hbm_bytes: int) -> str:
+    return f"{100 * value / hbm_bytes:.2f} %" if hbm_bytes else "–"

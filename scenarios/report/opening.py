@@ -1,0 +1,14 @@
+"""The top of a page: what was asked, the answer in one sentence, the headline numbers, and what to keep in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...sim.page import Html, safe
+
+
+def opening(name: object, description: object, sentence: object, facts: Html, notes: Iterable[object] = ()) -> Html:
+    """The page's header; ``description`` may be empty."""
+    described = f"<p>{safe(description)}</p>" if description else ""
+    said = "".join(f"<p class=note>{safe(n)}</p>" for n in notes)
+    return Html(f"<header id=answer><h1>{safe(name)}</h1>{described}<p class=answer>{safe(sentence)}</p>{facts}{said}</header>")

@@ -1,0 +1,133 @@
+"""The page of a sweep: every metric over the axes, what the step is made of at each point, and what was refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from plotly.offline import get_plotlyjs
+
+from ...sim import page
+from ...sim.page import Html, more, safe, section, table
+from ..evaluation import Evaluation, StepTime, Sweep, SweepPoint
+from .difference import composition
+from .inputs import inputs
+from .metrics import FIRST, fact, facts
+from .opening import opening
+from .parts import group_legend, step_words
+from .quantity import change, said
+from .swept import charts, shown_metrics
+
+SHOWN_STEPS = 40  # points whose step is drawn
+
+CONTENTS = (
+    ("answer", "Answer"),
+    ("metrics", "Metrics"),
+    ("steps", "Steps"),
+    ("points", "Points"),
+    ("refused", "Refused"),
+    ("inputs", "Inputs"),
+)
+
+
+def render_sweep(sweep: Sweep, command: str) -> str:
+    """The page of ``sweep`` as HTML. ``command`` is what reproduces it."""
+    parts = {
+        "answer": opening(sweep.name, sweep.description, sweep.sentence, _facts(sweep)),
+        "metrics": charts(sweep),
+        "steps": _steps(sweep),
+        "points": _points(sweep),
+        "refused": _refused(sweep),
+        "inputs": _inputs(sweep, command),
+    }
+    contents = [(name, words) for name, words in CONTENTS if parts[name]]
+    return page.document(f"{sweep.name} · sweep · epicycle", contents, "\n".join(parts[n] for n, _ in contents), get_plotlyjs())
+
+
+def write_sweep_report(sweep: Sweep, path: Path, command: str) -> None:
+    """Write the page of ``sweep`` to ``path``. Raises OSError if it cannot be written."""
+    page.write(render_sweep(sweep, command), path)
+
+
+def answered(sweep: Sweep) -> list[tuple[SweepPoint, Evaluation]]:
+    """The points that have an answer."""
+    return [(p, p.evaluation) for p in sweep.points if p.evaluation is not None]
+
+
+def _facts(sweep: Sweep) -> Html:
+    """How much was swept, and the range of the headline metrics with where each is best."""
+    found = answered(sweep)
+    refused = len(sweep.points) - len(found)
+    items = [fact("points", f"{len(sweep.points):,}", f"{refused:,} refused" if refused else "all answered")]
+    for key in [k for k in FIRST if any(m.key == k for _, e in found for m in e.metrics)][:7]:
+        have = [(p, e.metric(key)) for p, e in found if any(m.key == key for m in e.metrics)]
+        metric = have[0][1]
+        choose = max if metric.better == "high" else min
+        best, top = choose(have, key=lambda pm: pm[1].value)
+        worst = max(m.value for _, m in have) if choose is min else min(m.value for _, m in have)
+        small = f"best, at {', '.join(best.values)}; {said(worst, metric.unit, key)} at worst"
+        items.append(fact(metric.words, said(top.value, metric.unit, key), small))
+    return facts(items)
+
+
+def _main_step(evaluation: Evaluation) -> StepTime | None:
+    """The step that sets the time per token: decode, else mixed, else the first there is."""
+    steps = [s for p in evaluation.pools for s in p.steps]
+    order = {"decode": 0, "mixed": 1, "prefill": 2}
+    return min(steps, key=lambda s: order.get(s.phase, 3)) if steps else None
+
+
+def _steps(sweep: Sweep) -> Html:
+    found = [(", ".join(p.values), s) for p, e in answered(sweep) if (s := _main_step(e)) is not None]
+    if not found:
+        return Html("")
+    shown = found[:SHOWN_STEPS]
+    note = f"<p class=note>The first {SHOWN_STEPS} of {len(found)} points.</p>" if len(found) > len(shown) else ""
+    phases = {s.phase for _, s in shown}
+    what = f"the {phases.pop()} step" if len(phases) == 1 else "the step"
+    lead = f"Exposed time of {what} at each point, by group of kernels in the order they run. Changes are against the first."
+    body = f"{group_legend([s for _, s in shown])}{composition(shown)}{note}"
+    return section("steps", f"What {what} is made of, by {' and '.join(sweep.axes)}", lead, body)
+
+
+def _points(sweep: Sweep) -> Html:
+    found = answered(sweep)
+    if not found:
+        return Html("")
+    keys = shown_metrics([e for _, e in found], every=True)
+    first = found[0][1]
+    rows: list[list[object]] = []
+    for p, e in found:
+        have = {m.key: m for m in e.metrics}
+        row: list[object] = list(p.values)
+        for key, _ in keys:
+            row.append(said(have[key].value, have[key].unit, key) if key in have else "–")
+        step = _main_step(e)
+        rows.append([*row, step_words(step) if step else "", _against(first, e)])
+    head = [*sweep.axes, *(m.words for _, m in keys), "step", "time per token"]
+    listing = table(head, rows, (*range(len(sweep.axes)), len(head) - 2))
+    return section(
+        "points",
+        "Every point",
+        "The last column is against the first point.",
+        listing if len(sweep.axes) > 2 else more("The table", listing, open_=len(rows) <= 12),
+    )
+
+
+def _against(first: Evaluation, e: Evaluation) -> str:
+    values = [next((m.value for m in x.metrics if m.key == "tpot"), 0.0) for x in (first, e)]
+    return change(*values) if all(values) and first is not e else "–"
+
+
+def _refused(sweep: Sweep) -> Html:
+    refused = [(*p.values, p.refusal or "no reason given") for p in sweep.points if p.evaluation is None]
+    if not refused:
+        return Html("")
+    lead = "Points that cannot be, each with what was wanted, what was got, and the lever."
+    return section("refused", "Refused points", lead, table((*sweep.axes, "why"), refused, range(len(sweep.axes) + 1)))
+
+
+def _inputs(sweep: Sweep, command: str) -> Html:
+    found = answered(sweep)
+    if found:
+        return inputs(found[0][1], command)
+    return section("inputs", "Reproduce", "", f"<pre>{safe(command)}</pre>")
