@@ -34,6 +34,11 @@ class _AttentionLayers(BaseModel):
         """Weights of one layer's projections."""
         raise NotImplementedError
 
+    @property
+    def cache_heads(self) -> int:
+        """Heads over which tensor parallelism splits the cache: 1 where all query heads share what is kept."""
+        return 1
+
 
 class Indexer(BaseModel):
     """DeepSeek sparse attention: a small FP8 key per token scores the context, and ``top_k`` tokens are attended to."""
@@ -85,6 +90,10 @@ class Gqa(_AttentionLayers):
     head_dim: Positive
     gated: bool = False  # the output is gated by a second query-sized projection (Qwen3.5)
 
+    @property
+    def cache_heads(self) -> int:
+        return self.kv_heads
+
     def cache_bytes_per_token(self, element_bytes: float) -> float:
         return 2 * self.kv_heads * self.head_dim * element_bytes
 
@@ -99,6 +108,10 @@ class Sliding(_AttentionLayers):
     kv_heads: Positive
     head_dim: Positive
     window: Positive
+
+    @property
+    def cache_heads(self) -> int:
+        return self.kv_heads
 
     def cache_bytes_per_token(self, element_bytes: float) -> float:
         return 0.0
@@ -123,6 +136,10 @@ class Linear(_AttentionLayers):
     key_dim: Positive
     value_dim: Positive
     conv_kernel: Positive
+
+    @property
+    def cache_heads(self) -> int:
+        return self.heads
 
     @property
     def _conv_channels(self) -> int:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...hwmodels.errors import BadInput
+from .hf_hybrid import blocks, hybrid_attention, hybrid_layers, is_hybrid
 
 _EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts")
 _TOP_K = ("num_experts_per_tok", "experts_per_token", "moe_topk")
+_SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_intermediate_size", "moe_shared_expert_intermediate_size")
 _EVERY_MODEL = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
 # Families whose plain ``intermediate_size`` is the width of one expert.
 _PLAIN_WIDTH_IS_EXPERT = ("mixtral", "gpt_oss", "minimax_m2", "minimax", "llama4_text")
@@ -24,6 +26,9 @@ def facts(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     for shared in ("quantization_config", "tie_word_embeddings", "torch_dtype"):
         if shared in config:
             text.setdefault(shared, config[shared])
+    found = blocks(text, where) if is_hybrid(text) else None
+    if found is not None:
+        text["num_hidden_layers"] = found.total()
     missing = [key for key in _EVERY_MODEL if not isinstance(text.get(key), int)]
     if missing:
         kind = (config.get("architectures") or [config.get("model_type", "no architecture named")])[0]
@@ -35,17 +40,20 @@ def facts(config: Mapping[str, Any], where: str) -> dict[str, Any]:
         "max_context": text["max_position_embeddings"],
         "tied_embeddings": bool(text.get("tie_word_embeddings")),
         "mtp_layers": _mtp_layers(text),
-        "attention": _attention(text, where),
+        "attention": _attention(text, where) if found is None else hybrid_attention(text, found, _gqa(text), where),
         **_precision(text),
-        **_feed_forward(text, where),
+        **_feed_forward(text, where, experts_run=found is None or found["moe"] > 0),
+        **({} if found is None else hybrid_layers(found)),
     }
 
 
-def _feed_forward(text: Mapping[str, Any], where: str) -> dict[str, Any]:
-    experts = next((text[key] for key in _EXPERTS if text.get(key)), 0)
+def _feed_forward(text: Mapping[str, Any], where: str, experts_run: bool) -> dict[str, Any]:
+    experts = next((text[key] for key in _EXPERTS if text.get(key)), 0) if experts_run else 0
+    matrices = {"mlp_matrices": 2 if "relu2" in (text.get("mlp_hidden_act"), text.get("hidden_act")) else 3}
     if not experts:
         _need(text, where, "intermediate_size")
-        return {"experts": 0, "top_k": 0, "moe_intermediate": 0, "dense_intermediate": text["intermediate_size"]}
+        width = text["intermediate_size"]
+        return {"experts": 0, "top_k": 0, "moe_intermediate": 0, "dense_intermediate": width, **matrices}
     top_k = next((text[key] for key in _TOP_K if text.get(key)), None)
     if top_k is None:
         raise BadInput(f"{where}: {experts} experts but none of {', '.join(_TOP_K)}")
@@ -56,7 +64,7 @@ def _feed_forward(text: Mapping[str, Any], where: str) -> dict[str, Any]:
     dense = text.get("first_k_dense_replace") or 0
     if text.get("mlp_only_layers") not in (None, [], list(range(dense))):
         raise BadInput(f"{where}: mlp_only_layers {text['mlp_only_layers']} is a pattern of dense layers this does not read")
-    has_dense_layers = dense > 0 or step > 1
+    has_dense_layers = dense > 0 or step > 1 or is_hybrid(text)
     return {
         "experts": experts,
         "top_k": top_k,
@@ -66,12 +74,14 @@ def _feed_forward(text: Mapping[str, Any], where: str) -> dict[str, Any]:
         "dense_intermediate": text.get("intermediate_size_mlp", text.get("intermediate_size", 0)) if has_dense_layers else 0,
         "expert_groups": text.get("n_group") or 1,
         "groups_kept": text.get("topk_group") or 1,
+        "moe_latent": text.get("moe_latent_size") or 0,
+        **matrices,
         **_shared_experts(text, width),
     }
 
 
 def _shared_experts(text: Mapping[str, Any], width: int) -> dict[str, int]:
-    own_width = text.get("shared_expert_intermediate_size") or text.get("shared_intermediate_size")
+    own_width = next((text[key] for key in _SHARED_WIDTH if text.get(key)), None)
     count = text.get("n_shared_experts") or (1 if own_width else 0)
     if text.get("model_type") == "llama4_text":  # one shared expert as wide as a routed one, in every MoE layer
         count = 1
@@ -85,10 +95,16 @@ def _mtp_layers(text: Mapping[str, Any]) -> int:
 
 
 def _precision(text: Mapping[str, Any]) -> dict[str, str]:
-    method = str((text.get("quantization_config") or {}).get("quant_method", "")).lower()
-    stored = "fp8" if "fp8" in method else "bf16"
-    experts = "fp4" if "fp4" in method else text.get("expert_dtype", stored)
-    return {"weight_dtype": stored, "expert_dtype": experts}
+    """Four bits, whatever their format (MXFP4, NVFP4, int4), are fp4; in MoE checkpoints of four bits only the experts' are."""
+    quantised = text.get("quantization_config") or {}
+    weights = [group.get("weights") or {} for group in (quantised.get("config_groups") or {}).values()]
+    bits = {quantised.get("bits"), *(w.get("num_bits") for w in weights)}
+    method = f"{quantised.get('quant_method', '')} {quantised.get('quant_algo', '')}".lower()
+    narrow = "fp4" in method or 4 in bits
+    stored = "fp8" if "fp8" in method or (8 in bits and not narrow) else "bf16"
+    if narrow and not any(text.get(key) for key in _EXPERTS):
+        stored = "fp4"
+    return {"weight_dtype": stored, "expert_dtype": "fp4" if narrow else text.get("expert_dtype", stored)}
 
 
 def _attention(text: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
@@ -105,9 +121,13 @@ def _attention(text: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         mla = {"kind": "mla", "layers": layers, "heads": heads, "kv_lora_rank": text["kv_lora_rank"], "indexer": indexer}
         mla |= {"rope_head_dim": text["qk_rope_head_dim"], "nope_head_dim": text["qk_nope_head_dim"]}
         return [mla | {"v_head_dim": text["v_head_dim"], "q_lora_rank": text.get("q_lora_rank")}]
-    gqa = {"heads": heads, "kv_heads": text.get("num_key_value_heads") or heads}
-    gqa["head_dim"] = text.get("head_dim") or text["hidden_size"] // heads
-    return [_plain(kind, count, gqa, text, where) for kind, count in Counter(_layer_types(text, where)).items()]
+    return [_plain(kind, count, _gqa(text), text, where) for kind, count in Counter(_layer_types(text, where)).items()]
+
+
+def _gqa(text: Mapping[str, Any]) -> dict[str, int]:
+    heads = text["num_attention_heads"]
+    head_dim = text.get("head_dim") or text.get("attention_head_dim") or text["hidden_size"] // heads
+    return {"heads": heads, "kv_heads": text.get("num_key_value_heads") or heads, "head_dim": head_dim}
 
 
 def _layer_types(text: Mapping[str, Any], where: str) -> list[str]:
@@ -119,6 +139,9 @@ def _layer_types(text: Mapping[str, Any], where: str) -> list[str]:
     if text.get("attention_chunk_size"):  # Llama 4: every fourth layer has no rotary embedding and sees the whole context
         full_every = text.get("no_rope_layer_interval") or 4
         return ["full_attention" if (i + 1) % full_every == 0 else "chunked_attention" for i in range(layers)]
+    every = text.get("sliding_window_pattern")
+    if text.get("sliding_window") and isinstance(every, int):  # Gemma 3, Cohere: every n-th layer sees the whole context
+        return ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(layers)]
     return [
         "sliding_attention" if text.get("sliding_window") and text.get("use_sliding_window", True) else "full_attention"
     ] * layers

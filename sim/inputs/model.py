@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -30,17 +30,23 @@ class MoeModel(Datasheet):
     """A decoder model. ``experts`` is 0 for a dense one; ``attention`` lists kinds of layers, whose counts sum to ``layers``.
 
     MoE layers are every ``moe_layer_step``-th after the ``first_dense_layers``; the others are dense, ``dense_intermediate``
-    wide. ``expert_groups`` and ``groups_kept`` describe group-limited routing (1 and 1: none). ``weight_dtype`` is the stored
-    precision of everything but the routed experts, whose own is ``expert_dtype``. MTP layers are not in ``layers``.
+    wide; ``bare_layers`` have no feed-forward block at all (hybrids of single blocks). A feed-forward block has
+    ``mlp_matrices``: gate, up and down, or up and down. Experts work on ``moe_latent`` values a token (0: on all of
+    ``hidden``), which two projections of each MoE layer make and expand. ``expert_groups`` and ``groups_kept`` describe
+    group-limited routing (1 and 1: none). ``weight_dtype`` is the stored precision of everything but the routed experts, whose
+    own is ``expert_dtype``. MTP layers are not in ``layers``.
     """
 
     layers: Annotated[int, Field(ge=1, le=10_000)]
     first_dense_layers: Count = 0
+    bare_layers: Count = 0
     moe_layer_step: Positive = 1
     hidden: Positive
     experts: Annotated[int, Field(ge=0, le=65_536)]
     top_k: Annotated[int, Field(ge=0, le=1024)]
     moe_intermediate: Count
+    moe_latent: Count = 0
+    mlp_matrices: Literal[2, 3] = 3
     shared_experts: Count = 0
     shared_intermediate: Count = 0  # of one shared expert
     dense_intermediate: Count = 0
@@ -59,10 +65,11 @@ class MoeModel(Datasheet):
         attended = sum(kind.layers for kind in self.attention)
         if attended != self.layers:
             raise ValueError(f"attention lists {attended} layers, layers says {self.layers}: make them agree")
-        if self.first_dense_layers > self.layers:
-            raise ValueError(f"first_dense_layers ({self.first_dense_layers}) is beyond layers ({self.layers})")
-        if self.moe_layers < self.layers and self.dense_intermediate == 0:
-            raise ValueError(f"{self.layers - self.moe_layers} layers are dense: dense_intermediate must say how wide")
+        if self.first_dense_layers > self.layers - self.bare_layers:
+            bare = f" without its bare_layers ({self.bare_layers})" if self.bare_layers else ""
+            raise ValueError(f"first_dense_layers ({self.first_dense_layers}) is beyond layers ({self.layers}){bare}")
+        if self.dense_layers and self.dense_intermediate == 0:
+            raise ValueError(f"{self.dense_layers} layers are dense: dense_intermediate must say how wide")
         return self
 
     @model_validator(mode="after")
@@ -96,22 +103,43 @@ class MoeModel(Datasheet):
     @property
     def moe_layers(self) -> int:
         """Layers with routed experts."""
-        return (self.layers - self.first_dense_layers) // self.moe_layer_step if self.experts else 0
+        rest = self.layers - self.bare_layers - self.first_dense_layers
+        return rest // self.moe_layer_step if self.experts else 0
 
     @property
     def dense_layers(self) -> int:
         """Layers with a plain feed-forward block."""
-        return self.layers - self.moe_layers
+        return self.layers - self.bare_layers - self.moe_layers
+
+    @property
+    def kv_heads(self) -> int:
+        """The fewest KV heads of any kind of layer: beyond as many GPUs, tensor parallelism repeats some of the cache."""
+        return min(kind.cache_heads for kind in self.attention)
+
+    @property
+    def expert_width(self) -> int:
+        """Values of one token that an expert takes and gives."""
+        return self.moe_latent or self.hidden
 
     @property
     def expert_params(self) -> int:
-        """Weights of one routed expert: gate, up and down, each [hidden, moe_intermediate]."""
-        return 3 * self.hidden * self.moe_intermediate
+        """Weights of one routed expert: its matrices, each [expert_width, moe_intermediate]."""
+        return self.mlp_matrices * self.expert_width * self.moe_intermediate
 
     @property
     def shared_params(self) -> int:
         """Weights of one MoE layer's shared experts together."""
-        return 3 * self.hidden * self.shared_intermediate * self.shared_experts
+        return self.mlp_matrices * self.hidden * self.shared_intermediate * self.shared_experts
+
+    @property
+    def router_params(self) -> int:
+        """Weights of one MoE layer's router, and of the projections to the experts' latent width and back."""
+        return self.hidden * (self.experts + 2 * self.moe_latent)
+
+    @property
+    def norms(self) -> int:
+        """Norms of ``hidden`` values in a pass: before each mixer, before each feed-forward block, before the head."""
+        return 2 * self.layers - self.bare_layers + 1
 
     @property
     def total_expert_params(self) -> int:
@@ -121,8 +149,8 @@ class MoeModel(Datasheet):
     @property
     def total_params(self) -> int:
         """All weights but norms, biases and MTP layers."""
-        feed_forward = 3 * self.hidden * self.dense_intermediate * self.dense_layers
-        feed_forward += self.moe_layers * (self.shared_params + self.hidden * self.experts) + self.total_expert_params
+        feed_forward = self.mlp_matrices * self.hidden * self.dense_intermediate * self.dense_layers
+        feed_forward += self.moe_layers * (self.shared_params + self.router_params) + self.total_expert_params
         attention = sum(kind.layers * kind.params(self.hidden) for kind in self.attention)
         return feed_forward + attention + self.vocab * self.hidden * (1 if self.tied_embeddings else 2)
 

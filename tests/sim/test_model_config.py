@@ -230,3 +230,155 @@ def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_refused() -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         load_model("/no/such/config.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "heads", "norms"),
+    [("llama-3.1-8b", 8, 65), ("deepseek-v3", 1, 123), ("qwen3.5-397b-a17b", 2, 121), ("nemotron-3-super", 2, 89)],
+)
+def test_kv_heads_and_norms(name: str, heads: int, norms: int) -> None:
+    model = load_model(name)
+    assert (model.kv_heads, model.norms) == (heads, norms)
+
+
+# NVIDIA-Nemotron-3-Nano-30B-A3B's published config.json.
+NANO = {
+    "architectures": ["NemotronHForCausalLM"],
+    "model_type": "nemotron_h",
+    "conv_kernel": 4,
+    "head_dim": 128,
+    "hidden_size": 2688,
+    "hybrid_override_pattern": "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME",
+    "intermediate_size": 1856,
+    "mamba_head_dim": 64,
+    "mamba_num_heads": 64,
+    "max_position_embeddings": 262144,
+    "mlp_hidden_act": "relu2",
+    "moe_intermediate_size": 1856,
+    "moe_shared_expert_intermediate_size": 3712,
+    "n_groups": 8,
+    "n_routed_experts": 128,
+    "n_shared_experts": 1,
+    "num_attention_heads": 32,
+    "num_experts_per_tok": 6,
+    "num_hidden_layers": 52,
+    "num_key_value_heads": 2,
+    "ssm_state_size": 128,
+    "vocab_size": 131072,
+}
+
+
+def _write(tmp_path: Path, config: dict[str, object]) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def test_a_hybrid_of_single_blocks(tmp_path: Path) -> None:
+    nano = load_model(_write(tmp_path, NANO))
+    assert (nano.layers, nano.moe_layers, nano.dense_layers, nano.bare_layers) == (29, 23, 0, 6)
+    assert nano.total_params / 1e9 == pytest.approx(31.6, rel=0.005)  # its card: 31.6 B, 3.6 B active
+    assert nano.active_params / 1e9 == pytest.approx(3.6, rel=0.02)
+    assert nano.kv_bytes_per_token() == 6 * 2 * 2 * 128 * 2
+    listed = [{"M": "mamba", "*": "attention", "E": "moe"}[letter] for letter in str(NANO["hybrid_override_pattern"])]
+    other = {k: v for k, v in NANO.items() if k not in ("hybrid_override_pattern", "num_hidden_layers")}
+    assert load_model(_write(tmp_path, {**other, "layers_block_type": listed})) == nano
+
+
+def test_nemotron_super_has_the_published_size() -> None:
+    model = load_model("nemotron-3-super")  # its card: 120.6 B, 12.7 B active
+    assert model.total_params / 1e9 == pytest.approx(120.6, rel=0.002)
+    assert model.active_params / 1e9 == pytest.approx(12.7, rel=0.01)
+    assert model.expert_params == 2 * 1024 * 2688
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"hybrid_override_pattern": "MEX"}, "layers of kind X are none of mamba, attention, mlp, moe"),
+        ({"hybrid_override_pattern": ""}, "wanted letters such as M*-E"),
+        ({"hybrid_override_pattern": "ME"}, "lists 2 layers, num_hidden_layers says 52"),
+        ({"hybrid_override_pattern": "MEEE", "num_hidden_layers": None}, "more feed-forward layers than mixers"),
+        ({"ssm_state_size": None}, "mamba layers need ssm_state_size"),
+    ],
+)
+def test_an_unreadable_hybrid_is_one_line(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        load_model(_write(tmp_path, {**NANO, **changes}))
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+QWEN2_7B = {
+    "model_type": "qwen2",
+    "num_hidden_layers": 28,
+    "hidden_size": 3584,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "intermediate_size": 18944,
+    "vocab_size": 152064,
+    "max_position_embeddings": 131072,
+    "sliding_window": 131072,
+    "use_sliding_window": False,
+}
+GLM_4_5 = {
+    "model_type": "glm4_moe",
+    "num_hidden_layers": 92,
+    "hidden_size": 5120,
+    "num_attention_heads": 96,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 12288,
+    "moe_intermediate_size": 1536,
+    "n_routed_experts": 160,
+    "num_experts_per_tok": 8,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 3,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_nextn_predict_layers": 1,
+    "vocab_size": 151552,
+    "max_position_embeddings": 131072,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "total", "active"),
+    [(QWEN2_7B, 7.6, 7.6), (GLM_4_5, 355, 32)],  # as their cards print them
+)
+def test_close_relatives(tmp_path: Path, config: dict[str, object], total: float, active: float) -> None:
+    model = load_model(_write(tmp_path, config))
+    assert model.total_params / 1e9 == pytest.approx(total, rel=0.01)
+    assert model.active_params / 1e9 == pytest.approx(active, rel=0.06)
+    assert {kind.kind for kind in model.attention} == {"gqa"}
+
+
+@pytest.mark.parametrize(
+    ("quantised", "weights", "experts"),
+    [
+        (None, "bf16", "bf16"),
+        ({"quant_method": "fp8"}, "fp8", "fp8"),
+        ({"quant_method": "mxfp4"}, "bf16", "fp4"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "bf16", "fp4"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8", "fp8"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 4}}}}, "bf16", "fp4"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 8}}}}, "fp8", "fp8"),
+    ],
+)
+def test_stored_precision(tmp_path: Path, quantised: dict[str, object] | None, weights: str, experts: str) -> None:
+    model = load_model(_config(tmp_path, quantization_config=quantised))
+    assert (model.weight_dtype, model.expert_dtype) == (weights, experts)
+
+
+def test_a_dense_model_of_four_bits_is_all_fp4(tmp_path: Path) -> None:
+    assert (
+        load_model(_write(tmp_path, {**QWEN2_7B, "quantization_config": {"quant_method": "awq", "bits": 4}})).weight_dtype
+        == "fp4"
+    )
+
+
+def test_interleaved_windows(tmp_path: Path) -> None:
+    model = load_model(
+        _write(tmp_path, {**QWEN2_7B, "use_sliding_window": True, "sliding_window": 512, "sliding_window_pattern": 6})
+    )
+    assert {kind.kind: kind.layers for kind in model.attention} == {"sliding": 24, "gqa": 4}
