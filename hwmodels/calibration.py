@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -147,11 +147,12 @@ def find_entry(system: str, protocol: str, op: str, scope: Scope) -> tuple[Entry
 def constants_of(entry: Entry, record: type[_Constants]) -> _Constants:
     """An entry's constants as the protocol's own record, in seconds, bytes per cycle and ratios.
 
-    Raises BadInput for a missing, unknown or ill-formed constant.
+    Raises BadInput for a missing (if its field has no default), unknown or ill-formed constant.
     """
     known = {f.name for f in fields(record)}  # type: ignore[arg-type]
+    needed = {f.name for f in fields(record) if f.default is MISSING}  # type: ignore[arg-type]
     where = f"{entry.protocol} {entry.op} ({entry.scope})"
-    if missing := sorted(known - set(entry.constants)):
+    if missing := sorted(needed - set(entry.constants)):
         raise BadInput(f"{where}: constants {missing} are missing")
     if unknown := sorted(set(entry.constants) - known):
         raise BadInput(f"{where}: unknown constants {unknown}")

@@ -15,7 +15,7 @@ from scipy.special import ndtr, ndtri
 from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..inputs.deployment import Dtype
 from .expert_share import Share, busiest_share
-from .experts import Constants, Counts, ExpertShape, Kind, block_seconds, moved_bytes, tensor_seconds
+from .experts import Constants, Counts, ExpertShape, Kind, block, block_seconds
 from .shape import Num
 from .stage import Machine
 
@@ -74,12 +74,11 @@ def expert_time(
     t, e, chosen, r, extra, a = (np.asarray(x, float) for x in np.broadcast_arrays(*fields))
     counts = expected_counts(t, e, chosen, r, extra, a, balanced)
     used = float(machine.sms) if sms is None else sms
-    tensor = tensor_seconds(kind, counts, shape, machine, k, used)
-    moved = moved_bytes(kind, counts, shape)
-    hbm = moved / (machine.hbm_bytes_per_s * k.hbm_efficiency)
-    seconds = block_seconds(tensor, hbm, t, k, graphs=graphs)
+    found = block(kind, counts, shape, machine, k, used)
+    seconds = block_seconds(found, t, k, graphs=graphs)
     flops = counts.rows * shape.flops_per_row
-    return ExpertTime(*(np.asarray(x, float) for x in np.broadcast_arrays(seconds, tensor, hbm, flops, moved, counts.rows)))
+    parts = (seconds, found.tensor_s, found.hbm_s + found.side_s, flops, found.hbm_bytes, counts.rows)
+    return ExpertTime(*(np.asarray(x, float) for x in np.broadcast_arrays(*parts)))
 
 
 def expected_counts(
@@ -95,10 +94,18 @@ def expected_counts(
     hits = -np.expm1(tokens * np.log1p(-chances))
     busy = np.maximum((slots * hits).sum(axis=0), np.minimum(rows, 1.0))
 
-    def tiles(size: int) -> Num:
+    def tiles(size: Num) -> Num:
         return np.asarray(np.maximum((slots * _tiles(tokens, chances, hits, size)).sum(axis=0), busy))
 
-    return Counts(tiles=tiles, busy=busy, rows=rows, tokens=tokens, pairs=tokens * top_k)
+    def others(size: Num) -> Num:
+        """The other ranks' experts as if all alike: their tiles are walked, whoever is popular."""
+        rest = local * (ranks - 1.0)
+        left = np.maximum(tokens * top_k - rows, 0.0)
+        share = np.clip(left / np.maximum(tokens * rest, 1e-300), 0.0, 1.0 - 1e-12)
+        return np.asarray(rest * _tiles(tokens, share, -np.expm1(tokens * np.log1p(-share)), size))
+
+    pairs = tokens * top_k
+    return Counts(tiles=tiles, others=others, busy=busy, rows=rows, tokens=tokens, pairs=pairs)
 
 
 def busiest_rows(tokens: Num, experts: Num, top_k: Num, ranks: Num, local: Num, lift: Num = 1.0) -> Floats:
@@ -145,18 +152,20 @@ def _share(alpha: float, experts: float, top_k: float, ranks: float, redundant: 
     return Share(np.array([top_k / slots]), np.array([slots / ranks]), 1.0)
 
 
-def _tiles(tokens: Floats, chance: Floats, hit: Floats, size: int) -> Floats:
+def _tiles(tokens: Floats, chance: Floats, hit: Floats, size: Num) -> Floats:
     """Expected ``ceil(rows / size)`` of a slot with binomial rows, ``hit`` the chance of any: ``sum_j P(rows > j size)``.
 
     Normal tails for the tiles around the mean one; a wide spread blurs the staircase: half a tile more than the mean.
     """
     mean = tokens * chance
     deviation = np.sqrt(mean * (1.0 - chance))
-    found = mean / size + 0.5
-    narrow = deviation <= _BLUR * size
-    m, d = mean[narrow], np.maximum(deviation[narrow], 1e-9)
-    first = np.maximum(np.floor(m / size) - 1.0, 1.0)
-    found[narrow] = hit[narrow] + first - 1.0
+    height = np.broadcast_to(np.asarray(size, float), mean.shape)
+    found = np.asarray(mean / height + 0.5)
+    narrow = deviation <= _BLUR * height
+    m, d, n = mean[narrow], np.maximum(deviation[narrow], 1e-9), height[narrow]
+    first = np.maximum(np.floor(m / n) - 1.0, 1.0)
+    tails = hit[narrow] + first - 1.0
     for step in range(3):
-        found[narrow] += ndtr((m - (first + step) * size - 0.5) / d)
+        tails += ndtr((m - (first + step) * n - 0.5) / d)
+    found[narrow] = tails
     return np.asarray(np.maximum(found, hit))

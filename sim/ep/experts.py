@@ -4,8 +4,10 @@ A tile is one piece of one expert's output; an SM works through a tile at its te
 in waves, so ``ceil(tiles / SMs)`` tile times is what a GEMM takes, however empty its last wave. Beside it the weights of every
 expert that has a token, and the activations, come from HBM. *Contiguous* packs each expert's rows padded to whole
 tiles (prefill); *masked* keeps a fixed buffer per expert and skips what is empty (decode, CUDA graphs); both are DeepGEMM's.
-*Triton* is vLLM's fused MoE kernel: a rank walks the (token, expert) pairs of the whole group, its own experts' in tiles whose
-shape is tuned to the batch, the others' by writing zeros that the activation and the final sum read again.
+
+*Triton* is vLLM's fused MoE kernel. Its tile depends on the batch (`triton_tile`), and low tiles load more from L2 for each
+product. A rank walks the (token, expert) pairs of the whole group: other ranks' tiles are launched only to write zeros, and the
+activation and the sum over a token's experts pass over all pairs (`side_bytes`), one kernel after another.
 """
 
 from __future__ import annotations
@@ -25,8 +27,6 @@ from .stage import Join, Machine, Work
 
 Kind = Literal["contiguous", "masked", "triton"]
 TILE = 128  # rows and columns of a tile (DeepGEMM's block for large and for small batches)
-#: (rows, columns) of the Triton kernel's tiles, of which vLLM's tuned configurations take the fastest for a batch.
-TRITON_TILES = ((16, 128), (64, 128), (128, 128))
 
 Floats = NDArray[np.float64]
 
@@ -41,6 +41,9 @@ class Constants:
     token: float  # seconds per token of the whole EP group (routing, gather and scatter of the contiguous layout)
     host: float  # the host's launches when no CUDA graph replays them; runs beside the GPU
     sharpness: float
+    side_hbm_efficiency: float = 1.0  # Triton: of the kernels between and after the GEMMs
+    l2_copy: float = 0.0  # Triton: bytes an SM loads from L2 per cycle; 0: never the limit
+    idle_tile: float = 0.0  # Triton: SM time of a tile of another rank's expert
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +75,41 @@ class ExpertShape:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one rank computes, or expects to. ``tiles(n)``: row tiles of n rows that its experts' rows fill; ``busy``: experts
-    with a row; ``rows``: their rows; ``tokens`` and ``pairs``: tokens and (token, expert) pairs of the whole EP group."""
+    """What one rank computes, or expects to. ``tiles(n)``: row tiles of n rows that its experts' rows fill; ``others(n)``: those
+    of all other ranks' experts; ``busy``: experts with a row; ``rows``: their rows; ``tokens`` and ``pairs``: tokens and (token,
+    expert) pairs of the whole EP group."""
 
-    tiles: Callable[[int], Num]
+    tiles: Callable[[Num], Num]
+    others: Callable[[Num], Num]
     busy: Num
     rows: Num
     tokens: Num
     pairs: Num
 
 
-def counted(rows: Floats, tokens: Num, pairs: Num | None = None) -> Counts:
-    """The counts of drawn ``rows`` [..., expert slot]; every field [...]. ``pairs``: default, all rows of the table."""
-    return Counts(
-        tiles=lambda size: np.asarray(np.ceil(rows / size).sum(axis=-1)),
-        busy=np.asarray((rows > 0).sum(axis=-1), float),
-        rows=np.asarray(rows.sum(axis=-1)),
-        tokens=tokens,
-        pairs=rows.sum() if pairs is None else pairs,
-    )
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Seconds of an expert block's resources: the first three overlap, ``side_s`` and ``idle_s`` come after one another."""
+
+    tensor_s: Num
+    hbm_s: Num
+    l2_s: Num
+    side_s: Num
+    idle_s: Num
+    hbm_bytes: Num
+
+
+def counted(rows: Floats, tokens: Num) -> Counts:
+    """The counts of drawn ``rows`` [rank, expert slot]; every field [rank]. The table is the whole group."""
+
+    def tiles(size: Num) -> Num:
+        return np.asarray(np.ceil(rows / np.asarray(size, float)[..., None]).sum(axis=-1))
+
+    def others(size: Num) -> Num:
+        mine = tiles(size)
+        return np.asarray(np.sum(mine) - mine)
+
+    return Counts(tiles, others, np.asarray((rows > 0).sum(axis=-1), float), np.asarray(rows.sum(axis=-1)), tokens, rows.sum())
 
 
 def tensor_dtype(shape: ExpertShape, machine: Machine) -> Dtype:
@@ -102,70 +121,86 @@ def tensor_dtype(shape: ExpertShape, machine: Machine) -> Dtype:
     return "bf16"
 
 
-def tensor_seconds(kind: Kind, counts: Counts, shape: ExpertShape, machine: Machine, k: Constants, sms: Num) -> Num:
-    """Both GEMMs on the tensor cores: waves x tile time."""
-    rate = machine.tensor_flops[tensor_dtype(shape, machine)] / machine.sms * k.tensor_efficiency
-    shapes = TRITON_TILES if kind == "triton" else ((TILE, TILE),)
-    best: Num = np.inf
-    for height, breadth in shapes:
-        tiles = counts.tiles(height)
-        seconds: Num = 0.0
-        for width, depth in ((shape.first_width, shape.hidden), (shape.hidden, shape.inter)):
-            waves = np.ceil(tiles * np.ceil(width / breadth) / sms)
-            seconds = seconds + waves * (2.0 * height * breadth * depth / rate)
-        best = np.minimum(best, seconds)
-    return best
+def triton_tile(tokens: Num, weights: Dtype) -> tuple[Num, Num]:
+    """(rows, columns) of the fused kernel's tile for a batch of ``tokens``: vLLM's defaults since February 2026 (pull request
+    34846): 16 to 128 rows as the batch grows; block-scaled fp8 takes 16 rows up to 64 tokens, then 64, columns as its scales."""
+    t = np.asarray(tokens, float)
+    if weights == "bf16":
+        return np.select([t <= 32, t <= 96, t <= 512], [16.0, 32.0, 64.0], 128.0), np.where(t <= 64, 64.0, 128.0)
+    return np.where(t <= 64, 16.0, 64.0), np.full(t.shape, 128.0)
 
 
-def moved_bytes(kind: Kind, counts: Counts, shape: ExpertShape) -> Num:
-    """Bytes through HBM: weights of the experts that have rows, activations in and out, and the intermediate."""
+def side_bytes(counts: Counts, shape: ExpertShape) -> Num:
+    """Bytes of the Triton block outside its GEMMs' own reads: what all pairs write and read, whoever has the expert.
+
+    First output written and read by the activation (without a gate: squared ReLU in two passes), its result written (and cast),
+    second output written and read by the sum over a token's experts. Tokens: the input's cast and the result.
+    """
+    passes = np.where(np.asarray(shape.projections) > 2.0, 2.0, 4.0)
+    cast = 0.0 if shape.activations == "bf16" else 2.0 + ELEMENT_BYTES[shape.activations]
+    pair = 2.0 * passes * shape.first_width + (2.0 + cast) * shape.inter + 4.0 * shape.hidden
+    return counts.pairs * pair + counts.tokens * shape.hidden * (2.0 + cast)
+
+
+def block(kind: Kind, counts: Counts, shape: ExpertShape, machine: Machine, k: Constants, sms: Num) -> Block:
+    """The loads of both GEMMs and what lies between and after them, on a rank with ``counts``."""
     element = ELEMENT_BYTES[shape.activations]
+    rate = machine.tensor_flops[tensor_dtype(shape, machine)] / machine.sms * k.tensor_efficiency
+    height, breadth = triton_tile(counts.tokens, shape.weights) if kind == "triton" else (float(TILE), float(TILE))
+    tiles = counts.tiles(height)
+    foreign = counts.others(height) if kind == "triton" and k.idle_tile else 0.0
+    tensor: Num = 0.0
+    loaded: Num = 0.0
+    idle: Num = 0.0
+    for width, depth in ((shape.first_width, shape.hidden), (shape.hidden, shape.inter)):
+        columns = np.ceil(width / breadth)
+        tensor = tensor + np.ceil(tiles * columns / sms) * (2.0 * height * breadth * depth / rate)
+        loaded = loaded + tiles * columns * depth * (height * element + breadth * ELEMENT_BYTES[shape.weights])
+        idle = idle + foreign * columns
+    hbm = machine.hbm_bytes_per_s * k.hbm_efficiency
     weights = counts.busy * shape.weight_bytes
     if kind != "triton":
         row = shape.hidden * element + 2.0 * 2.0 * shape.first_width + shape.inter * element * 2.0 + 2.0 * shape.hidden
-        return weights + counts.rows * row
-    # The first GEMM's output written and read, the activation's written (and cast), the second's written and read by the sum.
-    pair = 2.0 * (2.0 * shape.first_width + shape.inter) + 4.0 * shape.hidden
-    cast = 0.0 if shape.activations == "bf16" else 2.0 + element
-    mine = counts.rows * (shape.hidden + shape.inter) * element
-    return weights + mine + counts.pairs * (pair + cast * shape.inter) + counts.tokens * shape.hidden * (4.0 + cast)
+        moved = weights + counts.rows * row
+        return Block(tensor, moved / hbm, 0.0, 0.0, 0.0, moved)
+    moved = weights + counts.rows * (shape.hidden + shape.inter) * element
+    side = side_bytes(counts, shape)
+    l2 = loaded / (k.l2_copy * machine.clock_hz * sms) if k.l2_copy else 0.0
+    side_s = side / (machine.hbm_bytes_per_s * k.side_hbm_efficiency)
+    return Block(tensor, moved / hbm, l2, side_s, idle * k.idle_tile / sms, moved + side)
 
 
 def loads(
-    rows: Floats,
-    shape: ExpertShape,
-    machine: Machine,
-    k: Constants,
-    sms: Num,
-    *,
-    kind: Kind = "contiguous",
-    tokens: Num = 0.0,
-    pairs: Num | None = None,
+    rows: Floats, shape: ExpertShape, machine: Machine, k: Constants, sms: Num, kind: Kind = "contiguous"
 ) -> tuple[tuple[str, Floats], ...]:
-    """Seconds of tensor cores and of HBM for ``rows`` [..., expert slot] on one rank's slots; result [...].
-
-    ``tokens`` and ``pairs`` of the whole group matter to the Triton kernel (default: all rows of ``rows``).
-    """
-    counts = counted(rows, tokens, pairs)
-    tensor = np.asarray(tensor_seconds(kind, counts, shape, machine, k, sms))
-    hbm = np.asarray(moved_bytes(kind, counts, shape) / (machine.hbm_bytes_per_s * k.hbm_efficiency))
-    return ("tensor", tensor), ("hbm", hbm)
+    """Seconds of tensor cores and of HBM for ``rows`` [rank, expert slot]; result [rank]. DeepGEMM's kinds."""
+    found = block(kind, counted(rows, 0.0), shape, machine, k, sms)
+    return ("tensor", np.asarray(found.tensor_s)), ("hbm", np.asarray(found.hbm_s))
 
 
-def block_seconds(tensor_s: Num, hbm_s: Num, tokens: Num, k: Constants, *, graphs: bool | NDArray[np.bool_]) -> Num:
-    """Seconds of the whole block from its loads: the same sum as a `compute` stage that runs alone."""
-    busy = smooth_max(k.sharpness, tensor_s, hbm_s, np.where(np.asarray(graphs, bool), 0.0, k.host))
-    return np.asarray(k.launch + k.token * tokens + busy)
+def block_seconds(found: Block, tokens: Num, k: Constants, *, graphs: bool | NDArray[np.bool_]) -> Num:
+    """Seconds of the whole block: the same sum as a `compute` stage that runs alone."""
+    host = np.where(np.asarray(graphs, bool), 0.0, k.host)
+    parts = (found.tensor_s, found.hbm_s, found.l2_s, host)
+    used = [p for p in parts if np.any(np.asarray(p) > 0.0)]
+    busy = smooth_max(k.sharpness, *used) if used else 0.0
+    return np.asarray(k.launch + k.token * tokens + busy + found.side_s + found.idle_s)
 
 
 def compute(
     kind: Kind, rows: Floats, tokens: Num, shape: ExpertShape, machine: Machine, k: Constants, sms: Num, *, graphs: bool
 ) -> Work:
     """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group; ``graphs``: replayed."""
-    launch = (("expert kernel launches", k.launch), ("gather and scatter", k.token * tokens))
+    found = block(kind, counted(rows, tokens), shape, machine, k, sms)
+    parts: tuple[tuple[str, Num], ...] = (("tensor", found.tensor_s), ("hbm", found.hbm_s))
+    fixed: tuple[tuple[str, Num], ...] = (("expert kernel launches", k.launch), ("gather and scatter", k.token * tokens))
+    if kind == "triton":
+        # Other ranks' tiles and pairs are nearly the same for every rank: the mean, so that the latency is one number.
+        idle = float(np.mean(np.asarray(found.idle_s)))
+        parts = (*parts, ("sm_copy", found.l2_s))
+        fixed = (*fixed, ("activation and sum over experts", found.side_s), ("tiles of other ranks' experts", idle))
     host = ("host", 0.0 if graphs else k.host)
-    parts = loads(rows, shape, machine, k, sms, kind=kind, tokens=tokens)
-    return Work(f"experts.{kind}", "compute", Join.INBOUND, (*parts, host), launch, k.sharpness)
+    return Work(f"experts.{kind}", "compute", Join.INBOUND, (*parts, host), fixed, k.sharpness)
 
 
 def permute(name: str, op: str, rows: Floats, row_bytes: Num, machine: Machine, hbm_efficiency: float, waits: Join) -> Work:

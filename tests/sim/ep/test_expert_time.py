@@ -20,6 +20,7 @@ from epicycle.sim.inputs.traffic import Routing
 MACHINE = machine_of(load_cluster("h100-cx7"))
 V3 = ExpertShape(7168.0, 2048.0, "fp8", "fp8")
 K = Constants(launch=20e-6, tensor_efficiency=0.7, hbm_efficiency=0.8, token=0.0, host=0.0, sharpness=4.0)
+TRITON = replace(K, side_hbm_efficiency=0.8, l2_copy=40.0, idle_tile=2e-7)
 LAYERS = [(256, 8, 32), (256, 8, 8), (128, 8, 16), (256, 8, 1), (8, 2, 8)]
 
 
@@ -43,7 +44,7 @@ def test_counts_of_the_busiest_rank_are_those_of_draws(alpha, layer, tokens):
     rows, busy, tiles = [], [], []
     for seed in range(40):
         mine = max(drawn(alpha, *layer, tokens, seed), key=lambda slots: slots.sum())
-        counts = counted(mine, 0.0)
+        counts = counted(mine[None], 0.0)
         rows.append(counts.rows)
         busy.append(counts.busy)
         tiles.append(counts.tiles(64))
@@ -63,9 +64,9 @@ def test_seconds_are_those_of_the_slot_law_over_draws(kind, tokens):
     seconds = []
     for seed in range(20):
         rows = drawn(0.0, 256, 8, 32, tokens, seed)
-        parts = dict(law.loads(rows, V3, MACHINE, K, float(MACHINE.sms), kind=kind, tokens=tokens))
-        seconds.append(law.block_seconds(parts["tensor"], parts["hbm"], tokens, K, graphs=True).max())
-    found = expert_time(kind, float(tokens), V3, MACHINE, K, experts=256, top_k=8, ranks=32)
+        block = law.block(kind, counted(rows, float(tokens)), V3, MACHINE, TRITON, float(MACHINE.sms))
+        seconds.append(law.block_seconds(block, tokens, TRITON, graphs=True).max())
+    found = expert_time(kind, float(tokens), V3, MACHINE, TRITON, experts=256, top_k=8, ranks=32)
     assert found.seconds == pytest.approx(np.mean(seconds), rel=0.1)
 
 
