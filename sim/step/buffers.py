@@ -43,12 +43,12 @@ def exchange_buffers(
 
     if a.protocol == "low-latency":
         capacity = np.maximum(tokens, LOW_LATENCY_TOKENS)
-        size = _each(lambda t, e: memory.low_latency_buffer(int(t), model.hidden, int(e)), capacity, slots)
+        size = _each(lambda t, e: memory.low_latency_buffer(int(t), model.expert_width, int(e)), capacity, slots)
         yield "low-latency slabs", kept(size)
     elif a.protocol == "high-throughput":
         channels, nodes = np.floor(np.asarray(a.comm_sms) / 2.0), np.ceil(ranks / domain)
-        nvlink = _each(lambda c, d, n: memory.nvlink_rings(int(c), int(d), int(n), model.hidden), channels, domain, nodes)
-        rdma = _each(lambda c, n: memory.rdma_rings(int(c), int(n), model.hidden), channels, nodes)
+        nvlink = _each(lambda c, d, n: memory.nvlink_rings(int(c), int(d), int(n), model.expert_width), channels, domain, nodes)
+        rdma = _each(lambda c, n: memory.rdma_rings(int(c), int(n), model.expert_width), channels, nodes)
         row: Num = np.where(
             nodes > 1, high_throughput.dispatch_row_bytes(shape, True), high_throughput.dispatch_row_bytes(shape, False)
         )
@@ -59,10 +59,10 @@ def exchange_buffers(
         row = one_sided.dispatch_row_bytes(shape) + one_sided.combine_row_bytes(shape)
         yield "exchange slots", kept(np.ceil(tokens * ranks * row))
     elif a.protocol == "all-gather":
-        yield "gathered tokens", kept(tokens * ranks * (shape.payload_bytes + _BF16 * model.hidden))
+        yield "gathered tokens", kept(tokens * ranks * (shape.payload_bytes + _BF16 * model.expert_width))
     else:
         rows = padded_rows(shape, CAPACITY_FACTOR) * ranks
-        yield "padded slots", kept(rows * (shape.payload_bytes + _BF16 * model.hidden))
+        yield "padded slots", kept(rows * (shape.payload_bytes + _BF16 * model.expert_width))
 
 
 def _received(shape: Shape) -> Num:
@@ -88,9 +88,9 @@ def activation_bytes(model: MoeModel, a: Arrangement, precision: Precision, toke
         rows = on_rank * model.top_k  # every rank computes as many (token, expert) rows as its tokens ask for, on average
         if a.protocol == "low-latency":  # packed by expert into a rectangle that could hold every token of every rank
             rows = np.where(exchanged, slots * ranks * np.maximum(on_rank, LOW_LATENCY_TOKENS), rows)
-        arrived = hidden * np.where(exchanged, PAYLOAD_BYTES[precision.payload], _BF16)
+        arrived = model.expert_width * np.where(exchanged, PAYLOAD_BYTES[precision.payload], _BF16)
         width = model.moe_intermediate / a.moe_tp
-        experts = rows * np.maximum(arrived + 2 * _BF16 * width, _BF16 * width + _BF16 * hidden)
+        experts = rows * np.maximum(arrived + 2 * _BF16 * width, _BF16 * width + _BF16 * model.expert_width)
     live = np.maximum(np.maximum(attention, mlp), np.maximum(experts, logits))
     total: Num = 2.0 * _BF16 * tokens * hidden + live
     return total
@@ -110,12 +110,12 @@ def _attention_width(kind: Layer) -> float:
 def _shape(model: MoeModel, a: Arrangement, precision: Precision, tokens: Num, domain: Num) -> Shape:
     return Shape(
         tokens=np.maximum(tokens, 1.0),
-        hidden=float(model.hidden),
+        hidden=float(model.expert_width),
         top_k=float(model.top_k),
         experts=np.ceil((model.experts + np.asarray(a.redundant, float)) / a.ep) * a.ep,
         ranks=np.asarray(a.ep, float),
         domain=domain,
-        payload_bytes=model.hidden * PAYLOAD_BYTES[precision.payload],
+        payload_bytes=model.expert_width * PAYLOAD_BYTES[precision.payload],
         comm_sms=a.comm_sms,
     )
 

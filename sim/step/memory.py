@@ -176,9 +176,9 @@ def _one(value: Num, at: int) -> float:
 
 _SOURCES = {
     "attention weights": "projections by head over tp; MLA down-projections, indexers and KV heads beyond tp on every GPU",
-    "dense and shared MLP weights": "3 x hidden x width of dense layers and shared experts, over tp",
-    "routed expert weights": "ceil((experts + redundant) / ep) slots x 3 x hidden x width / moe_tp, in each MoE layer",
-    "router weights": "hidden x experts in bf16, on every GPU",
+    "dense and shared MLP weights": "gate, up and down of dense layers and shared experts, over tp",
+    "routed expert weights": "ceil((experts + redundant) / ep) slots x gate, up and down / moe_tp, in each MoE layer",
+    "router weights": "hidden x experts (and latent projections) in bf16, on every GPU",
     "embeddings and LM head": "vocab x hidden in bf16 over tp, on the first and the last stage",
     "MTP layers": "one more layer each, and its 2 hidden x hidden projection, on the last stage; it shares head and embeddings",
     "low-latency slabs": "DeepEP layout for the larger of 128 and a rank's tokens, two halves (sim/ep/memory.py)",

@@ -32,8 +32,9 @@ def stage_of(model: MoeModel, a: Arrangement, precision: Precision, number: int,
     here = number < pp
     start = np.floor(model.layers * np.minimum(number, pp) / pp)
     stop = np.floor(model.layers * np.minimum(number + 1, pp) / pp)
+    blocks = _blocks_before(model, stop) - _blocks_before(model, start)
     moe = _moe_before(model, stop) - _moe_before(model, start)
-    dense = (stop - start) - moe
+    dense = blocks - moe
     share = (stop - start) / model.layers
     first, last = here & (number == 0), here & (number == pp - 1)
     dense_bytes, expert_bytes = WEIGHT_BYTES[precision.weights], WEIGHT_BYTES[precision.experts]
@@ -45,14 +46,16 @@ def stage_of(model: MoeModel, a: Arrangement, precision: Precision, number: int,
     draft: Num = 0.0
     if mtp and model.mtp_layers:
         block = attention / model.layers + model.shared_params / a.tp + 2 * model.hidden**2
-        draft = model.mtp_layers * (block * dense_bytes + routed * expert_bytes + model.hidden * model.experts * _BF16)
+        draft = model.mtp_layers * (block * dense_bytes + routed * expert_bytes + model.router_params * _BF16)
     weights: dict[str, Num] = {
         "attention weights": attention * share * dense_bytes,
-        "dense and shared MLP weights": (3.0 * model.hidden * model.dense_intermediate * dense + model.shared_params * moe)
+        "dense and shared MLP weights": (
+            model.mlp_matrices * model.hidden * model.dense_intermediate * dense + model.shared_params * moe
+        )
         / a.tp
         * dense_bytes,
         "routed expert weights": routed * moe * expert_bytes,
-        "router weights": model.hidden * model.experts * moe * _BF16,
+        "router weights": model.router_params * moe * _BF16,
         "embeddings and LM head": tables * np.where(first & last, both, np.where(first | last, 1.0, 0.0)),
         "MTP layers": np.where(last, draft, 0.0),
     }
@@ -60,11 +63,16 @@ def stage_of(model: MoeModel, a: Arrangement, precision: Precision, number: int,
     return weights, cached
 
 
+def _blocks_before(model: MoeModel, layer: Num) -> Num:
+    """Feed-forward blocks among the first ``layer`` layers; layers without one are spread evenly."""
+    return np.floor(layer * (1.0 - model.bare_layers / model.layers) + 1e-9)
+
+
 def _moe_before(model: MoeModel, layer: Num) -> Num:
     """MoE layers among the first ``layer`` layers."""
     if model.experts == 0:
         return 0.0 * layer
-    return np.floor(np.maximum(layer - model.first_dense_layers, 0.0) / model.moe_layer_step)
+    return np.floor(np.maximum(_blocks_before(model, layer) - model.first_dense_layers, 0.0) / model.moe_layer_step)
 
 
 def _projection_params(kind: Layer, hidden: int, tp: Num) -> Num:

@@ -50,7 +50,7 @@ def test_tensor_parallelism_repeats_only_what_has_no_heads(name, tp, ep_of, pp):
     slots = np.ceil(model.experts / a.ep) * a.ep if model.experts else 0
     total = tp * sum(sum(stage_of(model, a, BF16, s, 0)[0].values()) for s in range(pp))
     more = (slots - model.experts) * model.expert_params * model.moe_layers
-    more += (tp - 1) * model.hidden * model.experts * model.moe_layers
+    more += (tp - 1) * model.router_params * model.moe_layers
     for kind in model.attention:
         whole, by_kv_head, kv_heads = unsplit_params(kind, model.hidden)
         more += kind.layers * ((tp - 1) * whole + by_kv_head * (tp / min(tp, kv_heads) - 1))
