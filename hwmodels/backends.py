@@ -50,6 +50,7 @@ class BackendFit(BaseModel):
     method: str
     intervals: tuple[Regime, ...] = ()
     ttft_intervals: tuple[Regime, ...] = ()
+    seen: dict[str, tuple[float, float]] = Field(default_factory=dict, description="range of each quantity in the table")
 
 
 class Backend(BaseModel):
