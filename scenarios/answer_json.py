@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hwmodels.interval import UNKNOWN, Interval
 from ..sim.result import Answer, LayerResult, TrafficMatrix
+from .json_text import json_text, rounded
 
 MATRIX_RANKS = 64  # beyond it, a matrix would be most of the file: its row and column sums are given
 
 
 def answer_json(answer: Answer) -> str:
     """The answer as JSON text: times in microseconds, sizes in bytes, one list of numbers a line."""
-    return _text(_answer(answer), "") + "\n"
+    return json_text(_answer(answer))
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
@@ -37,19 +38,21 @@ def _layer(layer: LayerResult) -> dict[str, Any]:
     return {
         "protocol": layer.protocol,
         "makespan_us": _us(layer.makespan_ps),
+        "interval": _interval(layer.interval, layer.makespan_ps / 1e6),
         "ops": [
             {
                 "op": op.op,
                 "start_us": _us(op.start_ps),
                 "end_us": _us(op.end_ps),
                 "duration_us": _us(op.duration_ps),
-                "critical_us": _rounded(layer.op_us(op.op)),
+                "critical_us": rounded(layer.op_us(op.op)),
+                "interval": _interval(layer.intervals.get(op.op, UNKNOWN), layer.op_us(op.op)),
                 "rank_us": [_us(ps) for ps in op.rank_ps.tolist()],
             }
             for op in layer.ops
         ],
-        "closed_form_us": {op: _rounded(us) for op, us in layer.closed_form_us.items()},
-        "bound_us": {bound: _rounded(us) for bound, us in layer.bound_us().items()},
+        "closed_form_us": {op: rounded(us) for op, us in layer.closed_form_us.items()},
+        "bound_us": {bound: rounded(us) for bound, us in layer.bound_us().items()},
         "critical_path": [
             {
                 "start_us": _us(s.start_ps),
@@ -68,10 +71,10 @@ def _layer(layer: LayerResult) -> dict[str, Any]:
                 "name": link.name,
                 "kind": link.kind,
                 "index": link.index,
-                "moved": _rounded(link.moved),
-                "capacity_per_s": _rounded(link.capacity_per_s),
-                "utilisation": _rounded(link.utilisation),
-                "peak": _rounded(link.peak),
+                "moved": rounded(link.moved),
+                "capacity_per_s": rounded(link.capacity_per_s),
+                "utilisation": rounded(link.utilisation),
+                "peak": rounded(link.peak),
             }
             for link in layer.links
         ],
@@ -85,6 +88,11 @@ def _layer(layer: LayerResult) -> dict[str, Any]:
         },
         "notes": list(layer.notes),
     }
+
+
+def _interval(interval: Interval, time_us: float) -> dict[str, Any]:
+    low90, low50, high50, high90 = (rounded(limit) for limit in interval.scaled(time_us))
+    return {"low90_us": low90, "low50_us": low50, "high50_us": high50, "high90_us": high90, "why": list(interval.why)}
 
 
 def _traffic(matrix: TrafficMatrix) -> dict[str, Any]:
@@ -108,18 +116,3 @@ def _table(name: str, table: NDArray[np.int64]) -> dict[str, Any]:
 
 def _us(ps: int) -> float:
     return ps / 1e6
-
-
-def _rounded(value: float) -> float:
-    """Twelve significant digits: what differs beyond them is the order of a sum, not a result."""
-    return float(f"{value:.12g}")
-
-
-def _text(value: Any, indent: str) -> str:
-    inner = indent + " "
-    if isinstance(value, dict) and value:
-        body = [f"{inner}{json.dumps(key)}: {_text(item, inner)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(body) + f"\n{indent}}}"
-    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        return "[\n" + ",\n".join(inner + _text(item, inner) for item in value) + f"\n{indent}]"
-    return json.dumps(value, allow_nan=False)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..hwmodels.interval import UNKNOWN, Interval
 from ..hwmodels.units import format_bytes, format_rate
 from ..sim.result import Answer, LayerResult
 
@@ -18,6 +19,8 @@ def print_answer(answer: Answer, console: Console) -> None:
     console.print(Text(answer.sentence, style="bold"), soft_wrap=True)
     own = answer.layers[0]
     console.print(_ops(own, answer.ranks))
+    if own.interval.why:
+        console.print(Text(f"wide because of {'; '.join(own.interval.why)}", style="dim"), soft_wrap=True)
     console.print(_memory_line(own), soft_wrap=True)
     for note in own.notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
@@ -29,26 +32,38 @@ def print_answer(answer: Answer, console: Console) -> None:
 
 
 def _ops(layer: LayerResult, ranks: int) -> Table:
-    table = _table(f"{layer.protocol}: {_us(layer.makespan_ps)} us")
-    for name in ("op", "us", "bound by", "bytes moved", "rate per rank"):
+    whole = layer.makespan_ps / 1e6
+    _, low50, high50, _ = layer.interval.scaled(whole)
+    sure = f"90 %: {_range(layer.interval, whole)}, 50 %: {low50:,.1f} to {high50:,.1f}"
+    table = _table(f"{layer.protocol}: {whole:,.1f} us ({sure})")
+    for name in ("op", "us", "90 % interval", "bound by", "bytes moved", "rate per rank"):
         table.add_column(name, justify="left" if name in ("op", "bound by") else "right")
     for op in layer.ops:
         moved = _moved(layer, op.op)
         seconds = layer.op_us(op.op) / 1e6
         rate = format_rate(moved / ranks / seconds) if moved and seconds else ""
-        table.add_row(op.op, f"{layer.op_us(op.op):,.1f}", _bound(layer, op.op), format_bytes(moved) if moved else "", rate)
+        time = layer.op_us(op.op)
+        sure = _range(layer.intervals.get(op.op, UNKNOWN), time)
+        table.add_row(op.op, f"{time:,.1f}", sure, _bound(layer, op.op), format_bytes(moved) if moved else "", rate)
     return table
+
+
+def _range(interval: Interval, time_us: float) -> str:
+    """The 90 % interval of ``time_us``: "581.4 to 611.2"."""
+    low, _, _, high = interval.scaled(time_us)
+    return f"{low:,.1f} to {high:,.1f}"
 
 
 def _compared(answer: Answer) -> Table:
     table = _table("side by side")
     longest_first = sorted(answer.layers, key=lambda layer: -len(layer.ops))  # its ops are in the order they happen
     ops = list(dict.fromkeys(op.op for layer in longest_first for op in layer.ops))
-    for name in ("protocol", "layer us", *(f"{op} us" for op in ops), "bytes moved", "memory per rank"):
+    for name in ("protocol", "layer us", "90 % interval", *(f"{op} us" for op in ops), "bytes moved", "memory per rank"):
         table.add_column(name, justify="left" if name == "protocol" else "right")
     for layer in answer.layers:
         times = {op.op: f"{layer.op_us(op.op):,.1f}" for op in layer.ops}
-        cells = [layer.protocol, _us(layer.makespan_ps), *(times.get(op, "") for op in ops)]
+        sure = _range(layer.interval, layer.makespan_ps / 1e6)
+        cells = [layer.protocol, _us(layer.makespan_ps), sure, *(times.get(op, "") for op in ops)]
         moved = sum(_moved(layer, op) for op in ops)
         table.add_row(*cells, format_bytes(moved), format_bytes(sum(m.bytes for m in layer.memory), binary=True))
     return table

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hwmodels.interval import UNKNOWN, Interval, combined
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -112,6 +114,13 @@ class LayerResult:
     closed_form_us: dict[str, float] = field(default_factory=dict)  # op -> closed-form prediction
     exchange: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # named count tables of the count exchange
     notes: tuple[str, ...] = ()
+    intervals: dict[str, Interval] = field(default_factory=dict)  # op -> factors on its time
+
+    @property
+    def interval(self) -> Interval:
+        """How sure the makespan is: the ops of the critical path together (`hwmodels.interval.combined`)."""
+        timed = [(us, self.intervals.get(op.op, UNKNOWN)) for op in self.ops if (us := self.op_us(op.op)) > 0.0]
+        return combined(timed) if timed else UNKNOWN
 
     def op_us(self, op: str) -> float:
         """Time of ``op`` on the critical path, microseconds; the ops add up to the makespan. 0.0 if the protocol has none.

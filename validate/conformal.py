@@ -17,9 +17,9 @@ from ..hwmodels.interval import Interval, Regime, interval_of
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-#: Rows a regime needs at least, and bands of time a node count is split into at most. Fewer and larger bands, down to one for all,
-#: make the interval score (Gneiting and Raftery, JASA 102, 2007) of held-out rows 7 to 14 % worse over the public tables, whether
-#: every fifth row is held out or a whole SM count, hidden size or batch.
+#: Rows a regime needs at least, and bands of time a node count is split into at most. Fewer and larger bands, down to one for
+#: all, make the interval score (Gneiting and Raftery, JASA 102, 2007) of held-out rows 3 to 14 % worse over the public tables,
+#: whether every fifth row is held out or a whole SM count, hidden size or batch.
 LEAST_ROWS, MOST_BANDS = 30, 4
 #: Parts of a group with too few rows that are left out, one after another, of a fit.
 FOLDS = 3

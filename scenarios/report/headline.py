@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...hwmodels.interval import UNKNOWN, Interval
 from ...sim.page import Html, decimal_bytes, safe, table, us
 from ...sim.result import Answer, LayerResult, OpTime
 from .words import bound_words, key, medium_words, op_colour, op_words, ops_in_order
@@ -12,12 +13,33 @@ from .words import bound_words, key, medium_words, op_colour, op_words, ops_in_o
 def headline(answer: Answer) -> Html:
     """Name, sentence, headline numbers and the table of ops of the scenario's own protocol."""
     layer = answer.layers[0]
-    notes = "".join(f"<p class=note>{safe(n)}</p>" for n in layer.notes)
+    notes = "".join(f"<p class=note>{safe(n)}</p>" for n in (*layer.notes, how_sure(layer)))
     described = f"<p>{safe(answer.description)}</p>" if answer.description else ""
     return Html(
         f"<header id=answer><h1>{safe(answer.name)}</h1>{described}<p class=answer>{safe(answer.sentence)}</p>"
         f"{_facts(answer, layer)}{op_table(layer)}{notes}</header>"
     )
+
+
+def within(interval: Interval, time_us: float, level: int = 90) -> str:
+    """The interval of ``time_us`` at 90 or 50 %: ``"581 to 611 µs"``."""
+    low90, low50, high50, high90 = interval.scaled(time_us)
+    low, high = (low90, high90) if level == 90 else (low50, high50)
+    return f"{us(low).removesuffix(' µs')} to {us(high)}"
+
+
+def how_sure(layer: LayerResult) -> str:
+    """What the intervals are, and what made them wide."""
+    text = (
+        "Intervals are measured over predicted times of rows that no constant was fitted to; "
+        "the layer's takes its ops to err independently."
+    )
+    because: dict[str, list[str]] = {}
+    for op, interval in layer.intervals.items():
+        for reason in interval.why:
+            because.setdefault(reason, []).append(op_words(op))
+    said = "; ".join(f"{reason} ({', '.join(ops)})" for reason, ops in because.items())
+    return f"{text} Wider because of {said}." if said else text
 
 
 def moved_bytes(layer: LayerResult, medium: str, op: str | None = None) -> int:
@@ -48,7 +70,9 @@ def difference(value: float, reference: float) -> str:
 
 
 def _facts(answer: Answer, layer: LayerResult) -> Html:
-    facts = [("whole layer", us(layer.makespan_ps / 1e6), layer.protocol)]
+    whole = layer.makespan_ps / 1e6
+    sure = f"{within(layer.interval, whole)} nine times in ten, {within(layer.interval, whole, 50)} half of the time"
+    facts = [("whole layer", us(whole), f"{layer.protocol}: {sure}")]
     for op in ("dispatch", "compute", "combine"):
         rates = [(medium_words(m), effective_rate(layer, m, op, answer.ranks)) for m in ("nvlink", "rdma")]
         small = ", ".join(f"{words} {rate:,.1f} GB/s" for words, rate in rates if rate > 0)
@@ -74,7 +98,7 @@ def _facts(answer: Answer, layer: LayerResult) -> Html:
 
 
 def op_table(layer: LayerResult) -> Html:
-    """Start, end, duration and spread over ranks of each op, with the closed form beside it."""
+    """Start, end, duration, its interval and spread over ranks of each op, with the closed form beside it."""
     rows: list[list[object]] = []
     for op in ops_in_order(o.op for o in layer.ops):
         mine = [o for o in layer.ops if o.op == op]
@@ -83,8 +107,21 @@ def op_table(layer: LayerResult) -> Html:
         start, end = min(o.start_ps for o in mine) / 1e6, max(o.end_ps for o in mine) / 1e6
         share = f"{100 * duration * 1e6 / layer.makespan_ps:.0f} %" if layer.makespan_ps else "–"
         formulas = (us(formula), difference(duration, formula)) if formula is not None else ("–", "–")
-        rows.append([name, us(start), us(end), us(duration), share, *_spread(mine), *formulas])
-    head = ("op", "starts", "ends", "lasts", "of layer", "fastest rank", "median", "slowest rank", "closed form", "difference")
+        sure = within(layer.intervals.get(op, UNKNOWN), duration)
+        rows.append([name, us(start), us(end), us(duration), sure, share, *_spread(mine), *formulas])
+    head = (
+        "op",
+        "starts",
+        "ends",
+        "lasts",
+        "90 % interval",
+        "of layer",
+        "fastest rank",
+        "median",
+        "slowest rank",
+        "closed form",
+        "difference",
+    )
     return table(head, rows)
 
 

@@ -8,10 +8,12 @@ import numpy as np
 
 from ... import __version__
 from ...hwmodels.calibration import load_calibration
+from ...hwmodels.interval import Interval
 from ...hwmodels.units import format_time
 from ..engine import Simulator
+from ..inputs.model import ELEMENT_BYTES
 from ..inputs.question import Question
-from ..result import Answer, InputRow, LayerResult
+from ..result import Answer, InputRow, LayerResult, PathSegment
 from ..topology import Topology
 from .bound import program_seconds
 from .exchange import count_exchange
@@ -32,6 +34,8 @@ _FAMILIES = {
     "tensor": "tensor throughput",
     "host": "the host's kernel launches",
 }
+#: Where an op's stages go by another name than its constants.
+_STAGE_OPS = {"dispatch_notify": "notify", "prepare": "notify"}
 #: Ranks up to which the count exchange is kept as tables.
 SHOWN_RANKS = 64
 
@@ -66,6 +70,7 @@ def _layer(question: Question, program: Program, items: tuple) -> LayerResult:  
     makespan = int(max(t.end().max() for t in traces))
     matrices = traffic(traces, program.layout)
     drawn = program.drawn
+    path = critical_path(traces, topology)
     exchange = {}
     if program.protocol == "high-throughput" and program.layout.ranks <= SHOWN_RANKS:
         exchange = count_exchange(drawn.rank_rows, program.layout)
@@ -74,7 +79,7 @@ def _layer(question: Question, program: Program, items: tuple) -> LayerResult:  
         makespan_ps=makespan,
         ops=op_times(traces),
         spans=spans(traces, topology),
-        critical_path=critical_path(traces, topology),
+        critical_path=path,
         links=links(matrices, topology, player.network, makespan),
         traffic=matrices,
         expert_load=np.sum([call.expert_load for call in program.calls], axis=0),
@@ -84,7 +89,29 @@ def _layer(question: Question, program: Program, items: tuple) -> LayerResult:  
         closed_form_us=_closed_form(program),
         exchange=exchange,
         notes=tuple(_notes(question, program)),
+        intervals=_intervals(question, program, path),
     )
+
+
+def _intervals(question: Question, program: Program, path: tuple[PathSegment, ...]) -> dict[str, Interval]:
+    """How sure every op is, from the residuals of the entry it used, at its time of one micro-batch and its operating point."""
+    shape, deployment = program.shape, question.deployment
+    point = {name: float(np.asarray(getattr(shape, name))) for name in ("tokens", "hidden", "top_k", "experts", "ranks")}
+    block = {
+        "tokens": float(program.drawn.tokens.sum()),
+        "hidden": float(question.model.hidden),
+        "inter": float(question.model.moe_intermediate),
+        "experts": float(len(program.drawn.slot_load)) / deployment.ep,
+        "weight_bytes": ELEMENT_BYTES[deployment.weights],
+    }
+    found = {}
+    for source in program.sources:
+        op = _STAGE_OPS.get(source.op, source.op)
+        seconds = sum(s.end_ps - s.start_ps for s in path if s.op == op) / 1e12 / program.micro_batches
+        borrowed = "" if source.system == question.cluster.calibration else source.system
+        where = block if op == "compute" else point
+        found[op] = source.entry.fit.interval(seconds, question.nodes_used, where, borrowed)
+    return found
 
 
 def _closed_form(program: Program) -> dict[str, float]:
@@ -109,8 +136,10 @@ def _sentence(question: Question, layers: tuple[LayerResult, ...]) -> str:
     nodes = question.nodes_used
     tokens = question.traffic.on_ranks(question.deployment.ep)
     each = f"{tokens[0]}" if len(set(tokens)) == 1 else f"{min(tokens)} to {max(tokens)}"
+    low, _, _, high = layer.interval.scaled(layer.makespan_ps / 1e12)
     text = (
-        f"One {question.model.name} MoE layer takes {format_time(layer.makespan_ps / 1e12)} on {question.deployment.ep} "
+        f"One {question.model.name} MoE layer takes {format_time(layer.makespan_ps / 1e12)} (90 % interval "
+        f"{format_time(low)} to {format_time(high)}) on {question.deployment.ep} "
         f"{question.cluster.node.gpu.name} GPUs ({nodes} node{'s' if nodes > 1 else ''}, "
         f"{each} token{'s' if each != '1' else ''} a rank, "
         f"{layer.protocol}): {', '.join(parts)}; {share:.0%} of it is bound by {bound}."
@@ -138,7 +167,8 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
     if systems:
         why = load_calibration(question.cluster.calibration).why
         kernels = ", ".join(s.op for s in program.sources if s.system in systems)
-        yield f"{question.cluster.calibration} has no measurements of {kernels}: constants of {' and '.join(systems)} ({why})"
+        text = f"{question.cluster.calibration} has no measurements of {kernels}: constants of {' and '.join(systems)}"
+        yield f"{text} ({why})" if why else text
     if program.protocol == "padded-all-to-all":
         slot = np.ceil(question.deployment.capacity_factor * program.shape.tokens * program.shape.top_k / program.shape.ranks)
         lost = int(np.maximum(program.drawn.expert_rows - slot, 0).sum())
@@ -148,7 +178,7 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
     if program.protocol in ("all-gather", "padded-all-to-all") and program.layout.nodes > 1:
         yield "collectives are calibrated inside one node; across nodes their NIC efficiency is assumed, not fitted"
     if question.traffic.routing.kind in ("power-law", "file"):
-        yield "the closed form beside it is for uniform routing"
+        yield "the closed form beside it is for uniform routing, and so were the rows whose residuals made the intervals"
 
 
 def _inputs(question: Question, programs: list[Program]) -> Iterator[InputRow]:

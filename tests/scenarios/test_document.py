@@ -92,5 +92,7 @@ _PLAIN = st.recursive(
 def test_both_parsers_of_pyyaml_read_the_same(tree: dict[str, object], flow: bool) -> None:
     """libyaml's, where it is installed, and PyYAML's own."""
     text = yaml.safe_dump(tree, allow_unicode=True, default_flow_style=flow)
-    quick, own = (strict_yaml._Reader("t", loader, ScenarioError).document(text) for loader in (strict_yaml._QUICK, yaml.SafeLoader))
+    quick, own = (
+        strict_yaml._Reader("t", loader, ScenarioError).document(text) for loader in (strict_yaml._QUICK, yaml.SafeLoader)
+    )
     assert quick == own

@@ -16,8 +16,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from epicycle.hwmodels.interval import UNKNOWN, Interval
 from epicycle.scenarios.report import render, write_report
-from epicycle.scenarios.report.headline import closed_form, effective_rate, moved_bytes
+from epicycle.scenarios.report.headline import closed_form, effective_rate, moved_bytes, within
 from epicycle.scenarios.report.timeline import _lanes, drawn_ranks
 from epicycle.scenarios.report.traffic import by_group
 from epicycle.sim.page import label, safe, script_json
@@ -227,6 +228,7 @@ def test_hostile_text_stays_text_everywhere(answer: Answer) -> None:
                 memory=tuple(MemoryItem(m.name + evil, m.bytes, evil) for m in x.memory),
                 exchange={evil: np.eye(4, dtype=np.int64)},
                 notes=(evil,),
+                intervals={"dispatch": Interval(0.9, 0.95, 1.05, 1.1, (evil,)), evil: UNKNOWN},
             )
             for x in answer.layers
         )
@@ -284,6 +286,17 @@ def test_escaping_of_each_kind() -> None:
     text = script_json({"</script>": ["<!--", float("nan"), float("inf"), 1.5]})
     assert not set("<>&") & set(text)
     assert json.loads(text) == {"</script>": ["<!--", None, None, 1.5]}
+
+
+def test_it_says_how_sure_it_is_and_why(answer: Answer) -> None:
+    wide = Interval(0.5, 0.8, 1.25, 2.0, ("constants of h100_sxm",))
+    layer = replace(answer.layers[0], intervals={op.op: wide for op in answer.layers[0].ops})
+    assert within(wide, 100.0) == "50.00 to 200.0 µs"
+    assert within(wide, 100.0, 50) == "80.00 to 125.0 µs"
+    html = render(replace(answer, layers=(layer, *answer.layers[1:])))
+    assert within(layer.interval, layer.makespan_ps / 1e6) in html
+    assert all(within(wide, layer.op_us(op.op)) in html for op in layer.ops)
+    assert "Wider because of constants of h100_sxm (" in html
 
 
 def test_same_answer_same_bytes(answer: Answer, tmp_path: Path) -> None:
