@@ -149,17 +149,22 @@ def _prefill(
     entry, rate = sizes.kv_rank + sizes.rope, gpu.gpu.tensor_flops("bf16")
     wide = sizes.head + sizes.rope + sizes.value
     own = law.prefill_flops(np.asarray(heads), np.asarray(prompts), np.asarray(new), sizes) / (rate * c.attention_efficiency)
+    # Cached tokens: their latents are read; expanding them writes and reads keys and values of all heads.
     padded = np.ceil(np.asarray(new) / law.QUERY_TILE) * law.QUERY_TILE
     up = 2.0 * prompts * cached * heads * sizes.kv_rank * (sizes.head + sizes.value)
-    again = (2.0 * prompts * padded * cached * heads * wide / c.attention_efficiency + up / absorbed.tensor_efficiency) / rate
+    latents = prompts * cached * entry * size
+    spilled = latents + 2.0 * _BF16 * prompts * cached * heads * wide
+    expanded = (
+        2.0 * prompts * padded * cached * heads * wide / c.attention_efficiency + up / absorbed.tensor_efficiency
+    ) / rate
     latent = 2.0 * prompts * new * cached * heads * (entry + sizes.kv_rank) / (rate * absorbed.attention_efficiency)
-    before = np.minimum(again, latent)
-    expands = again <= latent
-    met = prompts * pairs(new, cached)
-    useful = 2.0 * met * heads * wide + np.where(expands, up, 0.0)
-    moved = prompts * (cached * entry * size + 2.0 * _BF16 * new * heads * (sizes.head + sizes.rope))
-    tensor = own + before
-    dense = Work(tensor, tensor, moved / gpu.hbm_bytes_per_s, 0.0, useful, moved + 0.0 * useful, 1.0)
+    again = smooth_max(law.OVERLAP, expanded, spilled / gpu.hbm_bytes_per_s)
+    direct = smooth_max(law.OVERLAP, latent, latents / (gpu.gpu.hbm_bandwidth * absorbed.kv_hbm_efficiency))
+    expands = again <= direct
+    useful = 2.0 * prompts * pairs(new, cached) * heads * wide + np.where(expands, up, 0.0)
+    moved = np.where(expands, spilled, latents) + prompts * 2.0 * _BF16 * new * heads * (sizes.head + sizes.rope)
+    tensor = own + np.where(expands, expanded, latent)
+    dense = Work(own + np.minimum(again, direct), tensor, moved / gpu.hbm_bytes_per_s, 0.0, useful, moved, 1.0)
     if kind.indexer is None:
         return dense.where(batch.prefill)
     top = kind.indexer.top_k
