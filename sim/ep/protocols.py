@@ -6,7 +6,7 @@ A new protocol is a file beside `low_latency` and a row here.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -113,8 +113,13 @@ def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, ma
     measured: Scope = "multi-node" if kernel.constants is high_throughput.Notify else scope
     entry, source = find_entry(system, protocol, op, measured)
     stages = kernel.describe(shape, machine, constants_of(entry, kernel.constants), context)
-    reference = load_cluster(load_calibration(source).cluster).node.nic.latency
+    reference = _nic_latency(load_calibration(source).cluster)
     return Described(tuple(_other_wire(s, machine.wire_latency_s - reference) for s in stages), source, entry)
+
+
+@cache
+def _nic_latency(cluster: str) -> float:
+    return load_cluster(cluster).node.nic.latency
 
 
 def _other_wire(stage: Stage, extra_s: float) -> Stage:
