@@ -50,13 +50,14 @@ def bars(rows: Sequence[Bar], unit: str, factor: float = 1.0, signed: bool = Fal
     def at(value: float) -> float:
         return 100 * (min(max(value, low), high) - low) / wide
 
-    lines = "".join(_row(row, at, any(r.note for r in rows)) for row in rows)
+    noted = any(row.note for row in rows)
+    zero = f'<i class=zero style="left:{at(0.0):.3f}%"></i>' if signed else ""
+    lines = "".join(_row(row, at, zero, noted) for row in rows)
     marks = [low + i * step for i in range(math.floor((high - low) / step + 1e-6) + 1)]
-    marks = [m for m in marks if at(m) <= 97] or marks[:1]
     words = [f"{v:+g}" if signed and abs(v) > 1e-12 else f"{v:,g}" for v in (round(m * factor, 9) for m in marks)]
     words[-1] = f"{words[-1]} {unit}".strip()
-    ticks = "".join(f'<span style="left:{at(m):.2f}%">{safe(w)}</span>' for m, w in zip(marks, words, strict=True))
-    bare = "" if any(r.note for r in rows) else " bare"
+    ticks = "".join(_tick(at(m), w.replace("-", "−")) for m, w in zip(marks, words, strict=True))
+    bare = "" if noted else " bare"
     return Html(
         f'<div class="bars{bare}" style="--step:{100 * step / wide:.3f}%">{lines}'
         f"<div aria-hidden=true><span class=name></span><div class=ticks>{ticks}</div></div></div>"
@@ -72,8 +73,13 @@ def stacked(parts: Iterable[tuple[str, float, str]], says: Iterable[str]) -> tup
     return tuple(Span(a, b, p[2], t) for (a, b), p, t in zip(pairwise(ends), listed, says, strict=True))
 
 
-def _row(row: Bar, at: Callable[[float], float], noted: bool) -> str:
-    boxes = ""
+def _tick(left: float, words: str) -> str:
+    look = " class=last" if left > 90 else ""
+    return f'<span{look} style="left:{left:.2f}%">{safe(words)}</span>'
+
+
+def _row(row: Bar, at: Callable[[float], float], zero: str, noted: bool) -> str:
+    boxes = zero
     for s in row.spans:
         left, right = at(min(s.start, s.end)), at(max(s.start, s.end))
         look = f" class={s.look}" if s.look else ""
@@ -82,8 +88,9 @@ def _row(row: Bar, at: Callable[[float], float], noted: bool) -> str:
         boxes += f'<i{look} style="left:{left:.3f}%{ground}"{title}></i>'
     square = key(row.colour) if row.colour else ""
     note = f"<span class=why>{safe(row.note)}</span>" if noted else ""
+    name = '<span class="name keyed">' if row.colour else "<span class=name>"
     kind = " class=total" if row.total else ""
     return (
-        f"<div{kind}><span class=name>{square}{safe(row.name)}</span><div class=track>{boxes}</div>"
+        f"<div{kind}>{name}{square}{safe(row.name)}</span><div class=track>{boxes}</div>"
         f"<span class=amount>{safe(row.amount)}</span>{note}</div>"
     )

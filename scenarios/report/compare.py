@@ -15,7 +15,7 @@ from .inputs import inputs
 from .memory import item_colours, memory_bar
 from .metrics import FIRST, SHOWN_FACTS, fact, facts, interval
 from .opening import opening
-from .quantity import change, said
+from .quantity import between, change, said
 
 CONTENTS = (
     ("answer", "Answer"),
@@ -83,7 +83,7 @@ def _facts(a: Evaluation, b: Evaluation) -> Html:
     items = []
     for key in list(dict.fromkeys(both))[:SHOWN_FACTS]:
         x, y = first[key], second[key]
-        small = f"{said(x.value, x.unit, key)} to {said(y.value, y.unit, key)}"
+        small = between(x.value, y.value, x.unit, key)
         items.append(fact(x.words, change(x.value, y.value), small))
     return facts(items)
 

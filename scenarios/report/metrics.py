@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Evaluation, Metric
 from .bars import Bar, Span, bars
-from .quantity import said
+from .quantity import between, said
 
 #: The metrics a page begins with, where an evaluation has them.
 FIRST = ("tpot", "ttft", "tokens_per_s_user", "output_tokens_per_s_gpu", "usd_per_mtok_output", "requests_per_s", "mfu", "mbu")
@@ -35,7 +35,7 @@ def interval(metric: Metric) -> str:
     """The 90 % interval in words; empty where nothing is known."""
     if metric.low90 is None or metric.high90 is None or metric.low90 == metric.high90:
         return ""
-    return f"90 %: {said(metric.low90, metric.unit, metric.key)} to {said(metric.high90, metric.unit, metric.key)}"
+    return f"90 %: {between(metric.low90, metric.high90, metric.unit, metric.key)}"
 
 
 def metric_table(metrics: Sequence[Metric]) -> Html:
@@ -97,7 +97,7 @@ def _interval_bar(m: Metric) -> Bar:
 def _range(m: Metric, low: float | None, high: float | None) -> str:
     if low is None or high is None or low == high:
         return "–"
-    return f"{said(low, m.unit, m.key)} to {said(high, m.unit, m.key)}"
+    return between(low, high, m.unit, m.key)
 
 
 _KEYS = {

@@ -39,7 +39,7 @@ def render_plan(plan: Plan, command: str) -> str:
         "limits": unmet(plan.limits) or limits_section(plan.limits),
         "front": front(plan, command),
         "ruled-out": ruled_out(plan),
-        "step": steps(best, "Where a step of the best one goes") if best else Html(""),
+        "step": steps(best, "Where the best deployment's time goes") if best else Html(""),
         "memory": pools_memory(best) if best else Html(""),
         "cost": bill(best) if best else Html(""),
         "sure": sureness(best) if best else Html(""),

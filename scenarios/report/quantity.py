@@ -35,6 +35,13 @@ def said(value: float, unit: str, key: str = "") -> str:
     return f"{digits(value)} {unit}"
 
 
+def between(low: float, high: float, unit: str, key: str = "") -> str:
+    """A range in words, its unit said once where both ends have the same: ``"128 to 186 requests/s"``."""
+    first, last = said(low, unit, key), said(high, unit, key)
+    number, _, name = first.partition(" ")
+    return f"{number if name and last.endswith(' ' + name) else first} to {last}"
+
+
 def scale(values: Iterable[float], unit: str, key: str = "") -> tuple[float, str]:
     """(factor, unit) that suits ``values`` on one axis: seconds may become ms, a share per cent."""
     if unit == "s":

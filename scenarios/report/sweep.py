@@ -11,11 +11,11 @@ from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Evaluation, StepTime, Sweep, SweepPoint
 from .difference import composition
 from .inputs import inputs
-from .metrics import FIRST, fact, facts
+from .metrics import fact, facts
 from .opening import opening
 from .parts import group_legend, step_words
 from .quantity import change, said
-from .swept import charts, shown_metrics
+from .swept import charts, short_axes, shown_metrics
 
 SHOWN_STEPS = 40  # points whose step is drawn
 
@@ -57,14 +57,15 @@ def _facts(sweep: Sweep) -> Html:
     """How much was swept, and the range of the headline metrics with where each is best."""
     found = answered(sweep)
     refused = len(sweep.points) - len(found)
+    names = short_axes(sweep)
     items = [fact("points", f"{len(sweep.points):,}", f"{refused:,} refused" if refused else "all answered")]
-    for key in [k for k in FIRST if any(m.key == k for _, e in found for m in e.metrics)][:7]:
+    for key, metric in shown_metrics([e for _, e in found])[:7]:
         have = [(p, e.metric(key)) for p, e in found if any(m.key == key for m in e.metrics)]
-        metric = have[0][1]
         choose = max if metric.better == "high" else min
         best, top = choose(have, key=lambda pm: pm[1].value)
         worst = max(m.value for _, m in have) if choose is min else min(m.value for _, m in have)
-        small = f"best, at {', '.join(best.values)}; {said(worst, metric.unit, key)} at worst"
+        where = best.values[0] if len(names) == 1 else ", ".join(f"{n} {v}" for n, v in zip(names, best.values, strict=True))
+        small = f"best, at {where}; worst {said(worst, metric.unit, key)}"
         items.append(fact(metric.words, said(top.value, metric.unit, key), small))
     return facts(items)
 

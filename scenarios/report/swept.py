@@ -42,6 +42,13 @@ def shown_metrics(evaluations: Sequence[Evaluation], every: bool = False) -> lis
     return [(k, have[k][0]) for k in (varying or ordered)[:8]]
 
 
+def short_axes(sweep: Sweep) -> list[str]:
+    """The axes' last words, or the last two where the last alone does not tell them apart."""
+    last = [path.split(".")[-1] for path in sweep.axes]
+    names = last if len(set(last)) == len(last) else [" ".join(path.split(".")[-2:]) for path in sweep.axes]
+    return [name.replace("_", " ") for name in names]
+
+
 def numbers(values: Sequence[str]) -> tuple[list[float], str] | None:
     """(numbers, unit) of an axis whose values are all numbers of one unit; None if they are words."""
     found = [_NUMBER.fullmatch(v.strip()) for v in values]
@@ -104,7 +111,7 @@ def _lines(sweep: Sweep, metric: Metric, name: str) -> Html:
         more |= {"type": "log"} if log else {}
     else:
         more = {"type": "category"}
-    title = sweep.axes[0].split(".")[-1].replace("_", " ") + (f", {at[1]}" if at and at[1] else "")
+    title = short_axes(sweep)[0] + (f", {at[1]}" if at and at[1] else "")
     drawn = layout(
         axis(title, **more), axis(_axis_unit(unit, key), rangemode="tozero"), margin={"l": 58, "r": 10, "t": 8, "b": 46}
     )
@@ -158,7 +165,7 @@ def _heat(sweep: Sweep, metric: Metric, name: str) -> Html:
         "z": z,
         "x": [label(a) for a in across],
         "y": [label(d) for d in down],
-        "text": [[_short(m, unit, factor) if m else "" for m in row] for row in grid],
+        "text": [[_short(m, factor) if m else "" for m in row] for row in grid],
         "texttemplate": "%{text}" if len(across) <= 8 else "",
         "textfont": {"size": 11},
         "customdata": [[said(m.value, m.unit, key) if m else "" for m in row] for row in grid],
@@ -186,8 +193,9 @@ def _heat(sweep: Sweep, metric: Metric, name: str) -> Html:
             }
         )
     ticks = {"type": "category", "showgrid": False, "ticks": "", "showline": False}
-    x = axis(sweep.axes[1].split(".")[-1].replace("_", " "), **ticks)
-    y = axis(sweep.axes[0].split(".")[-1].replace("_", " "), **ticks, autorange="reversed")
+    downward, sideways = short_axes(sweep)
+    x = axis(sideways, **ticks)
+    y = axis(downward, **ticks, autorange="reversed")
     drawn = layout(x, y, shapes=shapes, margin={"l": 58, "r": 6, "t": 8, "b": 46})
     ends = " to ".join(said(v / factor, metric.unit, key) for v in (low, high))
     says = f"Heat map of {metric.words} over {' and '.join(sweep.axes)}: {ends}"
@@ -195,10 +203,12 @@ def _heat(sweep: Sweep, metric: Metric, name: str) -> Html:
     return Html(f"{words}{figure(name, [heat], drawn, 96 + 40 * len(down), says)}")
 
 
-def _short(metric: Metric, unit: str, factor: float) -> str:
+def _short(metric: Metric, factor: float) -> str:
     """A cell's number, without its unit."""
     value = metric.value * factor
-    places = 0 if abs(value) >= 100 or value == 0 else max(0, 1 - math.floor(math.log10(abs(value))))
+    if abs(value) >= 10_000:
+        return f"{value / 1000:,.0f}k"
+    places = 0 if abs(value) >= 100 or value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{places}f}"
 
 

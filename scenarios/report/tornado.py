@@ -48,9 +48,10 @@ def _bars(sensitivities: Sequence[Sensitivity], key: str) -> Html:
             Span(0.0, down, "var(--nvlink)", f"{100 * s.step:.0f} % less: {relative(down)}", "ghost"),
             Span(0.0, up, "var(--nvlink)", f"{100 * s.step:.0f} % more: {relative(up)}"),
         )
-        rows.append(Bar(s.words, spans, relative(up), f"{relative(down)} with less; now {s.value}"))
+        rows.append(Bar(s.words, spans, f"{relative(up)} / {relative(down)}", s.value))
     silent = len(sensitivities) - len(strong)
-    note = f"<p class=note>{silent} other numbers move it less, or not at all.</p>" if silent else ""
+    words = f"{silent} other numbers move" if silent > 1 else "One other number moves"
+    note = f"<p class=note>{words} it less, or not at all.</p>" if silent else ""
     return Html(f"{bars(rows, '%', 100.0, signed=True)}{note}")
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from ...sim.page import Html, binary_bytes, decimal_bytes, more, safe, section, table
 from ..evaluation import Evaluation, PartTime, StepTime
-from .bars import Bar, Span, bars
+from .bars import Bar, Span, bars, stacked
 from .parts import (
     bound_colour,
     bound_name,
@@ -36,11 +36,12 @@ def steps(evaluation: Evaluation, title: str = "Where a step's time goes") -> Ht
     if not body:
         return Html("")
     lead = "Parts in the order they run, all layers together, on the busiest GPU. Pale: time that other work hides."
-    return section("step", title, lead, body)
+    keys = group_legend([step for _, step in whole_steps(evaluation)])
+    return section("step", title, lead, f"{keys}{body}")
 
 
 def waterfall(step: StepTime) -> Html:
-    """One step: a legend of groups, a bar for each part where the one before it ended, the total, and the table behind it."""
+    """One step: a bar for each part where the one before it ended, the total, and the table behind it."""
     rows: list[Bar] = []
     at = 0.0
     for part in listed(step.parts):
@@ -57,7 +58,7 @@ def waterfall(step: StepTime) -> Html:
     whole = Span(0.0, step.seconds, "var(--ink)", step_words(step))
     rows.append(Bar("the step", (whole,), said(step.seconds, "s"), total=True))
     factor, unit = scale([step.seconds], "s")
-    return Html(f"{group_legend([step])}{bars(rows, unit, factor)}{more('The parts in numbers', _table(step))}")
+    return Html(f"{bars(rows, unit, factor)}{more('The parts in numbers', _table(step))}")
 
 
 def bounds(evaluation: Evaluation) -> Html:
@@ -65,7 +66,7 @@ def bounds(evaluation: Evaluation) -> Html:
     body = ""
     for pool in evaluation.pools:
         for step in pool.steps[:1]:
-            body += f"<h3>{safe(step_words(step))}: {safe(_verdict(step))}</h3>{_strip(step)}{_totals(step)}"
+            body += f"<h3>{safe(step_words(step))}: {safe(_verdict(step))}</h3>{_bounds(step)}"
     lead = "Only what is exposed counts. Speeding up the resource of the longest bar shortens the step; nothing else helps yet."
     return section("bounds", "What bounds the step", lead, body) if body else Html("")
 
@@ -83,27 +84,20 @@ def _verdict(step: StepTime) -> str:
     return f"{100 * longest[1] / step.seconds:.0f} % waits for {bound_words(longest[0])}" if longest and step.seconds else ""
 
 
-def _strip(step: StepTime) -> Html:
-    """The parts in time, coloured by bound: neighbours of one bound are one box."""
+def _bounds(step: StepTime) -> Html:
+    """The parts in time, coloured by bound (neighbours of one bound are one box), and under them each bound's total."""
     runs: list[list[PartTime]] = []
     for part in (p for p in step.parts if p.exposed_s > 0):
         if runs and runs[-1][0].bound == part.bound:
             runs[-1].append(part)
         else:
             runs.append([part])
-    spans, at = [], 0.0
-    for run in runs:
-        length = sum(p.exposed_s for p in run)
-        bound = run[0].bound
-        says = f"{', '.join(p.name for p in run)}: {said(length, 's')}, {bound_words(bound)}"
-        spans.append(Span(at, at + length, bound_colour(bound), says))
-        at += length
-    factor, unit = scale([step.seconds], "s")
-    return bars([Bar("in order", tuple(spans), said(at, "s"))], unit, factor)
-
-
-def _totals(step: StepTime) -> Html:
-    rows = []
+    parts = [(run[0].bound, sum(p.exposed_s for p in run), bound_colour(run[0].bound)) for run in runs]
+    says = [
+        f"{', '.join(p.name for p in run)}: {said(seconds, 's')}, {bound_words(bound)}"
+        for run, (bound, seconds, _) in zip(runs, parts, strict=True)
+    ]
+    rows = [Bar("in order", stacked(parts, says), said(sum(seconds for _, seconds, _ in parts), "s"))]
     for bound, seconds in bound_seconds(step).items():
         mine = sorted((p for p in step.parts if p.bound == bound and p.exposed_s > 0), key=lambda p: -p.exposed_s)
         where = ", ".join(p.name for p in mine[:2]) + (f" and {len(mine) - 2} more" if len(mine) > 2 else "")

@@ -112,8 +112,9 @@ class Browser:
     def click_on(self, selector: str) -> None:
         """A real click on the middle of the first element of ``selector``, scrolled into view."""
         box = self.eval(
-            f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
-            " const b = e.getBoundingClientRect(); return [b.x + Math.min(b.width / 2, 40), b.y + Math.min(b.height / 2, 12)]; })()"
+            f"(() => {{ const e = document.querySelector({selector!r});"
+            " e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e.getBoundingClientRect();"
+            " return [b.x + Math.min(b.width / 2, 40), b.y + Math.min(b.height / 2, 12)]; })()"
         )
         self.click(*box)
 

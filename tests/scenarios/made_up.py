@@ -150,7 +150,7 @@ def evaluation(name: str = "deepseek-v3-h200", network: float = 1.0, batch: floa
         numbers,
         pools,
         {"GPUs": 2.5 * gpus, "power and cooling": 0.21 * gpus, "network": 0.35 * gpus, "hosts": 0.24 * gpus},
-        LIMITS,
+        (LIMITS[0], replace(LIMITS[1], got=decode.seconds)),
         ("Routing is uniform: popular experts are not known for this traffic.",),
         ("No row of this system was measured: constants are the H100's.", "The batch (128) is beyond the fitted rows (96)."),
         INPUTS,
@@ -252,8 +252,7 @@ def plan(possible: bool = True) -> Plan:
 def sweep(axes: int = 1) -> Sweep:
     points = []
     if axes == 1:
-        for rate in (100, 200, 400, 800, 1600):
-            points.append(SweepPoint((f"{rate} Gb/s",), evaluation(network=400 / rate)))
+        points += [SweepPoint((f"{rate} Gb/s",), evaluation(network=400 / rate)) for rate in (100, 200, 400, 800, 1600)]
         points.append(
             SweepPoint(("3200 Gb/s",), None, "no NIC of 3200 Gb/s is in the catalogue: use 1600 Gb/s, or cluster.node.nic")
         )
