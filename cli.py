@@ -27,6 +27,12 @@ _Misused = cast(type[Exception], typer.BadParameter.__base__)  # Typer's own cla
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result as JSON ('-': to stdout).")]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the report: one HTML file, opens offline.")]
+Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV ('-': to stdout).")]
+Scenario = Annotated[str, typer.Argument(help="A name from the gallery, or a YAML file.", show_default=False)]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change one key, e.g. cluster.nodes=16; repeat for more."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -38,11 +44,8 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @app.command()
 def simulate(
-    scenario: Annotated[str, typer.Argument(help="A name from the gallery, or a YAML file.")],
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Change one key, e.g. deployment.ep=16; repeat for more."),
-    ] = None,
+    scenario: Scenario,
+    sets: Sets = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn; default: the scenario's.")] = None,
     json: Json = None,
     html: Html = None,
@@ -64,8 +67,7 @@ def simulate(
         if html is not None:
             from .scenarios.report import write_report
 
-            sets_again = [word for change in changes for word in ("--set", change)]
-            again = shlex.join(["epicycle", "simulate", scenario, *sets_again, "--html", str(html)])
+            again = _again("simulate", [scenario], html, set=changes)
             outputs.put(html, lambda path: write_report(answer, path, again))
         if trace is not None:
             from .sim.trace import write_trace
@@ -75,6 +77,161 @@ def simulate(
     console = _console(stderr=outputs.uses_stdout)
     print_answer(answer, console)
     _say_written(console, report=html, trace=trace, JSON=json)
+
+
+@app.command(
+    epilog="Exit status: 0 answered, 2 bad input, 3 nothing meets the limits (the answer says by how much, and the lever). "
+    "Example: epicycle plan plan-deepseek-v3-h200 --set slo.tpot='20 ms' --html plan.html"
+)
+def plan(
+    scenario: Scenario,
+    sets: Sets = None,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
+) -> None:
+    """Find the cheapest deployments that meet a scenario's limits, as a Pareto front."""
+    from .scenarios.output import Outputs
+    from .scenarios.scenario import load_serving
+
+    asked = load_serving(scenario, sets or ())
+    asked.resolve()
+    with Outputs((json, csv, html)) as outputs:
+        from .scenarios.answered import searched
+        from .scenarios.record_csv import plan_csv
+        from .scenarios.record_json import record_json
+        from .scenarios.terminal_plan import print_plan
+
+        with _progress(f"planning {asked.name}") as step:
+            found = searched(asked, step)
+        if html is not None:
+            from .scenarios.report import write_plan_report
+
+            again = _again("plan", [scenario], html, set=sets)
+            outputs.put(html, lambda path: write_plan_report(found, path, again))
+        outputs.put(csv, lambda path: _write(path, plan_csv(found)))
+        outputs.put(json, lambda path: _write(path, record_json(found)))
+    console = _console(stderr=outputs.uses_stdout)
+    print_plan(found, console)
+    _say_written(console, report=html, table=csv, JSON=json)
+    if found.best is None:
+        raise typer.Exit(3)
+
+
+@app.command(
+    epilog="A combination that cannot be asked is a row with the reason. Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle sweep deepseek-v3-decode-ep32 --over traffic.tokens_per_rank=32,64,128 --csv sweep.csv"
+)
+def sweep(
+    scenario: Scenario,
+    overs: Annotated[
+        list[str] | None,
+        typer.Option("--over", metavar="PATH=A,B,C", help="One key and its values; repeat for every combination of several."),
+    ] = None,
+    sets: Sets = None,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
+) -> None:
+    """Answer a scenario at every combination of some values."""
+    from .scenarios.output import Outputs
+
+    with Outputs((json, csv, html)) as outputs:
+        from .scenarios.record_csv import sweep_csv
+        from .scenarios.record_json import record_json
+        from .scenarios.sweep import sweep as swept
+        from .scenarios.terminal_sweep import print_sweep
+
+        with _progress(f"sweeping {scenario}") as step:
+            found = swept(scenario, overs or (), sets or (), step)
+        if html is not None:
+            from .scenarios.report import write_sweep_report
+
+            again = _again("sweep", [scenario], html, over=overs, set=sets)
+            outputs.put(html, lambda path: write_sweep_report(found, path, again))
+        outputs.put(csv, lambda path: _write(path, sweep_csv(found)))
+        outputs.put(json, lambda path: _write(path, record_json(found)))
+    console = _console(stderr=outputs.uses_stdout)
+    print_sweep(found, console)
+    _say_written(console, report=html, table=csv, JSON=json)
+
+
+@app.command(
+    epilog="With one scenario, --set makes the second; with two, it changes both. Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle compare deepseek-v3-decode-ep32 --set cluster.node.nic=connectx8-800g"
+)
+def compare(
+    a: Annotated[str, typer.Argument(help="A name from the gallery, or a YAML file.", show_default=False)],
+    b: Annotated[str | None, typer.Argument(help="The second; without it, the first with --set.", show_default=False)] = None,
+    sets: Sets = None,
+    sets_a: Annotated[
+        list[str] | None, typer.Option("--set-a", metavar="PATH=VALUE", help="Change one key of the first scenario only.")
+    ] = None,
+    sets_b: Annotated[
+        list[str] | None, typer.Option("--set-b", metavar="PATH=VALUE", help="Change one key of the second scenario only.")
+    ] = None,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
+) -> None:
+    """Set two scenarios side by side: what differs, and which mechanism makes the difference."""
+    from .scenarios.output import Outputs
+
+    with Outputs((json, csv, html)) as outputs:
+        from .scenarios.compare import compare as side_by_side
+        from .scenarios.record_csv import comparison_csv
+        from .scenarios.record_json import record_json
+        from .scenarios.terminal_comparison import print_comparison
+
+        with _progress(f"comparing {a}") as step:
+            found = side_by_side(a, b, sets or (), sets_a or (), sets_b or (), step)
+        if html is not None:
+            from .scenarios.report import write_comparison_report
+
+            again = _again("compare", [a, *([b] if b else [])], html, set=sets, set_a=sets_a, set_b=sets_b)
+            outputs.put(html, lambda path: write_comparison_report(found, path, again))
+        outputs.put(csv, lambda path: _write(path, comparison_csv(found)))
+        outputs.put(json, lambda path: _write(path, record_json(found)))
+    console = _console(stderr=outputs.uses_stdout)
+    print_comparison(found, console)
+    _say_written(console, report=html, table=csv, JSON=json)
+
+
+@app.command(
+    epilog="A scenario without a deployment is explained at the best one that is found. Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle explain deepseek-v3-decode-ep32 --set cluster.node.nic=connectx8-800g --html why.html"
+)
+def explain(
+    scenario: Scenario,
+    sets: Sets = None,
+    step_share: Annotated[
+        float, typer.Option("--step", metavar="SHARE", help="How much more and less of each number is tried.")
+    ] = 0.1,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
+) -> None:
+    """Say what an answer is made of, and how much every hardware number would move it."""
+    from .scenarios.output import Outputs
+
+    with Outputs((json, csv, html)) as outputs:
+        from .scenarios.explain import explain as explained
+        from .scenarios.record_csv import explanation_csv
+        from .scenarios.record_json import record_json
+        from .scenarios.terminal_explanation import print_explanation
+
+        with _progress(f"explaining {scenario}") as step:
+            found = explained(scenario, sets or (), step_share, step)
+        if html is not None:
+            from .scenarios.report import write_explanation_report
+
+            again = _again("explain", [scenario], html, set=sets, step=[f"{step_share:g}"])
+            outputs.put(html, lambda path: write_explanation_report(found, path, again))
+        outputs.put(csv, lambda path: _write(path, explanation_csv(found)))
+        outputs.put(json, lambda path: _write(path, record_json(found)))
+    console = _console(stderr=outputs.uses_stdout)
+    print_explanation(found, console)
+    _say_written(console, report=html, table=csv, JSON=json)
 
 
 @app.command(name="catalog")
@@ -132,12 +289,14 @@ def calibrate(
         typer.Option(metavar="CLUSTER", help="The catalogue cluster it ran on; default: that of the calibration of this name."),
     ] = None,
     relative: Annotated[
-        str | None, typer.Option(metavar="SYSTEM", help="Whose constants fill in for kernels that the table has no rows of.")
+        str | None,
+        typer.Option(metavar="SYSTEM", help="Whose constants fill in for kernels without rows; default: the cluster's own."),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Write the calibration ('-': to stdout).")] = None,
 ) -> None:
     """Fit a system's constants to at most 24 rows of each kernel, with their uncertainty and what the rows cannot tell."""
-    from .hwmodels.calibration import load_calibration
+    from .hwmodels.calibration import load_shipped
+    from .hwmodels.catalog import load_cluster
     from .scenarios.output import Outputs
 
     with Outputs((out,)) as outputs:
@@ -145,9 +304,8 @@ def calibrate(
         from .validate.calibrate import to_yaml
         from .validate.fit_summary import print_calibration
 
-        where = cluster or load_calibration(system).cluster
-        if relative is not None:
-            load_calibration(relative)
+        where = cluster or load_shipped(system).cluster
+        relative = load_shipped(relative or load_cluster(where).calibration).system
         with _progress(f"fitting {system}") as step:
             found = fitted_to(table, system, where, relative=relative, progress=step)
         outputs.put(out, lambda path: _write(path, to_yaml(found.calibration)))
@@ -207,6 +365,14 @@ def _refuse(message: str, error: Exception | None = None) -> None:
     line = " ".join(message.split())
     print("error: " + "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
     sys.exit(2)
+
+
+def _again(command: str, arguments: list[str], html: Path, **options: list[str] | None) -> str:
+    """The command line that would make the same report again."""
+    given = [
+        word for name, values in options.items() for value in values or () for word in (f"--{name.replace('_', '-')}", value)
+    ]
+    return shlex.join(["epicycle", command, *arguments, *given, "--html", str(html)])
 
 
 def _write(path: Path, text: str) -> None:

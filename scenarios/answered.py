@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput
+from ..sim.inputs.feasible import Unanswerable
 from ..sim.inputs.question import Question
 from ..sim.inputs.serving_question import ServingQuestion
 from .evaluation import Evaluation, Plan
@@ -23,7 +24,11 @@ def answered(scenario: Scenario) -> Evaluation:
     """The scenario's evaluation. Raises BadInput where there is none, with the reason and the lever."""
     if isinstance(scenario, ServingScenario) and scenario.deployment is None:
         return _best(searched(scenario))
-    return evaluated(scenario.resolve())
+    question = scenario.resolve()
+    try:
+        return evaluated(question)
+    except Unanswerable as error:
+        raise scenario.error_at(error.key, error) from None
 
 
 def evaluated(question: Question | ServingQuestion) -> Evaluation:

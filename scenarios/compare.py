@@ -28,7 +28,7 @@ def compare(
     sets_b: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Comparison:
-    """Scenario ``a`` beside ``b``. ``sets`` change both; ``sets_a`` and ``sets_b`` one. Without ``b``: ``a`` with ``sets`` made.
+    """Scenario ``a`` beside ``b``. ``sets`` change both, the others one of them. Without ``b``, ``sets`` make the second.
 
     Where deployments are looked for, the best of each is compared. Raises BadInput.
     """

@@ -105,7 +105,7 @@ def _group(difference: Difference) -> str:
 def _own(path: tuple[str, ...], scenario: QuestionFile) -> Any:
     """What an override would have replaced: the field of the looked-up record."""
     if path[0] == "prices":
-        return dict((key, value) for key, value, _ in load_prices().entries()).get(".".join(path[1:]))
+        return {key: value for key, value, _ in load_prices().entries()}.get(".".join(path[1:]))
     if path[1:2] == ("overrides",):
         keys = ".".join(path[2:]).split(".")
         record: Any = scenario.found_cluster() if path[0] == "cluster" else scenario.found_model()

@@ -10,9 +10,9 @@ from ..hwmodels.errors import BadInput
 from ..hwmodels.units import format_time
 from ..sim.inputs.question import Question
 from ..sim.inputs.serving_question import ServingQuestion
-from .answered import evaluated, settled
+from .answered import answered, evaluated, settled
 from .evaluation import Evaluation, Explanation, Sensitivity, StepTime
-from .figure import digits
+from .figure import digits, share
 from .hardware_number import NUMBERS, HardwareNumber, scaled, shown
 from .headline import relative
 from .mechanism import bound_words
@@ -36,8 +36,8 @@ def explain(
     """
     if not 0 < step < 1:
         raise BadInput(f"step must lie between 0 and 1 (0.1: 10 % more and less), got {step:g}")
-    question = settled(load_scenario(name_or_path, sets)).resolve()
-    answer = evaluated(question)
+    scenario = settled(load_scenario(name_or_path, sets))
+    question, answer = scenario.resolve(), answered(scenario)
     found = []
     for done, number in enumerate(NUMBERS):
         if progress is not None:
@@ -56,8 +56,9 @@ def answer_key(answer: Evaluation, found: Sequence[Sensitivity]) -> str:
 
 
 def strength(sensitivity: Sensitivity, key: str) -> float:
-    """The larger relative change of ``key``, of more or of less."""
-    return max((sensitivity.more.get(key, 0.0), sensitivity.less.get(key, 0.0)), key=abs)
+    """The relative change of ``key`` with more of the number; with less, where more is impossible or changes nothing."""
+    more = sensitivity.more.get(key, 0.0)
+    return more if abs(more) > _NOTHING else sensitivity.less.get(key, 0.0)
 
 
 def bought(answer: Evaluation, key: str, change: float) -> str:
@@ -65,7 +66,8 @@ def bought(answer: Evaluation, key: str, change: float) -> str:
     if abs(change) < _NOTHING:
         return "changes nothing"
     better = change < 0 if answer.metric(key).better == "low" else change > 0
-    return f"{'buys' if better else 'costs'} {digits(100 * abs(change))} %"
+    size = 100 * abs(change)
+    return f"{'buys' if better else 'costs'} {size:.1f} %" if size >= 1 else f"{'buys' if better else 'costs'} {size:.1g} %"
 
 
 def _sensitivity(question: Question | ServingQuestion, answer: Evaluation, number: HardwareNumber, step: float) -> Sensitivity:
@@ -92,11 +94,9 @@ def _sentence(answer: Evaluation, found: Sequence[Sensitivity], key: str) -> str
     telling = [s for s in found if abs(s.more.get(key, 0.0)) > _NOTHING][:_LISTED]
     if not telling:
         return f"{told}; no hardware number moves the answer."
-    first = telling[0].step
-    buys = ", ".join(
-        f"{'' if i else f'{digits(100 * first)} % more '}{s.words} {bought(answer, key, s.more[key])}"
-        for i, s in enumerate(telling)
-    )
+    first, *others = telling
+    buys = f"{digits(100 * first.step)} % more {first.words} {bought(answer, key, first.more[key])}"
+    buys += "".join(f", {s.words} {bought(answer, key, s.more[key]).removeprefix('buys ')}" for s in others)
     return f"{told}. For {answer.metric(key).words}: {buys}."
 
 
@@ -111,7 +111,7 @@ def _composition(step: StepTime) -> str:
     largest = sorted(groups, key=lambda group: -groups[group])[:4]
     whole = sum(groups.values()) or 1.0
     listed = ", ".join(
-        f"{digits(100 * groups[group] / whole)} % {group} ({bound_words(max(bounds[group], key=lambda b: bounds[group][b]))})"
+        f"{share(groups[group] / whole)} {group} ({bound_words(max(bounds[group], key=lambda b: bounds[group][b]))})"
         for group in largest
         if groups[group] > 0.005 * whole
     )

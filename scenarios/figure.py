@@ -29,8 +29,13 @@ def digits(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text and (places > 2 or float(value).is_integer()) else text
 
 
-def percent(share: float) -> str:
-    """A relative change: "+4.2 %", "-31 %", "0 %"."""
-    if abs(share) < 5e-5:
+def share(part: float) -> str:
+    """A part of a whole: "41 %", "0.3 %"."""
+    return f"{100 * part:.0f} %" if part >= 0.0095 or part == 0 else f"{100 * part:.1g} %"
+
+
+def percent(change: float) -> str:
+    """A relative change: "+4.2 %", "-31.0 %", "+179 %"; "0 %" below what prints."""
+    if abs(change) < 5e-4:
         return "0 %"
-    return f"{100 * share:+.{1 if abs(share) < 0.9995 else 0}f} %"
+    return f"{100 * change:+.{1 if abs(change) < 0.9995 else 0}f} %"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..hwmodels.units import format_time
 from .evaluation import Evaluation, PartTime, StepTime
-from .figure import digits, percent
+from .figure import digits, percent, share
 
 BOUNDS: Mapping[str, str] = {
     "tensor": "the tensor cores",
@@ -136,9 +136,11 @@ def _step_sentence(change: StepChange) -> str:
         named.append(part)
         if sum(abs(p.moved_s) for p in named) >= _MOST * whole:
             break
-    share = sum(abs(part.moved_s) for part in named) / whole
+    made = sum(abs(part.moved_s) for part in named) / whole
     noun = "gain" if change.moved_s < 0 else "loss"
-    sentence = f"{told}: {digits(100 * share)} % of the {noun} is " + "; ".join(_part_words(part) for part in named)
+    listed = [_part_words(part) for part in named]
+    joined = " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
+    sentence = f"{told}: {share(made)} of the {noun} is {joined}"
     if against and abs(against[0].moved_s) > 0.1 * whole:
         sentence += f". Against it, {_part_words(against[0])}"
     return sentence + "."
