@@ -90,14 +90,14 @@ def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: int, batch: Batch, se
     cache = sequences * seen * 2.0 * kv * head_dim * size
     group = heads / kv * new
     scores = 4.0 * head_dim
-    wave = np.ceil(tiles / gpu.gpu.sms) * gpu.gpu.sms / tiles
-    tensor = wave * flash_seconds(gpu, units * query_rows(group), seen, scores)
+    walked = np.ceil(tiles / gpu.gpu.sms) * np.minimum(seen, KEY_TILE)  # tokens of one KV head that the busiest SM meets
+    tensor = gpu.gpu.sms * flash_seconds(gpu, query_rows(group), walked, scores)
     split = units < gpu.gpu.sms
     parts = np.minimum(np.ceil(gpu.gpu.sms / np.maximum(units, 1e-9)), np.ceil(seen / KEY_TILE))
     split = split & (parts > 1.0)
     rows = sequences * new * heads * head_dim
     moved = cache + 2.0 * _BF16 * rows + np.where(split, 2.0 * 4.0 * rows * parts, 0.0)
-    busiest = wave * cache / gpu.gpu.sms / (SM_BYTES_PER_CYCLE * gpu.gpu.clock)
+    busiest = walked * 2.0 * head_dim * size / (SM_BYTES_PER_CYCLE * gpu.gpu.clock)
     hbm = np.maximum(moved / gpu.hbm_bytes_per_s, busiest)
     return gpu.core(tensor, hbm, scores * sequences * new * heads * seen, moved, np.where(split, 2.0, 1.0)).where(sequences)
 
