@@ -9,7 +9,7 @@ is a shipped one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, replace
 from functools import cache
 from importlib.resources import files
@@ -107,7 +107,7 @@ def load_calibration(system: str) -> Calibration:
     Raises UnknownName, or BadInput in one line for a file that is not there or holds no calibration.
     """
     if not is_calibration_path(system):
-        return _load(system)
+        return load_shipped(system)
     path = Path(system)
     try:
         stat = path.stat()
@@ -162,7 +162,8 @@ def constants_of(entry: Entry, record: type[_Constants]) -> _Constants:
 def read_constant(name: str, value: str | float) -> float:
     """ "20.5 us" -> 2.05e-5, "34 B/cycle" -> 34.0, a bare ratio as it is (only efficiencies, sharpness and shares are bare).
 
-    Raises BadInput naming the constant if the unit is missing or of another kind, or the number negative or not finite.
+    Raises BadInput naming the constant if the unit is missing or of another kind, or the number is none it can have: an
+    efficiency is above 0 and at most 1, a sharpness 1 or more, a copy rate above 0, anything else 0 or more.
     """
     unit = unit_of(name)
     try:
@@ -172,11 +173,21 @@ def read_constant(name: str, value: str | float) -> float:
             number = _read_per_cycle(value) if unit == "B/cycle" else (BYTES if unit == "B" else SECONDS).parse(value)
         else:
             number = float(value)
-        if not (math.isfinite(number) and number >= 0.0):
-            raise ValueError(f"wanted a finite number, zero or more, got {value!r}")
+        wanted, holds = _range(name, unit)
+        if not (math.isfinite(number) and holds(number)):
+            raise ValueError(f"wanted {wanted}, got {value!r}")
     except ValueError as error:
         raise BadInput(f"constant {name}: {error}") from None
     return number
+
+
+def _range(name: str, unit: str) -> tuple[str, Callable[[float], bool]]:
+    """Which numbers a constant can be, in words and as a test."""
+    if name.endswith("efficiency"):
+        return "a share above 0, at most 1", lambda x: 0.0 < x <= 1.0
+    if name == "sharpness":
+        return "1 or more", lambda x: x >= 1.0
+    return ("a rate above 0", lambda x: x > 0.0) if unit == "B/cycle" else ("zero or more", lambda x: x >= 0.0)
 
 
 _WANTED = {
@@ -224,7 +235,8 @@ def parse_calibration(document: Mapping[str, Any], where: str) -> Calibration:
 
 
 @cache
-def _load(system: str) -> Calibration:
+def load_shipped(system: str) -> Calibration:
+    """The calibration that ships under the name ``system``. Raises UnknownName."""
     entry = _folder().joinpath(f"{system}.yaml")
     if not entry.is_file():
         raise UnknownName("calibrated system", system, calibrated_systems(), _LIST)
@@ -240,7 +252,9 @@ def _load_file(path: str, _changed_ns: int, _bytes: int) -> Calibration:
     try:
         calibration = Calibration.model_validate(document.data)
     except ValidationError as error:
-        raise BadInput(f"{document.where(error.errors(include_url=False)[0]['loc'])}: {one_line(error)}") from None
+        first, *others = one_line(error).split("; ")
+        more = f" (and {len(others)} more)" if others else ""
+        raise BadInput(f"{document.where(error.errors(include_url=False)[0]['loc'])}: {first}{more}") from None
     known = {"relative": ("calibrated system", calibrated_systems()), "cluster": ("cluster", catalog.names("clusters"))}
     for key, (kind, names) in known.items():
         name = getattr(calibration, key)

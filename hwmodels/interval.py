@@ -130,8 +130,9 @@ def combined(parts: Sequence[tuple[float, Interval]]) -> Interval:
 
     First order in the logarithm: with ``m`` the middle of an op's interval and ``w = t e^m / sum(t e^m)`` its share, the sum's
     middle is ``log(sum(t e^m) / sum(t))`` and its half-widths ``sqrt(sum (w h)^2 + z^2 (sum w s)^2)``, h an op's own
-    half-width, s its shared standard deviation. It assumes that ops err independently but for that shared part: at one operating
-    point, the residuals of two ops of H100's and GB200's tables correlate by 0.10 (rank correlation, median of 28 pairs).
+    half-width, s its shared standard deviation. It assumes that ops err independently but for that shared part: at one
+    operating point, the residuals of two ops of H100's and GB200's tables correlate by 0.10 (rank correlation, median of 28
+    pairs).
     Times of zero add nothing. Raises ValueError if no time is above zero.
     """
     timed = [(time, part) for time, part in parts if time > 0.0]

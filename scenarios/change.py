@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..hwmodels.calibration import is_calibration_path
 from ..hwmodels.errors import nearest
 from .document import Document, KeyPath, Plain, ScenarioError, parse_document
 
@@ -46,6 +47,11 @@ def rebased(document: Document, folder: Path) -> Document:
         data["model"] = _beside(model, folder)
     elif isinstance(model, dict) and isinstance(preset := model.get("preset"), str):
         data["model"] = {**model, "preset": _beside(preset, folder)}
+    cluster = data.get("cluster")
+    overrides = cluster.get("overrides") if isinstance(cluster, dict) else None
+    if isinstance(cluster, dict) and isinstance(overrides, dict) and isinstance(file := overrides.get("calibration"), str):
+        beside = str(folder / file) if is_calibration_path(file) else file
+        data["cluster"] = {**cluster, "overrides": {**overrides, "calibration": beside}}
     for section in ("traffic", "workload"):
         load = data.get(section)
         routing = load.get("routing") if isinstance(load, dict) else None

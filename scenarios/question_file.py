@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
+from ..hwmodels.calibration import load_calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput
 from ..hwmodels.specs import Cluster
@@ -91,9 +92,14 @@ class QuestionFile(BaseModel):
     def found_cluster(self) -> Cluster:
         """The cluster looked up. Raises ScenarioError naming the file, line and key."""
         try:
-            return load_cluster(self.cluster.name, self.cluster.nodes, self.cluster.overrides)
+            cluster = load_cluster(self.cluster.name, self.cluster.nodes, self.cluster.overrides)
         except BadInput as error:
             raise self.error_at(self._override("cluster", self.cluster.overrides, error), error) from None
+        try:
+            load_calibration(cluster.calibration)
+        except BadInput as error:
+            raise self.error_at(("cluster", "overrides", "calibration"), error) from None
+        return cluster
 
     def error_at(self, key: KeyPath, error: Exception) -> ScenarioError:
         """``error`` with the place of ``key`` before it."""

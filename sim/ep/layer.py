@@ -108,7 +108,8 @@ def _intervals(question: Question, program: Program, path: tuple[PathSegment, ..
     for source in program.sources:
         op = _STAGE_OPS.get(source.op, source.op)
         seconds = sum(s.end_ps - s.start_ps for s in path if s.op == op) / 1e12 / program.micro_batches
-        borrowed = "" if source.system == question.cluster.calibration else source.system
+        same = load_calibration(source.system).cluster == load_calibration(question.cluster.calibration).cluster
+        borrowed = "" if same else source.system
         where = block if op == "compute" else point
         found[op] = source.entry.fit.interval(seconds, question.nodes_used, where, borrowed)
     return found
