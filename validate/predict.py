@@ -18,6 +18,7 @@ from ..hwmodels.interval import Interval
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.machine import machine_of
 from ..sim.ep.protocols import describe
+from .binding import bound_resources
 from .conformal import judged
 from .fit import spread_rows
 from .measurement import PROTOCOL_NAMES, Group, grouped, point_of, read_table, unpredictable
@@ -77,12 +78,14 @@ class Predicted:
     note: str = ""
     interval: Interval | None = None
     seen: bool = False  # the fit used this row
+    bound: str = ""  # the resource that the closed form needs longest
 
     def record(self) -> dict[str, Any]:
         """The row as the report and the CSV want it."""
         system, protocol, op, nodes = self.key
         own = {"system": system, "protocol": protocol, "op": op, "nodes": nodes, "latency_us": f"{self.measured_us:.3f}"}
         said = {"reason": self.note} if self.note else {}
+        said |= {"bound": self.bound} if self.bound else {}
         if self.interval is not None:
             bands = {"low90": self.interval.low90, "high90": self.interval.high90}
             said |= {f"predicted_{n}_us": f"{self.predicted_us * band:.3f}" for n, band in bands.items()}
@@ -129,7 +132,9 @@ def _ep_rows(path: Path, engine: str, progress: Progress | None) -> tuple[list[P
     done = 0
     for group in grouped(usable):
         try:
-            seconds, source = _predict(path, group, engine, progress and (lambda n, base=done: progress(base + n, len(usable))))
+            seconds, source, bounds = _predict(
+                path, group, engine, progress and (lambda n, base=done: progress(base + n, len(usable)))
+            )
         except Uncalibrated as error:
             skipped[str(error)] += len(group.rows)
             continue
@@ -146,15 +151,18 @@ def _ep_rows(path: Path, engine: str, progress: Progress | None) -> tuple[list[P
             odd = oddity_of(row) is not None
             times = (row.latency_us, 1e6 * float(seconds[i]))
             seen = used is not None and i in used
-            predicted.append(Predicted(row.line, dict(row.values), key, *times, source, odd, "", sure[i], seen))
+            bound = str(bounds[i])
+            predicted.append(Predicted(row.line, dict(row.values), key, *times, source, odd, "", sure[i], seen, bound))
         if progress:
             progress(done, len(usable))
     notes = tuple(f"{o.name} ({n} rows): {o.why}" for o in ODDITIES if (n := sum(o.holds(r) for r in usable)))
     return predicted, skipped, notes
 
 
-def _predict(path: Path, group: Group, engine: str, step: Callable[[int], None] | None) -> tuple[NDArray[np.float64], str]:
-    """Seconds of every row of a group, and the system its constants were fitted on."""
+def _predict(
+    path: Path, group: Group, engine: str, step: Callable[[int], None] | None
+) -> tuple[NDArray[np.float64], str, NDArray[np.str_]]:
+    """Seconds of every row of a group, the system its constants were fitted on, and what bounds each row."""
     cluster = load_cluster(load_calibration(group.system).cluster)
     machine = machine_of(cluster)
     shape = group.shape()
@@ -163,8 +171,10 @@ def _predict(path: Path, group: Group, engine: str, step: Callable[[int], None] 
     if engine == "events":
         from .replay import replay
 
-        return replay(group, cluster, step)
-    return np.asarray(program_seconds(described.stages, shape, machine)), described.calibrated_on
+        seconds, source = replay(group, cluster, step)
+    else:
+        seconds, source = np.asarray(program_seconds(described.stages, shape, machine)), described.calibrated_on
+    return seconds, source, bound_resources(described.stages, shape, machine)
 
 
 def _measured_scope(group: Group) -> Scope:
