@@ -3,10 +3,11 @@
 What the columns leave open is settled by the timings themselves:
 
 - ``power_law_a`` (any kernel): the *loads* of experts are drawn from a density ``x ** -a`` (not the popularity by rank of
-  `sim.ep.routing`, which at a = 1.2 would give the busiest of 32 ranks 8 times the mean where 3.6 times is measured), and the
-  busiest rank is timed. One draw was timed, which the table does not say: its time is the mean over seeded draws.
-- ``balanced`` (Triton): choice j of token i is expert ``i + j s``, s = experts / top-k rounded up; with fewer than s tokens they
-  are spread over the stride. Above 256 only even experts appear then: 290 of 320 and 370 of 480 experts' weights are read.
+  `sim.ep.routing`: at a = 0.6 that would give the busiest of 32 ranks 2.4 times the mean where 1.5 times is measured), and the
+  busiest rank is timed. One draw was timed, which the table does not say: its time is the mean over seeded draws. Rows that
+  rounding leaves over go to the idlest experts: 8 tokens of top-8 read 64 experts' weights, 32 tokens 128.
+- ``balanced`` (Triton): choice j of token i is expert ``i + j s``, s = experts / top-k rounded up; fewer than s tokens are
+  spread over the stride, and above 256 only even experts appear: 290 of 320 and 370 of 480 experts' weights are read.
 - ``uniform``, masked: rows dealt one by one over the local experts. ``uniform``, contiguous: dealt in whole tiles of 128 rows
   (1,024 tokens on 8 ranks take 391 us; reading all 32 local experts takes 750 us, as the power law's rows show).
 """
@@ -18,8 +19,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hwmodels.errors import BadInput
-from ..sim.ep.experts import TILE
+from ..sim.ep.experts import TILE, Kind
 
 Floats = NDArray[np.float64]
 
@@ -28,25 +28,35 @@ _LOADS = (1.0, 0.8)  # a load's least value, and its largest as a share of the t
 _FEW_LOADS = (0.01, 2.0)  # the same where there are no more rows than experts
 
 
+def exponent(routing: str) -> float | None:
+    """A power law's exponent, 0 for an even routing, None for a name this does not know."""
+    if routing in ("uniform", "balanced"):
+        return 0.0
+    try:
+        value = float(routing.removeprefix("power_law_"))
+    except ValueError:
+        return None
+    return value if routing.startswith("power_law_") and 0.0 < value <= 10.0 and value != 1.0 else None
+
+
 @cache
-def deal(kernel: str, routing: str, tokens: int, top_k: int, experts: int, ep: int) -> Floats:
-    """[draw, local expert] rows on the timed rank. Raises BadInput for a routing that this does not know."""
-    local = max(1, experts // ep)
-    if routing.startswith("power_law_"):
-        return power_law(float(routing.removeprefix("power_law_")), tokens, top_k, experts, ep)
+def deal(kind: Kind, routing: str, tokens: int, top_k: int, experts: int, ep: int) -> Floats:
+    """[draw, local expert] rows on the timed rank, for a ``routing`` that `exponent` knows."""
+    local = experts // ep
+    alpha = exponent(routing)
+    if alpha:
+        return power_law(alpha, tokens, top_k, experts, ep)
     if routing == "balanced":
-        return np.bincount(_dealt(tokens, top_k, experts), minlength=experts)[None, :local].astype(float)
-    if routing != "uniform":
-        raise BadInput(f"routing {routing!r}: wanted uniform, balanced or power_law_<exponent>")
+        return np.asarray(np.bincount(_dealt(tokens, top_k, experts), minlength=experts)[None, :local], float)
     pairs = tokens * top_k * local // experts
-    if kernel == "deepgemm-contiguous":
+    if kind == "contiguous":
         tiles = -(-pairs // TILE)
         by_tile = tiles // local + (np.arange(local) < tiles % local)
         left = by_tile.sum() * TILE - pairs
         rows = by_tile * float(TILE)
         rows[np.flatnonzero(by_tile)[-1:]] -= left
         return rows[None, :]
-    return (pairs // local + (np.arange(local) < pairs % local))[None, :].astype(float)
+    return np.asarray((pairs // local + (np.arange(local) < pairs % local))[None, :], float)
 
 
 def power_law(alpha: float, tokens: int, top_k: int, experts: int, ep: int) -> Floats:

@@ -1,104 +1,161 @@
-"""Fit the expert block's constants to rows of a grouped-GEMM table (DeepGEMM contiguous and masked kernels)."""
+"""Fit the expert block's constants to rows of a grouped-GEMM table: DeepGEMM's two layouts and vLLM's fused Triton kernel."""
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from ..hwmodels.calibration import Entry, Fit, write_constant
-from ..hwmodels.errors import BadInput
-from ..hwmodels.laws import smooth_max
-from ..sim.ep.experts import Constants, ExpertShape, Kind, loads
+from ..hwmodels.calibration import Entry, Fit, read_constant, write_constant
+from ..sim.ep.experts import Constants
 from ..sim.ep.stage import Machine
-from .spread import MOST_ROWS
+from .bounds import US, Bound, fixed
+from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
+from .expert_group import POINT, ExpertGroup, expert_groups
 
-KERNELS: dict[str, Kind] = {"deepgemm-contiguous": "contiguous", "deepgemm-masked": "masked"}
-_START = {"launch": 20e-6, "tensor_efficiency": 0.6, "hbm_efficiency": 0.8, "token": 1e-9, "host": 1e-4}
-_HIGH = {"launch": 60e-6, "tensor_efficiency": 0.95, "hbm_efficiency": 0.95, "token": 5e-8, "host": 1e-3}
-_SHARPNESS = 4.0
-_ROBUST = 0.05
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Relative = Callable[[str], Entry]
+
+_ROBUST = 0.05  # log error at which the loss turns from square to logarithmic
+_PULL = 0.03  # weight of the pull to the starting point, in units of log error per factor e
+
+_DEEPGEMM = {
+    "launch": Bound(30 * US, 1 * US, 400 * US),
+    "tensor_efficiency": Bound(0.65, 0.2, 0.98),
+    "hbm_efficiency": Bound(0.8, 0.3, 0.98),
+    "token": fixed(0.0),
+    "host": fixed(0.0),
+    "sharpness": Bound(4.0, 1.0, 20.0),
+    "side_hbm_efficiency": fixed(1.0),
+    "idle_tile": fixed(0.0),
+}
+#: The tables ran the contiguous kernels eagerly, the masked and the fused ones from CUDA graphs.
+BOUNDS = {
+    "contiguous": _DEEPGEMM | {"token": Bound(5e-9, 0.0, 5e-8), "host": Bound(300 * US, 50 * US, 1000 * US)},
+    "masked": _DEEPGEMM,
+    "triton.bf16": _DEEPGEMM
+    | {
+        "side_hbm_efficiency": Bound(0.8, 0.2, 0.98),
+        "idle_tile": Bound(0.2 * US, 0.0, 2 * US),
+    },
+}
+BOUNDS["triton.fp8"] = BOUNDS["triton.bf16"]
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One timing of the expert block: rows dealt evenly over the experts (the table's "uniform")."""
+class _Search:
+    """A search's result: the constants, which of them were free, their deviations, and which lie at a bound."""
 
-    tokens: int
-    rows: NDArray[np.float64]
-    shape: ExpertShape
-    seconds: float
-
-
-def read_cases(path: Path, system: str, kernel: str) -> list[Case]:
-    """The evenly routed rows of ``kernel`` on ``system``. Raises BadInput if there are none."""
-    cases = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for r in csv.DictReader(file):
-            if (r["system"], r["kernel"], r["routing"]) != (system, kernel, "uniform"):
-                continue
-            local = int(r["experts"]) // int(r["ep"])
-            pairs = int(r["tokens"]) * int(r["top_k"]) * local // int(r["experts"])
-            rows = pairs // local + (np.arange(local) < pairs % local)
-            shape = ExpertShape(float(r["hidden"]), float(r["inter"]), "fp8", "fp8")
-            cases.append(Case(int(r["tokens"]), rows.astype(float), shape, float(r["latency_us"]) * 1e-6))
-    if not cases:
-        raise BadInput(f"{path}: no uniform {kernel} rows of {system}")
-    return cases
+    k: Constants
+    free: tuple[str, ...]
+    deviation: Floats
+    stuck: NDArray[np.bool_]
 
 
-def predict(cases: list[Case], machine: Machine, k: Constants) -> NDArray[np.float64]:
-    """Seconds of every case."""
-    found = []
-    for case in cases:
-        parts = dict(loads(case.rows, case.shape, machine, k, machine.sms))
-        busy = smooth_max(k.sharpness, parts["tensor"], parts["hbm"], k.host)
-        found.append(float(busy) + k.launch + k.token * case.tokens)
-    return np.array(found)
+def fit_experts(path: Path, system: str, machine: Machine, relative: Relative | None = None) -> list[Entry]:
+    """Entries ``expert-compute`` for every kernel the table times on ``system``, fitted to at most 24 rows of each.
+
+    ``relative``: op -> the entry of the nearest relative, where the search begins and to which a weak pull ties it, for a
+    system with a few rows only. Intervals come from rows left aside, or from fits without each third of the rows.
+    """
+    found: dict[str, Entry] = {}
+    for group in expert_groups(path)[0]:
+        if group.system != system:
+            continue
+        bounds = dict(BOUNDS[group.op])
+        if group.op == "triton.fp8" and "triton.bf16" in found and not np.any(group.columns["ep"] > 1.0):
+            # No row has another rank, whose tiles the constant is about.
+            bounds["idle_tile"] = fixed(read_constant("idle_tile", found["triton.bf16"].constants["idle_tile"]))
+        if relative is not None:
+            bounds = _around(bounds, relative(group.op))
+        found[group.op] = _entry(group, machine, bounds, path.name)
+    return list(found.values())
 
 
-def fit_experts(path: Path, system: str, machine: Machine) -> list[Entry]:
-    """Entries ``expert-compute`` for every kernel of ``KERNELS`` the table times on ``system``."""
-    entries = []
-    for kernel, kind in KERNELS.items():
-        cases = read_cases(path, system, kernel)
-        step = max(1, -(-len(cases) // MOST_ROWS))
-        used, rest = cases[::step], [c for i, c in enumerate(cases) if i % step]
-        names = [n for n in _START if kind == "contiguous" or n not in ("token", "host")]
-        fixed = {"token": 0.0, "host": 0.0, "sharpness": _SHARPNESS}
-        measured = np.array([c.seconds for c in used])
-        k = _search(used, machine, names, fixed)
-        error = np.log(predict(used, machine, k) / measured)
-        rest_error = np.abs(predict(rest, machine, k) / np.array([c.seconds for c in rest]) - 1) if rest else np.array([])
-        record = Fit(
-            table=path.name,
-            library=kernel,
-            rows=len(used),
-            rows_available=len(cases),
-            mape_fit_pct=round(float(np.abs(np.expm1(error)).mean() * 100), 2),
-            mape_rest_pct=round(float(rest_error.mean() * 100), 2) if rest else None,
-            residual_log_sd=round(float(error.std()), 4),
-            method="Cauchy loss on log error over every n-th evenly routed row (validate/fit_experts.py)",
-        )
-        values = {n: write_constant(n, getattr(k, n)) for n in (*_START, "sharpness")}
-        entries.append(Entry(protocol="expert-compute", op=kind, scope="one-node", constants=values, fit=record))
-    return entries
+def left_out_seconds(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound]) -> Floats:
+    """[row] seconds that a fit to the other two thirds predicts for each third."""
+    seconds = np.empty(len(group.measured_s))
+    for fold in range(FOLDS):
+        out = np.arange(len(seconds)) % FOLDS == fold
+        k = _search(group, machine, bounds, np.flatnonzero(~out)).k
+        seconds[out] = group.seconds(machine, k)[out]
+    return seconds
 
 
-def _search(cases: list[Case], machine: Machine, names: list[str], fixed: dict[str, float]) -> Constants:
-    """The constants ``names`` that fit ``cases`` best; the others are ``fixed``."""
-    start, high = (np.array([table[n] for n in names]) for table in (_START, _HIGH))
-    measured = np.array([c.seconds for c in cases])
+def _entry(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], table: str) -> Entry:
+    total = len(group.measured_s)
+    used = group.used()
+    search = _search(group, machine, bounds, used)
+    predicted = group.seconds(machine, search.k)
+    aside = conformal_rows(total, used)
+    if len(aside) < LEAST_ROWS:
+        judged, aside = left_out_seconds(group, machine, bounds), np.arange(total)
+    else:
+        judged = predicted
+    rest = np.setdiff1d(np.arange(total), used)
+    error = predicted / group.measured_s - 1.0
+    values = {n: float(getattr(search.k, n)) for n in (f.name for f in fields(Constants))}
+    sure = zip(search.free, search.deviation.tolist(), search.stuck.tolist(), strict=True)
+    record = Fit(
+        table=table,
+        library=f"{group.records[0][1]['kernel']}@{group.records[0][1]['library']}",
+        rows=len(used),
+        rows_available=total,
+        mape_fit_pct=round(float(np.abs(error[used]).mean() * 100), 2),
+        mape_rest_pct=round(float(np.abs(error[rest]).mean() * 100), 2) if len(rest) else None,
+        residual_log_sd=round(float(np.log1p(error[used]).std()), 4),
+        undetermined=tuple(
+            n for n, sd, at in zip(search.free, search.deviation, search.stuck, strict=True) if at or sd > values[n] / 2
+        ),
+        uncertainty={n: write_constant(n, sd) for n, sd, at in sure if not at},
+        seen={n: (float(group.columns[n].min()), float(group.columns[n].max())) for n in POINT},
+        intervals=regimes_of(judged[aside], group.measured_s[aside], np.ones(len(aside), np.int64)),
+        method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit_experts.py)",
+    )
+    kept = {n: write_constant(n, v) for n, v in values.items() if n not in _TRITON_ONLY or group.op.startswith("triton")}
+    return Entry(protocol="expert-compute", op=group.op, scope="one-node", constants=kept, fit=record)
 
-    def constants(scaled: NDArray[np.float64]) -> Constants:
-        return Constants(**(fixed | dict(zip(names, (scaled * start).tolist(), strict=True))))
 
-    def residuals(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.log(predict(cases, machine, constants(scaled)) / measured))
+_TRITON_ONLY = ("side_hbm_efficiency", "idle_tile")
 
-    bounds = (np.zeros(len(names)), high / start)
-    return constants(least_squares(residuals, np.ones(len(names)), bounds=bounds, loss="cauchy", f_scale=_ROBUST).x)
+
+def _search(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], used: Ints) -> _Search:
+    free = [n for n, b in bounds.items() if b.low < b.high]
+    start, low, high, scale = (np.array([getattr(bounds[n], side) for n in free]) for side in ("start", "low", "high", "scale"))
+    held = {n: b.start for n, b in bounds.items()}
+    measured = group.measured_s[used]
+
+    def constants(scaled: Floats) -> Constants:
+        return Constants(**(held | dict(zip(free, (scaled * scale).tolist(), strict=True))))
+
+    def residuals(scaled: Floats) -> Floats:
+        log_error = np.log(group.seconds(machine, constants(scaled), used) / measured)
+        return np.concatenate([log_error, _PULL * (scaled - start / scale)])
+
+    limits = (low / scale, high / scale)
+    solution = least_squares(residuals, start / scale, bounds=limits, loss="cauchy", f_scale=_ROBUST, max_nfev=200)
+    # Power-law rows time one draw of many: twice their own spread is where an outlier begins.
+    spread = 2.0 * 1.4826 * float(np.median(np.abs(residuals(solution.x)[: len(used)])))
+    if spread > _ROBUST:
+        solution = least_squares(residuals, solution.x, bounds=limits, loss="cauchy", f_scale=spread, max_nfev=200)
+    errors = residuals(solution.x)[: len(used)]
+    noise = max(1.4826 * float(np.median(np.abs(errors))), 1e-3)
+    jacobian = np.asarray(solution.jac)
+    covariance = np.linalg.pinv(jacobian.T @ jacobian)
+    deviation = noise * np.sqrt(np.maximum(np.diag(covariance), 0.0)) * scale
+    return _Search(constants(solution.x), tuple(free), deviation, solution.active_mask != 0)
+
+
+def _around(bounds: Mapping[str, Bound], relative: Entry) -> dict[str, Bound]:
+    """``bounds`` with the search beginning at the relative's constants."""
+    moved = {}
+    for name, bound in bounds.items():
+        known = relative.constants.get(name)
+        value = bound.start if known is None else read_constant(name, known)
+        moved[name] = bound if bound.low == bound.high else Bound(min(max(value, bound.low), bound.high), bound.low, bound.high)
+    return moved

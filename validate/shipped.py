@@ -80,8 +80,9 @@ def _compute(system: System, tables: Path) -> list[Entry]:
     cluster = load_cluster(system.cluster)
     machine = machine_of(cluster)
     entries: list[Entry] = []
+    near = None if system.compute else lambda op: _relative(system, "expert-compute", op)
+    entries += fit_experts(tables / "grouped_gemm.csv", system.name, machine, near)
     if system.compute:
-        entries += fit_experts(tables / "grouped_gemm.csv", system.name, machine)
         entries += fit_collectives(tables / "collectives.csv", system.name, machine)
     for kind, table in zip(KINDS, ("gemm.csv", "collectives.csv", "mla_attention.csv"), strict=True):
         groups = [g for g in read_groups(tables / table, kind) if g.system == system.name]

@@ -10,8 +10,8 @@ from ..hwmodels.calibration import constants_of, find_entry, load_calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput, Uncalibrated, UnknownName
 from .conformal import judged
-from .expert_rows import COLUMNS as EXPERTS
-from .expert_rows import read_expert_rows
+from .expert_group import COLUMNS as EXPERTS
+from .expert_rows import expert_rows
 from .kernel_tables import Kind, kind_of, read_groups
 from .predict import Predicted
 from .published import COLUMNS as PUBLISHED
@@ -54,16 +54,6 @@ def kernel_rows(path: Path, kind: Kind) -> Found:
             times = (1e6 * float(group.measured_s[i]), 1e6 * float(seconds[i]))
             seen = used is not None and i in used
             predicted.append(Predicted(line, dict(record), key, *times, source, False, "", sure[i], seen))
-    return predicted, skipped, ()
-
-
-def expert_rows(path: Path) -> Found:
-    """Expert compute under even routing."""
-    rows, skipped = read_expert_rows(path)
-    predicted = []
-    for row in rows:
-        key = (row.system, "expert-compute", row.kernel, 1)
-        predicted.append(Predicted(row.line, row.values, key, row.measured_us, row.predicted_us, row.calibrated_on))
     return predicted, skipped, ()
 
 

@@ -5,9 +5,9 @@ in waves, so ``ceil(tiles / SMs)`` tile times is what a GEMM takes, however empt
 expert that has a token, and the activations, come from HBM. *Contiguous* packs each expert's rows padded to whole
 tiles (prefill); *masked* keeps a fixed buffer per expert and skips what is empty (decode, CUDA graphs); both are DeepGEMM's.
 
-*Triton* is vLLM's fused MoE kernel. Its tile depends on the batch (`triton_tile`), and low tiles load more from L2 for each
-product. A rank walks the (token, expert) pairs of the whole group: other ranks' tiles are launched only to write zeros, and the
-activation and the sum over a token's experts pass over all pairs (`side_bytes`), one kernel after another.
+*Triton* is vLLM's fused MoE kernel. Its tile depends on the batch (`triton_tile`). A rank walks the (token, expert) pairs of
+the whole group: other ranks' tiles are launched only to write zeros, and the activation and the sum over a token's experts
+pass over all pairs (`side_bytes`), one kernel after another.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ class Constants:
     host: float  # the host's launches when no CUDA graph replays them; runs beside the GPU
     sharpness: float
     side_hbm_efficiency: float = 1.0  # Triton: of the kernels between and after the GEMMs
-    l2_copy: float = 0.0  # Triton: bytes an SM loads from L2 per cycle; 0: never the limit
     idle_tile: float = 0.0  # Triton: SM time of a tile of another rank's expert
 
 
@@ -75,9 +74,9 @@ class ExpertShape:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one rank computes, or expects to. ``tiles(n)``: row tiles of n rows that its experts' rows fill; ``others(n)``: those
-    of all other ranks' experts; ``busy``: experts with a row; ``rows``: their rows; ``tokens`` and ``pairs``: tokens and (token,
-    expert) pairs of the whole EP group."""
+    """What one rank computes, or expects to. ``tiles(n)``: row tiles of n rows that its experts' rows fill; ``others(n)``:
+    those of all other ranks' experts; ``busy``: experts with a row; ``rows``: their rows; ``tokens`` and ``pairs``: tokens and
+    (token, expert) pairs of the whole EP group."""
 
     tiles: Callable[[Num], Num]
     others: Callable[[Num], Num]
@@ -89,11 +88,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Seconds of an expert block's resources: the first three overlap, ``side_s`` and ``idle_s`` come after one another."""
+    """Seconds of an expert block's resources: the first two overlap, ``side_s`` and ``idle_s`` come on top."""
 
     tensor_s: Num
     hbm_s: Num
-    l2_s: Num
     side_s: Num
     idle_s: Num
     hbm_bytes: Num
@@ -122,8 +120,11 @@ def tensor_dtype(shape: ExpertShape, machine: Machine) -> Dtype:
 
 
 def triton_tile(tokens: Num, weights: Dtype) -> tuple[Num, Num]:
-    """(rows, columns) of the fused kernel's tile for a batch of ``tokens``: vLLM's defaults since February 2026 (pull request
-    34846): 16 to 128 rows as the batch grows; block-scaled fp8 takes 16 rows up to 64 tokens, then 64, columns as its scales."""
+    """(rows, columns) of the fused kernel's tile for a batch of ``tokens``.
+
+    vLLM's defaults since February 2026 (its pull request 34846): 16 to 128 rows as the batch grows; block-scaled fp8 takes 16
+    rows up to 64 tokens, then 64, and the columns of its scales.
+    """
     t = np.asarray(tokens, float)
     if weights == "bf16":
         return np.select([t <= 32, t <= 96, t <= 512], [16.0, 32.0, 64.0], 128.0), np.where(t <= 64, 64.0, 128.0)
@@ -150,24 +151,21 @@ def block(kind: Kind, counts: Counts, shape: ExpertShape, machine: Machine, k: C
     tiles = counts.tiles(height)
     foreign = counts.others(height) if kind == "triton" and k.idle_tile else 0.0
     tensor: Num = 0.0
-    loaded: Num = 0.0
     idle: Num = 0.0
     for width, depth in ((shape.first_width, shape.hidden), (shape.hidden, shape.inter)):
         columns = np.ceil(width / breadth)
         tensor = tensor + np.ceil(tiles * columns / sms) * (2.0 * height * breadth * depth / rate)
-        loaded = loaded + tiles * columns * depth * (height * element + breadth * ELEMENT_BYTES[shape.weights])
         idle = idle + foreign * columns
     hbm = machine.hbm_bytes_per_s * k.hbm_efficiency
     weights = counts.busy * shape.weight_bytes
     if kind != "triton":
         row = shape.hidden * element + 2.0 * 2.0 * shape.first_width + shape.inter * element * 2.0 + 2.0 * shape.hidden
         moved = weights + counts.rows * row
-        return Block(tensor, moved / hbm, 0.0, 0.0, 0.0, moved)
+        return Block(tensor, moved / hbm, 0.0, 0.0, moved)
     moved = weights + counts.rows * (shape.hidden + shape.inter) * element
     side = side_bytes(counts, shape)
-    l2 = loaded / (k.l2_copy * machine.clock_hz * sms) if k.l2_copy else 0.0
     side_s = side / (machine.hbm_bytes_per_s * k.side_hbm_efficiency)
-    return Block(tensor, moved / hbm, l2, side_s, idle * k.idle_tile / sms, moved + side)
+    return Block(tensor, moved / hbm, side_s, idle * k.idle_tile / sms, moved + side)
 
 
 def loads(
@@ -181,9 +179,8 @@ def loads(
 def block_seconds(found: Block, tokens: Num, k: Constants, *, graphs: bool | NDArray[np.bool_]) -> Num:
     """Seconds of the whole block: the same sum as a `compute` stage that runs alone."""
     host = np.where(np.asarray(graphs, bool), 0.0, k.host)
-    parts = (found.tensor_s, found.hbm_s, found.l2_s, host)
-    used = [p for p in parts if np.any(np.asarray(p) > 0.0)]
-    busy = smooth_max(k.sharpness, *used) if used else 0.0
+    parts = (found.tensor_s, found.hbm_s, host) if np.any(host > 0.0) else (found.tensor_s, found.hbm_s)
+    busy = smooth_max(k.sharpness, *(np.asarray(p, float) for p in parts))
     return np.asarray(k.launch + k.token * tokens + busy + found.side_s + found.idle_s)
 
 
@@ -197,7 +194,6 @@ def compute(
     if kind == "triton":
         # Other ranks' tiles and pairs are nearly the same for every rank: the mean, so that the latency is one number.
         idle = float(np.mean(np.asarray(found.idle_s)))
-        parts = (*parts, ("sm_copy", found.l2_s))
         fixed = (*fixed, ("activation and sum over experts", found.side_s), ("tiles of other ranks' experts", idle))
     host = ("host", 0.0 if graphs else k.host)
     return Work(f"experts.{kind}", "compute", Join.INBOUND, (*parts, host), fixed, k.sharpness)

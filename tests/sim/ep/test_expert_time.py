@@ -20,7 +20,7 @@ from epicycle.sim.inputs.traffic import Routing
 MACHINE = machine_of(load_cluster("h100-cx7"))
 V3 = ExpertShape(7168.0, 2048.0, "fp8", "fp8")
 K = Constants(launch=20e-6, tensor_efficiency=0.7, hbm_efficiency=0.8, token=0.0, host=0.0, sharpness=4.0)
-TRITON = replace(K, side_hbm_efficiency=0.8, l2_copy=40.0, idle_tile=2e-7)
+TRITON = replace(K, side_hbm_efficiency=0.8, idle_tile=2e-7)
 LAYERS = [(256, 8, 32), (256, 8, 8), (128, 8, 16), (256, 8, 1), (8, 2, 8)]
 
 
