@@ -73,7 +73,7 @@ def sureness(evaluation: Evaluation) -> Html:
     if not sure and not evaluation.why_wide:
         return Html("")
     rows = [_interval_bar(m) for m in sure]
-    drawn = bars(rows, "% of the value", 100.0, signed=True) if rows else ""
+    drawn = bars(rows, "%", 100.0, signed=True) if rows else ""
     reasons = "".join(f"<li>{safe(w)}</li>" for w in evaluation.why_wide)
     why = f"<h3>What widened them</h3><ul>{reasons}</ul>" if reasons else ""
     body = f"{drawn}{why}{more('Every number with its intervals', metric_table(evaluation.metrics))}"

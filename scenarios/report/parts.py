@@ -13,11 +13,11 @@ SHOWN_PARTS = 24  # beyond, the smallest are added up
 # group -> (words, colour of page.css): communication copper, experts green, attention blue, as in the layer's report.
 GROUPS: dict[str, tuple[str, str]] = {
     "attention": ("attention", "var(--nvlink)"),
-    "feed-forward": ("dense and shared feed-forward", "var(--nvlink-2)"),
+    "feed-forward": ("dense feed-forward", "var(--nvlink-2)"),
     "experts": ("experts", "var(--sm)"),
     "communication": ("communication", "var(--nic)"),
-    "head": ("norms, head and sampling", "var(--fabric)"),
-    "host": ("host and launches", "var(--wait)"),
+    "head": ("norms and head", "var(--fabric)"),
+    "host": ("host", "var(--wait)"),
 }
 # bound -> (short words, what it means, colour)
 BOUNDS: dict[str, tuple[str, str, str]] = {

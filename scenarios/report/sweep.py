@@ -13,8 +13,8 @@ from .difference import composition
 from .inputs import inputs
 from .metrics import fact, facts
 from .opening import opening
-from .parts import group_legend, step_words
-from .quantity import change, said
+from .parts import group_legend
+from .quantity import between, said
 from .swept import charts, short_axes, shown_metrics
 
 SHOWN_STEPS = 40  # points whose step is drawn
@@ -61,9 +61,13 @@ def _facts(sweep: Sweep) -> Html:
     items = [fact("points", f"{len(sweep.points):,}", f"{refused:,} refused" if refused else "all answered")]
     for key, metric in shown_metrics([e for _, e in found])[:7]:
         have = [(p, e.metric(key)) for p, e in found if any(m.key == key for m in e.metrics)]
+        values = [m.value for _, m in have]
+        if not metric.better:
+            items.append(fact(metric.words, between(min(values), max(values), metric.unit, key), "from least to most"))
+            continue
         choose = max if metric.better == "high" else min
         best, top = choose(have, key=lambda pm: pm[1].value)
-        worst = max(m.value for _, m in have) if choose is min else min(m.value for _, m in have)
+        worst = max(values) if choose is min else min(values)
         where = best.values[0] if len(names) == 1 else ", ".join(f"{n} {v}" for n, v in zip(names, best.values, strict=True))
         small = f"best, at {where}; worst {said(worst, metric.unit, key)}"
         items.append(fact(metric.words, said(top.value, metric.unit, key), small))
@@ -94,29 +98,15 @@ def _points(sweep: Sweep) -> Html:
     found = answered(sweep)
     if not found:
         return Html("")
-    keys = shown_metrics([e for _, e in found], every=True)
-    first = found[0][1]
+    metrics = shown_metrics([e for _, e in found])
     rows: list[list[object]] = []
     for p, e in found:
         have = {m.key: m for m in e.metrics}
-        row: list[object] = list(p.values)
-        for key, _ in keys:
-            row.append(said(have[key].value, have[key].unit, key) if key in have else "–")
-        step = _main_step(e)
-        rows.append([*row, step_words(step) if step else "", _against(first, e)])
-    head = [*sweep.axes, *(m.words for _, m in keys), "step", "time per token"]
-    listing = table(head, rows, (*range(len(sweep.axes)), len(head) - 2))
-    return section(
-        "points",
-        "Every point",
-        "The last column is against the first point.",
-        listing if len(sweep.axes) > 2 else more("The table", listing, open_=len(rows) <= 12),
-    )
-
-
-def _against(first: Evaluation, e: Evaluation) -> str:
-    values = [next((m.value for m in x.metrics if m.key == "tpot"), 0.0) for x in (first, e)]
-    return change(*values) if all(values) and first is not e else "–"
+        rows.append([*p.values, *(said(have[k].value, have[k].unit, k) if k in have else "–" for k, _ in metrics)])
+    listing = table((*short_axes(sweep), *(m.words for _, m in metrics)), rows, range(len(sweep.axes)))
+    open_ = len(sweep.axes) > 2 or len(rows) <= 12
+    lead = "What does not vary is left out."
+    return section("points", "Every point", lead, more(f"The table ({len(rows)} points)", listing, open_=open_))
 
 
 def _refused(sweep: Sweep) -> Html:
