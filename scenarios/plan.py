@@ -1,0 +1,240 @@
+"""The cheapest deployment that meets the limits, and what it trades; or what no deployment meets, and what would help.
+
+rate, dollars an hour, which is then the same order. The front: deployments that no other one beats in both cost and time per
+token, among those that meet every limit but that on time per token.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..hwmodels.backends import load_backend
+from ..hwmodels.units import format_bytes, format_time
+from ..sim.inputs.serving_question import ServingQuestion
+from .evaluate import evaluate, in_words
+from .evaluation import Candidate, Evaluation, Limit, Plan
+from .plan_events import events_tpot_s
+from .plan_levers import unmet
+from .plan_pools import Rows, front
+from .plan_table import Table, on_cluster, table_of
+from .plan_workers import Floats
+from .search import Search
+
+Progress = Callable[[int, int], None]
+_Place = tuple[Table, int]
+#: Deployments that are evaluated on their own until one meets every limit there, too.
+_TRIED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A candidate and the row it was made of."""
+
+    table: Table
+    row: int
+    candidate: Candidate
+
+
+def plan(question: ServingQuestion, search: Search, progress: Progress | None = None) -> Plan:
+    """Search for the cheapest deployment that meets the question's limits. Same question and search, same plan.
+
+    ``progress`` is called with steps done and their number. Raises BadInput if the search asks for what cannot be.
+    """
+    questions = [question, *(on_cluster(question, name) for name in search.clusters)]
+    steps = len(questions) + 2
+    tables: list[Table] = []
+    for asked in questions:
+        tables.append(table_of(asked, search if asked is question else search.model_copy(update={"gpus": asked.cluster.gpus})))
+        if progress is not None:
+            progress(len(tables), steps)
+    shown, places = _candidates(tables, search)
+    settled = _settled(places)
+    notes: list[str] = []
+    best: Evaluation | None = None
+    limits: tuple[Limit, ...] = ()
+    if settled is not None:
+        best = settled[1]
+        limits = best.limits
+        notes += best.notes
+    else:
+        limits = unmet(_closest(tables), notes.append)
+    if progress is not None:
+        progress(steps - 1, steps)
+    shown = _confirmed(shown, search, question.seed)
+    if progress is not None:
+        progress(steps, steps)
+    ruled_out: Counter[str] = Counter()
+    for t in tables:
+        ruled_out += t.ruled_out
+    considered, fitting = sum(t.considered for t in tables), sum(len(t.rows) for t in tables)
+    words = next((s.candidate.arrangement for s in shown if best and s.candidate.serving == best.serving), "")
+    return Plan(
+        name=question.name,
+        description=question.description,
+        sentence=_sentence(question, best, considered, limits, words),
+        considered=considered,
+        fitting=fitting,
+        meeting=sum(int((t.misses() <= 1.0).sum()) for t in tables),
+        best=best,
+        candidates=tuple(s.candidate for s in shown),
+        limits=limits,
+        ruled_out=dict(sorted(ruled_out.items(), key=lambda item: (-item[1], item[0]))),
+        notes=tuple(notes),
+        inputs=best.inputs if best is not None else (),
+        seed=question.seed,
+        version=__version__,
+    )
+
+
+#: Deployments looked through for candidates beside the front: enough to find `Search.keep` different ones.
+_LOOKED_THROUGH = 500
+
+
+def _candidates(tables: list[Table], search: Search) -> tuple[list[_Shown], list[_Place]]:
+    """At most ``search.keep`` deployments, the front first; and the places of those that meet every limit, cheapest first."""
+    of = np.concatenate([np.full(len(t.rows), i) for i, t in enumerate(tables)])
+    at = np.concatenate([np.arange(len(t.rows)) for t in tables])
+    if not len(of):
+        return [], []
+    usd, misses = (np.concatenate([f(t) for t in tables]) for f in (lambda t: t.usd_per_mtok_output, Table.misses))
+    tpot, ttft, per_s = (np.concatenate([getattr(t.rows, c) for t in tables]) for c in ("tpot_s", "ttft_s", "requests_per_s"))
+    meets = misses <= 1.0
+    # Equal bills differ by rounding only: then the earlier first token wins, then the larger deployment.
+    order = np.lexsort((tpot, -per_s, ttft, np.round(usd, 9), np.where(meets, 0.0, misses)))[:_LOOKED_THROUGH].tolist()
+    in_time = np.flatnonzero(ttft <= (tables[0].question.slo.ttft or np.inf))
+    edge = in_time[front(tpot[in_time], usd[in_time])]
+
+    def shown(row: int) -> _Shown:
+        return _shown(tables[of[row]], int(at[row]), row in on_front, bool(meets[row]))
+
+    on_front = set(edge.tolist())
+    found = [shown(row) for row in _spread(edge, usd, meets, max(1, search.keep * 2 // 3))]
+    told = {each.candidate.arrangement for each in found}
+    for row in order:
+        if len(found) >= search.keep:
+            break
+        if row in on_front and found:
+            continue
+        if (each := shown(row)).candidate.arrangement not in told:
+            told.add(each.candidate.arrangement)
+            found.append(each)
+    return found, [(tables[of[row]], int(at[row])) for row in order if meets[row]]
+
+
+def _spread(edge: Rows, usd: Floats, meets: NDArray[np.bool_], most: int) -> list[int]:
+    """At most ``most`` rows of the front, evenly along it, the cheapest that meets the limits among them."""
+    if len(edge) <= most:
+        return edge.tolist()
+    picked = set(edge[np.linspace(0, len(edge) - 1, most).round().astype(int)].tolist())
+    good = edge[meets[edge]]
+    if len(good):
+        picked.add(int(good[np.argmin(usd[good])]))
+    return [row for row in edge.tolist() if row in picked]
+
+
+def _shown(table: Table, row: int, on_front: bool, meets: bool) -> _Shown:
+    """Row ``row`` of ``table`` as a plan shows it."""
+    serving, rows, workload = table.serving(row), table.rows, table.setting.workload
+    per_s, gpus = float(rows.requests_per_s[row]), int(rows.gpus[row])
+    out = per_s * workload.mean_output
+    values = {
+        "tpot": float(rows.tpot_s[row]),
+        "ttft": float(rows.ttft_s[row]),
+        "requests_per_s": per_s,
+        "output_tokens_per_s": out,
+        "output_tokens_per_s_gpu": out / gpus,
+        "input_tokens_per_s_gpu": per_s * workload.mean_input / gpus,
+        "tokens_per_s_user": 1.0 / float(rows.tpot_s[row]),
+        "concurrency": float(rows.in_flight[row]),
+        "usd_per_mtok_output": float(table.usd_per_mtok_output[row]),
+        "usd_per_mtok": float(table.usd_per_mtok_output[row])
+        * workload.mean_output
+        / (workload.mean_input + workload.mean_output),
+        "usd_per_hour": float(table.usd_per_hour[row]),
+    }
+    moe = table.setting.model.experts > 0
+    words = f"{in_words(serving.decode, moe)}, batch {serving.decode.batch}"
+    if serving.prefill is not None:
+        words = f"prefill {in_words(serving.prefill, moe)}, decode {words}"
+    return _Shown(table, row, Candidate(serving, table.question.cluster.name, gpus, words, values, on_front, meets))
+
+
+def _closest(tables: list[Table]) -> Table:
+    """The table with the deployment that misses least; of those without any, the one whose memory lacks least."""
+    filled = [t for t in tables if len(t.rows)]
+    if filled:
+        return min(filled, key=lambda t: float(t.misses().min()))
+    return min(tables, key=lambda t: t.short_bytes or np.inf)
+
+
+def _settled(places: list[_Place]) -> tuple[_Place, Evaluation] | None:
+    """The cheapest deployment that meets every limit when it is evaluated on its own, too."""
+    for table, row in places[:_TRIED]:
+        answer = evaluate(replace(table.question, serving=table.serving(row)))
+        if all(limit.met for limit in answer.limits):
+            return (table, row), answer
+    return None
+
+
+def _confirmed(shown: list[_Shown], search: Search, seed: int) -> list[_Shown]:
+    """The same, the best few that meet the limits with their exchange played event by event; alike decode workers once."""
+    known: dict[object, float | None] = {}
+    best = sorted((s for s in shown if s.candidate.meets), key=lambda s: s.candidate.values["usd_per_mtok_output"])
+    places = [(id(s.table), s.row) for s in best if s.candidate.serving.decode.dp > 1][: search.confirm]
+    played = []
+    for s in shown:
+        if (id(s.table), s.row) in places:
+            tpot = _events(s, known, seed)
+            s = replace(s, candidate=replace(s.candidate, events_tpot_s=tpot))
+        played.append(s)
+    return played
+
+
+def _events(shown: _Shown, known: dict[object, float | None], seed: int) -> float | None:
+    table, serving = shown.table, shown.candidate.serving
+    setting = replace(table.setting, backend=load_backend(serving.backend))
+    batch = float(table.decode.batch[table.rows.decode[shown.row]])
+    key = (table.question.cluster.name, serving.backend, serving.decode.model_copy(update={"count": 1}), batch)
+    if key not in known:
+        known[key] = events_tpot_s(setting, serving.decode, batch, 0.0, seed)
+    longer = known[key]
+    return None if longer is None else shown.candidate.values["tpot"] + longer
+
+
+def _sentence(
+    question: ServingQuestion, best: Evaluation | None, considered: int, limits: tuple[Limit, ...], arrangement: str
+) -> str:
+    load, slo = question.workload, question.slo
+    wanted = [
+        f"{name} within {format_time(limit)}" for name, limit in (("TTFT", slo.ttft), ("TPOT", slo.tpot)) if limit is not None
+    ]
+    wanted += [f"{load.rate:g} requests/s"] if load.rate is not None else []
+    wanted += [f"{load.concurrency:,} in flight"] if load.concurrency is not None else []
+    asked = (
+        f"{question.model.name}, {load.input_tokens:,} tokens in and {load.output_tokens:,} out"
+        f"{', ' + ' and '.join(wanted) if wanted else ''}"
+    )
+    if best is None:
+        missed = [limit for limit in limits if not limit.met]
+        why = "; ".join(f"{_gap(limit)}: {limit.lever}" for limit in missed)
+        return f"{asked}: none of {considered:,} deployments will do. {why}." if why else f"{asked}: nothing to deploy."
+    usd, per_gpu = best.metric("usd_per_mtok_output").value, best.metric("output_tokens_per_s_gpu").value
+    return (
+        f"{asked}: of {considered:,} deployments the cheapest takes {best.gpus} GPUs of {best.cluster} ({best.serving.mode}: "
+        f"{arrangement}) and makes {per_gpu:,.0f} output tokens/s a GPU at ${usd:.2f} per million, "
+        f"TTFT {format_time(best.metric('ttft').value)}, TPOT {format_time(best.metric('tpot').value)}."
+    )
+
+
+def _gap(limit: Limit) -> str:
+    if limit.unit == "s":
+        return f"The closest has a {limit.words} of {format_time(limit.got)}, wanted {format_time(limit.wanted)}"
+    if limit.unit == "B":
+        return f"The {limit.words} is short of {format_bytes(limit.got - limit.wanted, binary=True)}"
+    return f"They carry {limit.got:.4g} of {limit.wanted:.4g} {limit.words}"

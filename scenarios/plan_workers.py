@@ -1,0 +1,284 @@
+"""The workers of a search: every arrangement that can be, what memory lets it hold, and its rates, as one table of columns.
+
+A *kind* is one combination of engine, protocol and overlap; within a kind the widths, batches and chunks are arrays, so that
+one call of the closed form answers for all of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..hwmodels.backends import load_backend
+from ..hwmodels.errors import Uncalibrated
+from ..hwmodels.specs import Cluster
+from ..sim.inputs.model import MoeModel
+from ..sim.serving.deployment import Setting
+from ..sim.serving.steady import Rates, aggregated_worker, decode_worker, prefill_worker
+from ..sim.step.memory import WorkerMemory, worker_memory
+from ..sim.step.worker import Arrangement
+from .search import Search
+
+Floats = NDArray[np.float64]
+Rated = Callable[[Setting, Arrangement, Floats, Floats], Rates]
+#: Pipeline stages and GPUs of one worker, unless the search says otherwise: nobody published a wider EP group than 320 GPUs
+#: (DeepSeek-V3 Technical Report, arXiv 2412.19437, section 3.4.2).
+STAGES, MOST_GPUS = (1, 2, 4), 320
+#: How each engine can carry tokens to experts: vLLM --all2all-backend (deepep_low_latency, deepep_high_throughput,
+#: allgather_reducescatter), SGLang --moe-a2a-backend (deepep, none), TensorRT-LLM's MoE communication (NVLinkOneSided,
+#: NVLinkTwoSided, DeepEP, DeepEPLowLatency, AllGatherReduceScatter), as their documentation has them in 2025.
+_DEEP_EP = ("low-latency", "high-throughput", "all-gather")
+PROTOCOLS = {"vllm": _DEEP_EP, "sglang": _DEEP_EP, "trtllm": ("one-sided", *_DEEP_EP)}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is the same for many workers, and no number. ``protocol`` is "" where nothing is exchanged."""
+
+    backend: str
+    protocol: str
+    overlap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """One row a worker. ``kind`` indexes ``kinds``; ``sequences``: what its memory holds in one attention group.
+
+    Rates as in `sim.serving.steady.Rates`; ``batch`` is 0 for prefill workers, ``chunk_tokens`` 0 for decode workers.
+    """
+
+    kinds: tuple[Kind, ...]
+    kind: NDArray[np.int64]
+    tp: Floats
+    dp: Floats
+    pp: Floats
+    ep: Floats
+    redundant: Floats
+    batch: Floats
+    chunk_tokens: Floats
+    sequences: Floats
+    requests_per_s: Floats
+    tpot_s: Floats
+    ttft_s: Floats
+    prompt_s: Floats
+
+    @property
+    def gpus(self) -> Floats:
+        """GPUs of one worker."""
+        return self.tp * self.dp * self.pp
+
+    def __len__(self) -> int:
+        return len(self.tp)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Workers:
+        """The table of these rows only."""
+        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "kinds"}
+        return replace(self, **columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A table of workers that fit, and how many were ruled out, by reason. ``nearest``: of those that no memory holds, the
+    one that lacks least, in words."""
+
+    workers: Workers
+    ruled_out: Counter[str]
+    nearest: str = ""
+    short_bytes: float = 0.0
+
+
+def decode_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
+    """Workers that only decode: widths x protocol x overlap x batch."""
+
+    def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
+        return decode_worker(
+            here.model, here.cluster, a, here.precision, here.backend, here.workload, batch, here.speculation, here.alpha
+        )
+
+    return _table(setting, search, most_gpus, search.batches, (0,), rates)
+
+
+def prefill_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
+    """Workers that only compute prompts: widths x protocol x overlap x chunk."""
+
+    def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
+        return prefill_worker(here.model, here.cluster, a, here.precision, here.backend, here.workload, chunk, here.alpha)
+
+    most = min(most_gpus, search.prefill_worker_gpus or most_gpus)
+    return _table(setting, search, most, (0,), search.chunk_tokens, rates)
+
+
+def aggregated_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
+    """Workers that do both, ``batch`` requests in flight in each group: widths x protocol x overlap x batch x chunk."""
+
+    def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
+        return aggregated_worker(
+            here.model,
+            here.cluster,
+            a,
+            here.precision,
+            here.backend,
+            here.workload,
+            batch,
+            chunk,
+            speculation=here.speculation,
+            alpha=here.alpha,
+        )
+
+    return _table(setting, search, most_gpus, search.batches, search.chunk_tokens, rates)
+
+
+def widths(model: MoeModel, cluster: Cluster, search: Search, most_gpus: int, skewed: bool) -> tuple[Floats, ...]:
+    """Columns tp, dp, pp, ep, redundant of every arrangement that the model's heads, layers and experts allow.
+
+    The rules of `sim.inputs.serving_question`, over arrays; tensor parallelism stays inside a NVLink domain unless asked for.
+    """
+    most = min(most_gpus, search.worker_gpus or MOST_GPUS)
+    tps = search.tp or _powers(min(most, cluster.nvlink_domain_gpus))
+    dps = (search.dp or _powers(most)) if model.experts else (1,)
+    pps = search.pp or STAGES
+    rows = []
+    for tp, dp, pp in product(tps, dps, pps):
+        if tp * dp * pp > most or pp > model.layers or not _heads_divide(model, tp):
+            continue
+        for ep in _expert_ranks(model, search, tp, dp):
+            rows += [(tp, dp, pp, ep, redundant) for redundant in _replicas(model, search, ep, skewed)]
+    columns = np.array(sorted(set(rows)), float).reshape(-1, 5)
+    return tuple(columns.T)
+
+
+def _expert_ranks(model: MoeModel, search: Search, tp: int, dp: int) -> tuple[int, ...]:
+    if not model.experts:
+        return (1,)
+    whole = tp * dp
+    asked = search.ep or ((whole,) if dp > 1 else (1, whole))
+    return tuple(ep for ep in dict.fromkeys(asked) if whole % ep == 0 and model.moe_intermediate % (whole // ep) == 0)
+
+
+def _replicas(model: MoeModel, search: Search, ep: int, skewed: bool) -> tuple[int, ...]:
+    if not model.experts:
+        return (0,)
+    fill = -model.experts % ep
+    asked = search.redundant_experts or ((fill, fill + ep) if skewed and ep > 1 else (fill,))
+    return tuple(r for r in dict.fromkeys(asked) if (model.experts + r) % ep == 0)
+
+
+def _heads_divide(model: MoeModel, tp: int) -> bool:
+    for kind in model.attention:
+        shared = [getattr(kind, name) for name in ("kv_heads", "key_heads") if hasattr(kind, name)]
+        if kind.heads % tp or any(heads % tp and tp % heads for heads in shared):
+            return False
+    return True
+
+
+def _powers(most: int) -> tuple[int, ...]:
+    return tuple(1 << n for n in range(most.bit_length()))
+
+
+def _table(
+    setting: Setting,
+    search: Search,
+    most_gpus: int,
+    batches: tuple[int, ...],
+    chunks: tuple[int, ...],
+    rates: Rated,
+) -> Found:
+    model, cluster = setting.model, setting.cluster
+    columns = widths(model, cluster, search, most_gpus, skewed=setting.alpha > 0)
+    ruled_out: Counter[str] = Counter()
+    tables: list[Workers] = []
+    kinds: list[Kind] = []
+    nearest, least = "", np.inf
+    grid = np.array(list(product(batches, chunks)), float)
+    for kind in _kinds(search, decodes=batches != (0,)):
+        mine = _of_kind(columns, kind, cluster, asked=search.protocols is not None)
+        if not len(mine[0]):
+            continue
+        tp, dp, pp, ep, redundant = (np.repeat(c, len(grid)) for c in mine)
+        batch, chunk = (np.tile(c, len(mine[0])) for c in grid.T)
+        arrangement = Arrangement(
+            tp, dp, pp, ep, kind.protocol or "low-latency", float(search.comm_sms), redundant, kind.overlap, True
+        )
+        held = memory_of(setting, arrangement, batch, chunk, search.memory_share)
+        needed = np.maximum(batch, 1.0)
+        fits = np.broadcast_to(held.sequences, tp.shape) >= needed
+        ruled_out["memory does not hold the weights, or the batch's KV cache"] += int((~fits).sum())
+        if not fits.any():
+            lacking = np.broadcast_to(held.short_bytes, tp.shape)
+            at = int(np.argmin(lacking))
+            if 0 < lacking[at] < least:
+                nearest, least = held.refusal(at), float(lacking[at])
+            continue
+        kept = [c[fits] for c in (tp, dp, pp, ep, redundant, batch, chunk)]
+        tp, dp, pp, ep, redundant, batch, chunk = kept
+        arrangement = replace(arrangement, tp=tp, dp=dp, pp=pp, ep=ep, redundant=redundant)
+        try:
+            found = rates(replace(setting, backend=load_backend(kind.backend)), arrangement, batch, chunk)
+        except Uncalibrated as error:
+            ruled_out[str(error)] += len(tp)
+            continue
+        sequences = np.broadcast_to(held.sequences, fits.shape)[fits]
+        answers = (found.requests_per_s, found.tpot_s, found.ttft_s, found.prompt_s)
+        tables.append(
+            Workers((), np.full(len(tp), len(kinds)), *kept, sequences, *(np.broadcast_to(a, tp.shape) for a in answers))
+        )
+        kinds.append(kind)
+    ruled_out = +ruled_out
+    return Found(_joined(tables, tuple(kinds)), ruled_out, nearest, 0.0 if np.isinf(least) else float(least))
+
+
+def memory_of(setting: Setting, arrangement: Arrangement, batch: Floats, chunk: Floats, share: float) -> WorkerMemory:
+    """What such workers hold; a sequence is counted at its longest, a prefill worker's prompt at its whole length."""
+    workload = setting.workload
+    decoding = np.asarray(batch) > 0
+    return worker_memory(
+        setting.model,
+        arrangement,
+        setting.precision,
+        setting.cluster,
+        tokens_per_step=batch * (1.0 + setting.speculation.drafts) + chunk,
+        memory_share=share,
+        context=np.where(decoding, workload.mean_input + workload.mean_output, workload.mean_input),
+        graphs=bool(np.any(decoding)),
+        mtp=setting.speculation.drafts,
+    )
+
+
+def _kinds(search: Search, *, decodes: bool) -> list[Kind]:
+    """Kinds without an exchange first; overlap hides an exchange, so it goes with one only."""
+    found = []
+    for backend in search.backends:
+        found.append(Kind(backend, "", False))
+        for protocol in search.protocols or PROTOCOLS[backend]:
+            if decodes or protocol != "low-latency":
+                found += [Kind(backend, protocol, overlap) for overlap in dict.fromkeys(search.overlap)]
+    return found
+
+
+def _of_kind(columns: tuple[Floats, ...], kind: Kind, cluster: Cluster, asked: bool) -> tuple[Floats, ...]:
+    """The arrangements that exchange tokens by this kind's protocol, or that exchange none."""
+    tp, dp = columns[0], columns[1]
+    if not kind.protocol:
+        return tuple(c[dp == 1] for c in columns)
+    ranks, domain = tp * dp, cluster.nvlink_domain_gpus
+    inside = ranks <= domain
+    able = np.ones_like(inside)
+    if kind.protocol in ("one-sided", "two-sided"):
+        able = inside
+    elif kind.protocol == "high-throughput" or (asked and kind.protocol == "all-gather"):
+        able = inside | (ranks % domain == 0)
+    elif kind.protocol in ("all-gather", "padded-all-to-all") and not asked:
+        able = inside  # nobody measured these across nodes: only where they are asked for
+    return tuple(c[(dp > 1) & able] for c in columns)
+
+
+def _joined(tables: list[Workers], kinds: tuple[Kind, ...]) -> Workers:
+    names = [f.name for f in fields(Workers) if f.name != "kinds"]
+    empty = {name: np.zeros(0, np.int64 if name == "kind" else np.float64) for name in names}
+    columns = {name: np.concatenate([getattr(t, name) for t in tables]) for name in names} if tables else empty
+    return Workers(kinds, **columns)
