@@ -14,7 +14,7 @@ from ...hwmodels import attention as law
 from ...hwmodels.laws import smooth_max
 from ..inputs.attention import Compressed
 from ..inputs.model import ELEMENT_BYTES
-from .attention_cores import heads_on, norm, pairs, prompts_of
+from .attention_cores import DECODE_RAMP_SECONDS, heads_on, norm, pairs, prompts_of
 from .attention_mla import SPARSE_EFFICIENCY, index_work, latent_work, mla_constants
 from .gpu_kernels import GpuKernels
 from .part import Num
@@ -42,8 +42,8 @@ def compressed_works(
     flops = 4.0 * batch.decode * batch.speculated * seen * heads * kind.head_dim
     moved = batch.decode * seen * kind.head_dim * size + 0.0 * flops
     launch = 2.0 * gpu.bf16.launch
-    busy = launch + gpu.bf16.fill + smooth_max(law.OVERLAP, cache, scores)
-    yield "decode", Work(busy, scores, cache, launch, flops, moved, 2.0).where(rows * batch.decode), source
+    busy = launch + gpu.bf16.fill + DECODE_RAMP_SECONDS + smooth_max(law.OVERLAP, cache, scores)
+    yield "decode", Work(busy, scores, cache, launch, flops, moved, 2.0).where(batch.decode), source
     prompts, new, cached = prompts_of(batch), batch.chunk, batch.cached
     limit = np.inf if kind.indexer is None else kind.indexer.top_k * ratio
     compressed = pairs(new, cached, limit) / ratio if kind.ratio else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,9 +14,15 @@ from .part import Num
 from .work import Work
 from .worker import Arrangement, Batch, Precision
 
-#: Share of the tensor peak that causal or full flash attention issues: FlashAttention-3 on H100, bf16, head 128, 620.7 of 989
-#: TFLOP/s at 16k tokens (pytorch/benchmark pull request 2391, 2024-07); B200's MLA prefill fit finds the same 0.63.
-FLASH_EFFICIENCY = 620.7 / 989.4
+#: Share of the tensor peak at which flash attention walks along the keys, and cycles that a tile of 128 query rows costs an SM
+#: beside (query load, first keys, epilogue). Fitted on six rows, 512 to 16,384 tokens, of FlashAttention-3 on H100, bf16, head
+#: 128 (pytorch/benchmark pull request 2391, 2024-07: 430 to 621 TFLOP/s); all within 0.9 %. B200's MLA prefill fit finds 0.63.
+FLASH_EFFICIENCY, FLASH_TILE_CYCLES = 0.6363, 5880.0
+#: What a decoding kernel takes beyond its launches, a GEMM tile's fill and its bytes: page table, first keys, merge. Fitted on
+#: five rows of FlashInfer on H100 (vllm-project/flash-attention pull request 63, Qwen-32B over 2 GPUs, 1 sequence of 1k to 16k
+#: tokens) and eight of FlashAttention-3 (vllm pull request 43232, bf16, 1 and 8 sequences of 1k to 32k; assumed: 8 KV heads on
+#: H200, as its slope says): 6.5 % mean error.
+DECODE_RAMP_SECONDS = 6.9e-6
 #: Query rows of a flash-attention tile, heads of one KV head packed together (FlashInfer's CTA_TILE_Q).
 QUERY_TILES = (16.0, 64.0, 128.0)
 #: Tokens of the KV cache that one tile of work covers (FlashAttention-3 and FlashInfer, head 128).
@@ -52,6 +59,12 @@ def prompts_of(batch: Batch) -> Num:
 def flash_seconds(gpu: GpuKernels, rows: Num, keys: Num, head_flops: float) -> Num:
     """Tensor seconds of ``rows`` query rows (whole tiles) that each meet ``keys`` keys, ``head_flops`` flops a pair."""
     seconds: Num = rows * keys * head_flops / (gpu.gpu.tensor_flops("bf16") * FLASH_EFFICIENCY)
+    return seconds
+
+
+def ramp_seconds(gpu: GpuKernels, tiles: Num) -> Num:
+    """What ``tiles`` query tiles of 128 rows cost beside their walk along the keys, spread over the SMs."""
+    seconds: Num = tiles / gpu.gpu.sms * FLASH_TILE_CYCLES / gpu.gpu.clock
     return seconds
 
 
@@ -99,17 +112,19 @@ def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: int, batch: Batch, se
     moved = cache + 2.0 * _BF16 * rows + np.where(split, 2.0 * 4.0 * rows * parts, 0.0)
     busiest = walked * 2.0 * head_dim * size / (SM_BYTES_PER_CYCLE * gpu.gpu.clock)
     hbm = np.maximum(moved / gpu.hbm_bytes_per_s, busiest)
-    return gpu.core(tensor, hbm, scores * sequences * new * heads * seen, moved, np.where(split, 2.0, 1.0)).where(sequences)
+    work = gpu.core(tensor, hbm, scores * sequences * new * heads * seen, moved, np.where(split, 2.0, 1.0))
+    return replace(work, seconds=work.seconds + DECODE_RAMP_SECONDS).where(sequences)
 
 
 def prefill(gpu: GpuKernels, heads: Num, kv: Num, head_dim: int, batch: Batch, window: float, size: float) -> Work:
-    """Causal attention of prompts: query tiles of 128 rows, each with the keys up to its last row's."""
+    """Causal attention of prompts: query tiles of 128 rows, each with the keys up to its last row's, and each with its ramp."""
     prompts, new, cached = prompts_of(batch), batch.chunk, batch.cached
     group = heads / kv
     rows = query_rows(new * group) / group
     # A tile computes whole blocks of keys: on the diagonal half a block more than its rows need.
     met = pairs(new, cached, window) / np.maximum(new, 1e-9) + KEY_TILE / 2.0
-    tensor = prompts * heads * flash_seconds(gpu, rows, met, 4.0 * head_dim)
+    ramps = ramp_seconds(gpu, np.ceil(prompts * kv * query_rows(new * group) / QUERY_TILES[-1]))
+    tensor = prompts * heads * flash_seconds(gpu, rows, met, 4.0 * head_dim) + ramps
     read = np.minimum(cached, window) + new
     moved = prompts * (2.0 * kv * read * size + 2.0 * _BF16 * new * heads) * head_dim
     flops = 4.0 * head_dim * heads * prompts * pairs(new, cached, window)
