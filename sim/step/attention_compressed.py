@@ -28,7 +28,7 @@ def compressed_works(
     """Norm and projections; indexer; decoding; prefill."""
     constants, source = mla_constants(system, "mla_decode")
     source = f"assumed: as the {source}"
-    heads, groups, rows = heads_on(kind.heads, a.tp), heads_on(kind.o_groups, a.tp), batch.tokens
+    heads, groups = heads_on(kind.heads, a.tp), heads_on(kind.o_groups, a.tp)
     yield "projections", _projections(kind, hidden, heads, groups, batch, precision, gpu), gpu.source
     ratio = float(kind.ratio or 1)
     if kind.indexer is not None:
