@@ -50,7 +50,8 @@ def scaled(cluster: Cluster, number: HardwareNumber, factor: float) -> Cluster |
     after = {key: _within(number, value * factor) for key, value in before.items()}
     if all(after[key] == value for key, value in before.items()):
         return None
-    return _replaced(cluster, number.path.split("."), after)
+    moved: Cluster = _replaced(cluster, number.path.split("."), after)
+    return moved
 
 
 def shown(cluster: Cluster, number: HardwareNumber) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def comparison_csv(comparison: Comparison) -> str:
     a, b = _values(comparison.a), _values(comparison.b)
     rows: list[list[object]] = []
     for change in comparison.changes:
-        effects = list(change.effect.items()) or [("", None)]
+        effects: list[tuple[str, float | None]] = [*change.effect.items()] or [("", None)]
         rows += [["change", change.path, key, change.before, change.after, effect] for key, effect in effects]
     for key in [*a, *(key for key in b if key not in a)]:
         rows.append(["metric", "", key, a.get(key), b.get(key), _ratio(a.get(key), b.get(key))])

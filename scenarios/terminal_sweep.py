@@ -30,7 +30,7 @@ def print_sweep(sweep: Sweep, console: Console) -> None:
     for point in sweep.points[:_ROWS]:
         answer = point.evaluation
         if answer is None:
-            table.add_row(*point.values, *["refused"] * min(1, len(shown)))
+            table.add_row(*point.values, "refused" if shown else "")
         else:
             limits = [_limits(answer)] if limited else []
             table.add_row(*point.values, *(_cell(answer, metric.key) for metric in shown), *limits)

@@ -40,8 +40,8 @@ def walk(a: Scenario, b: Scenario, at_a: Evaluation, at_b: Evaluation, progress:
         changes.append(
             Change(
                 " + ".join(difference.words for difference in group),
-                " + ".join(value_words(difference, difference.before, a) for difference in group),
-                " + ".join(value_words(difference, difference.after, b) for difference in group),
+                ", ".join(value_words(difference, difference.before, a) for difference in group),
+                ", ".join(value_words(difference, difference.after, b) for difference in group),
                 relative(here, there),
             )
         )
