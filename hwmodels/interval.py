@@ -21,7 +21,7 @@ from .units import SECONDS
 #: pairs of kernels of H100, B200 and GB200, each predicted with the constants of another (`validate/widening.py`).
 BORROWED_SD = 0.21
 #: The same for one doubling beyond the range of a table; variances add, so ``d`` doublings add ``OUTSIDE_SD * sqrt(d)``. With
-#: refits on part of the EP tables, 90 % of the rows 1 to 7 doublings outside need 0.08 to 0.106 a root doubling (same file).
+#: refits on part of the EP tables, 90 % of the rows 1 to 7 doublings outside need 0.05 to 0.11 a root doubling (same file).
 OUTSIDE_SD = 0.09
 #: Beyond the range of a table by less than this factor is not called outside.
 MARGIN = 1.05
@@ -116,13 +116,18 @@ def interval_of(
         if beyond > MARGIN:
             why.append(f"{name} {value:g} outside {low:g} to {high:g}")
             variance += OUTSIDE_SD**2 * log2(beyond)
+    return widened(regimes, seconds, nodes, sqrt(variance), tuple(why))
+
+
+def widened(regimes: Sequence[Regime], seconds: float, nodes: int, sd: float, why: tuple[str, ...] = ()) -> Interval:
+    """The interval of the regime that ``seconds`` on ``nodes`` nodes falls in, with a log-normal error of ``sd`` added."""
     if not regimes:
-        return _around(UNKNOWN, sqrt(variance), (*UNKNOWN.why, *why))
+        return _around(UNKNOWN, sd, (*UNKNOWN.why, *why))
     nearest = min({r.nodes for r in regimes}, key=lambda n: (abs(n - nodes), n))
     mine = sorted((r for r in regimes if r.nodes == nearest), key=lambda r: _seconds(r.seconds_from))
     regime = next((r for r in reversed(mine) if _seconds(r.seconds_from) <= seconds), mine[0])
     plain = Interval(regime.low90, regime.low50, regime.high50, regime.high90)
-    return _around(plain, sqrt(variance), tuple(why))
+    return _around(plain, sd, why)
 
 
 def combined(parts: Sequence[tuple[float, Interval]]) -> Interval:

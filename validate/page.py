@@ -1,4 +1,7 @@
-"""docs/validation.md, made again by ``python -m epicycle.validate.page [TABLES] [PAGE]``; ``--check`` only compares."""
+"""docs/validation.md, made again by ``python -m epicycle.validate.page [TABLES] [PAGE]``; ``--check`` only compares.
+
+What each mechanism buys takes a minute of refits: it is kept in ``prose.md`` (``--quick`` leaves it as it is), like the words.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ import numpy as np
 
 from .ablation import ablate
 from .predict import Validation, validate_table
+from .prose import ABLATION, HONESTLY, RIGHT, WRONG, as_markdown, sections
 from .shipped import MEASUREMENTS
 
 PAGE = Path("docs/validation.md")
 TABLES = ("ep_comm.csv", "grouped_gemm.csv", "gemm.csv", "collectives.csv", "mla_attention.csv")
-ABLATION = "## What each mechanism buys"
+PROSE = Path(__file__).with_name("prose.md")
 
 HEAD = """\
 # Validation
@@ -25,40 +29,6 @@ error; bias: mean signed error, positive where the prediction is too slow; "in 9
 not see inside their 90 % interval.
 """
 
-RIGHT = """\
-## Where the model is right
-
-- DeepEP normal and low latency, H100, one node: every regime from one token to 131,072, 4 to 24 SMs.
-- Zero-shot (`tests/validate/test_zero_shot.py`): hidden 2048 from 4096 and 7168, SM counts between those fitted, 4
-  nodes from 2, EP16 from EP2 to EP8, all within 8 % (10 % across nodes), but for the waits below.
-- H800, of which no row was ever fitted: DeepEP's own tables, NVLink-bound at EP8 and EP16, NIC-bound beyond, by
-  datasheet alone.
-- B200 and GB200 DeepEP from their 24 rows: with a third of them left out the mean error stays below 7 %.
-
-## Where it is wrong
-
-- Notify times across nodes contain waits of ranks for each other, which grow with the kernel before them; that is a
-  property of the run. `combine_notify` at 2 nodes misses 15 % while one run with a degraded NIC counts, and meets it
-  without.
-- GB200 two-sided dispatch on one node: small groups run between two of its regimes; MAPE below 10 %, with a bias.
-- Kernels of other libraries (DeepEP V2, pplx-kernels, UCCL's proxies on EFA) under constants fitted to DeepEP V1: each
-  row beyond 40 % is listed with its reason above.
-- 8 nodes and more of H100 congest at large batches; no such row is here and no law claims it.
-- fp8 GEMM below a hundred microseconds is the framework's launch path, not the GPU's.
-- Grouped GEMM: DeepGEMM's kernels under even routing only. The contiguous kernel with few tokens on EP8 is faster than its
-  experts' weights could be read from HBM: fewer experts are active than even routing says, and the model is up to 84 %
-  slow. Triton's fused MoE and skewed routing are not described yet.
-
-## Reading these numbers honestly
-
-- A group's MAPE hides its regimes: the HTML report (`epicycle validate FILE --html report.html`) shows them apart.
-- Odd rows are counted in every error; beside it stands the error without them, and why they are odd.
-- H100 one-node and multi-node rows come from different clusters and library versions, and are fitted apart.
-- Whether Blackwell's DeepEP dispatched fp8 or bf16 is not stated in its table; the constants absorb it.
-- An interval's coverage counts rows that the fit left aside; half of those made the interval.
-- Systems without rows (H200, B300, GB300, H800, MI300X) borrow from a relative: their intervals are wider and say so.
-"""
-
 REPRODUCE = """\
 ## Reproducing
 
@@ -66,13 +36,14 @@ REPRODUCE = """\
 python -m epicycle.validate.shipped TABLES    # every shipped calibration, from the tables
 epicycle validate TABLES/ep_comm.csv          # one table; --html, --csv, --json
 epicycle calibrate TABLES/ep_comm.csv --system h100_sxm
-python -m epicycle.validate.page TABLES       # this page
+python -m epicycle.validate.widening TABLES   # what a relative's constants and points outside a table add to an interval
+python -m epicycle.validate.page TABLES       # this page (--quick: without refitting for what each mechanism buys)
 ```
 """
 
 
-def render(tables: Path, ablation: str) -> str:
-    """The page's text; ``ablation`` is its section of that name (`ablation_section`), which takes a minute to make."""
+def render(tables: Path) -> str:
+    """The page's text."""
     parts = [HEAD]
     for name in TABLES:
         outcome = validate_table(tables / name)
@@ -82,7 +53,7 @@ def render(tables: Path, ablation: str) -> str:
         if notes:
             parts.append("\n".join(notes) + "\n")
     blind = validate_table(tables / "published_ep.csv")
-    parts += ["\n".join(_blind(blind)) + "\n", ablation, RIGHT, REPRODUCE]
+    parts += ["\n".join(_blind(blind)) + "\n", *(as_markdown(title) for title in (ABLATION, RIGHT, WRONG, HONESTLY)), REPRODUCE]
     return "\n".join(parts)
 
 
@@ -116,9 +87,9 @@ def _blind(outcome: Validation) -> Iterator[str]:
         yield f"| {r['system']} | {r['fabric']} | {case} | {times} | {r.get('reason', '')} |"
 
 
-def ablation_section(tables: Path) -> str:
-    """Errors of H100 kernels refitted without one mechanism."""
-    lines = [ABLATION, "", "MAPE over all H100 rows of the kernel, refitted to the same 24 rows without the mechanism.", ""]
+def ablation_body(tables: Path) -> str:
+    """Errors of H100 kernels refitted without one mechanism, as the section of `prose` that says so."""
+    lines = ["MAPE over all H100 rows of the kernel, refitted to the same 24 rows without the mechanism.", ""]
     lines += ["| mechanism | kernel | nodes | with, % | without, % |", "|---|---|---|--:|--:|"]
     for a in ablate(tables / "ep_comm.csv"):
         m = a.mechanism
@@ -127,21 +98,17 @@ def ablation_section(tables: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def ablation_of(text: str) -> str:
-    """The ablation section of an existing page."""
-    start = text.index(ABLATION)
-    return text[start : text.index("\n## ", start) + 1].rstrip("\n") + "\n"
-
-
 def main(arguments: list[str]) -> int:
-    """Write the page, or with ``--check`` compare all but its ablation; 1 if it is out of date."""
-    check = "--check" in arguments
-    places = [Path(a) for a in arguments if a != "--check"]
+    """Write the page, or with ``--check`` compare it; 1 if it is out of date."""
+    places = [Path(a) for a in arguments if not a.startswith("--")]
     tables, page = (places + [MEASUREMENTS, PAGE][len(places) :])[:2]
-    if check:
-        old = page.read_text(encoding="utf-8")
-        return int(render(tables, ablation_of(old)) != old)
-    page.write_text(render(tables, ablation_section(tables)), encoding="utf-8")
+    if "--check" in arguments:
+        return int(render(tables) != page.read_text(encoding="utf-8"))
+    if "--quick" not in arguments:
+        bodies = sections() | {ABLATION: ablation_body(tables)}
+        PROSE.write_text("\n".join(f"## {title}\n\n{body}" for title, body in bodies.items()), encoding="utf-8")
+        sections.cache_clear()
+    page.write_text(render(tables), encoding="utf-8")
     return 0
 
 

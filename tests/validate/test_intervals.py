@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epicycle.hwmodels.calibration import find_entry
-from epicycle.hwmodels.interval import OUTSIDE_SD, UNKNOWN, Interval, Regime, combined, interval_of
+from epicycle.hwmodels.interval import BORROWED_SD, OUTSIDE_SD, UNKNOWN, Interval, Regime, combined, interval_of
 from epicycle.validate.conformal import judged, regimes_of
+from epicycle.validate.measurement import grouped, read_table
 from epicycle.validate.predict import GroupError, validate_table
+from epicycle.validate.widening import Outside, needed_sd, shifts
 
 TABLES = ("ep_comm.csv", "gemm.csv", "collectives.csv", "mla_attention.csv")
 LOW, HIGH = 86.0, 94.0
@@ -166,6 +168,21 @@ def test_the_further_outside_the_wider() -> None:
     regime = Regime.normal(1, 30, 0.05)
     sds = [interval_of((regime,), {"ranks": (2.0, 16.0)}, 1e-3, 1, {"ranks": r}).shared_sd for r in (16.0, 32.0, 256.0)]
     assert sds == pytest.approx([0.0, OUTSIDE_SD, 2.0 * OUTSIDE_SD])
+
+
+def test_the_shift_of_borrowed_constants_is_what_the_tables_show(tables: Path) -> None:
+    """`python -m epicycle.validate.widening` says all of it; the refits for points outside take a minute."""
+    found = list(shifts(list(grouped(read_table(tables / "ep_comm.csv")))))
+    assert len(found) >= 12
+    assert np.sqrt(np.mean([s.log_ratio**2 for s in found])) == pytest.approx(BORROWED_SD, rel=0.15)
+
+
+def test_what_is_needed_is_what_was_added() -> None:
+    rng = np.random.default_rng(2)
+    limits = np.log(Regime.normal(1, 30, 0.03).model_dump()["high90"])
+    rows = np.tile([-limits, -limits / 2.44, limits / 2.44, limits], (4000, 1))
+    drawn = rng.normal(scale=np.hypot(0.03, 0.12), size=4000)
+    assert needed_sd([Outside("tokens", "made up", 1, drawn, rows)]) == pytest.approx(0.12, abs=0.015)
 
 
 def test_no_time_has_no_interval() -> None:
