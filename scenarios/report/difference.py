@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...sim.page import Html, more, safe, section, table
-from ..evaluation import Change, Comparison, Evaluation, StepTime
+from ..evaluation import Change, Comparison, StepTime
+from ..mechanism import PartChange, StepChange, step_changes
 from .bars import Bar, Span, bars, stacked
 from .metrics import key_words
 from .panels import panels, switch
@@ -19,50 +20,21 @@ SLOWER, FASTER = "var(--nic)", "var(--sm)"
 def contributions(comparison: Comparison) -> Html:
     """For every step that both have: the difference of each part, one after the other, up to the whole difference."""
     body = ""
-    for title, a, b in step_pairs(comparison.a, comparison.b):
-        times = f"{said(a.seconds, 's')} to {said(b.seconds, 's')}, {_delta(b.seconds - a.seconds)}"
-        body += f"<h3>{safe(title)}: {safe(times)}</h3>{_waterfall(a, b)}"
+    for step in step_changes(comparison.a, comparison.b):
+        times = f"{said(step.before.seconds, 's')} to {said(step.after.seconds, 's')}, {_delta(step.moved_s)}"
+        body += f"<h3>{safe(_title(step))}: {safe(times)}</h3>{_waterfall(step)}"
     lead = comparison.mechanism or "What each part adds to the step (copper) or takes from it (green), the largest first."
     return section("difference", "Where the difference comes from", lead, body) if body else Html("")
-
-
-def step_pairs(a: Evaluation, b: Evaluation) -> list[tuple[str, StepTime, StepTime]]:
-    """(title, step of A, step of B) for every role and phase that both have; a lone step of each is a pair as well."""
-    first = {(p.role, s.phase): s for p in a.pools for s in p.steps}
-    second = {(p.role, s.phase): s for p in b.pools for s in p.steps}
-    both = [k for k in first if k in second]
-    if both:
-        return [(_step_title(k[1]), first[k], second[k]) for k in both]
-    phases = {k[1]: s for k, s in second.items()}
-    return [(_step_title(k[1]), s, phases[k[1]]) for k, s in first.items() if k[1] in phases]
-
-
-def part_differences(a: StepTime, b: StepTime) -> list[tuple[str, str, float, str]]:
-    """(part, group, exposed seconds of B less A, bound before and after), the largest difference first."""
-    before = {p.name: p for p in a.parts}
-    after = {p.name: p for p in b.parts}
-    out = []
-    for name in dict.fromkeys([*before, *after]):
-        x, y = before.get(name), after.get(name)
-        delta = (y.exposed_s if y else 0.0) - (x.exposed_s if x else 0.0)
-        if x is None or y is None:
-            some = x or y
-            assert some is not None
-            note = "only in B" if x is None else "only in A"
-            out.append((name, some.group, delta, f"{note}; {bound_name(some.bound)}"))
-        else:
-            same = bound_name(x.bound) if x.bound == y.bound else f"{bound_name(x.bound)}, then {bound_name(y.bound)}"
-            out.append((name, x.group, delta, same))
-    return sorted(out, key=lambda d: -abs(d[2]))
 
 
 def compositions(comparison: Comparison) -> Html:
     """Both steps as stacked bars on one scale."""
     body = ""
-    pairs = step_pairs(comparison.a, comparison.b)
-    for title, a, b in pairs:
-        body += f"<h3>{safe(title)}</h3>{composition([('A', a), ('B', b)])}{more('Part by part', _part_table(a, b))}"
-    keys = group_legend([s for _, a, b in pairs for s in (a, b)])
+    steps = step_changes(comparison.a, comparison.b)
+    for step in steps:
+        drawn = composition([("A", step.before), ("B", step.after)])
+        body += f"<h3>{safe(_title(step))}</h3>{drawn}{more('Part by part', _part_table(step))}"
+    keys = group_legend([s for step in steps for s in (step.before, step.after)])
     return (
         section("steps", "Both steps on one scale", "Parts in the order they run; only exposed time.", f"{keys}{body}")
         if body
@@ -99,23 +71,31 @@ def walk(comparison: Comparison) -> Html:
     return section("walk", "What was changed, and what each change does", lead, f"{drawn}{listing}")
 
 
-def _waterfall(a: StepTime, b: StepTime) -> Html:
-    found = [d for d in part_differences(a, b) if d[2]]
+def _waterfall(step: StepChange) -> Html:
+    found = sorted((p for p in step.parts if p.moved_s), key=lambda p: -abs(p.moved_s))
     shown, rest = found[:SHOWN_PARTS], found[SHOWN_PARTS:]
     rows: list[Bar] = []
     at = 0.0
-    for name, group, delta, note in shown:
-        rows.append(_step_bar(name, at, delta, note, group_colour(group)))
-        at += delta
-    unnamed = (b.seconds - a.seconds) - sum(d[2] for d in found)
-    small = sum(d[2] for d in rest) + (unnamed if abs(unnamed) > 1e-3 * abs(b.seconds - a.seconds) else 0.0)
+    for part in shown:
+        rows.append(_step_bar(part.name, at, part.moved_s, _bounds(part), group_colour(part.group)))
+        at += part.moved_s
+    unnamed = step.moved_s - sum(p.moved_s for p in found)
+    small = sum(p.moved_s for p in rest) + (unnamed if abs(unnamed) > 1e-3 * abs(step.moved_s) else 0.0)
     if small:
-        words = f"{len(rest)} parts that moved less" if rest else "not attributed"
-        rows.append(_step_bar(words, at, small, "", ""))
-    whole = b.seconds - a.seconds
-    rows.append(Bar("B less A", (Span(0.0, whole, "var(--ink)"),), _delta(whole), change(a.seconds, b.seconds), total=True))
-    factor, unit = scale([whole, *(d[2] for d in shown)], "s")
+        rows.append(_step_bar(f"{len(rest)} parts that moved less" if rest else "not attributed", at, small, "", ""))
+    total = Span(0.0, step.moved_s, "var(--ink)")
+    before, after = step.before.seconds, step.after.seconds
+    rows.append(Bar("B less A", (total,), _delta(step.moved_s), change(before, after), total=True))
+    factor, unit = scale([step.moved_s, *(p.moved_s for p in shown)], "s")
     return bars(rows, unit, factor, signed=True)
+
+
+def _bounds(part: PartChange) -> str:
+    """What bounds a part, in A and in B where they differ."""
+    if not part.bound_before or not part.bound_after:
+        return "only in B" if not part.bound_before else "only in A"
+    before, after = bound_name(part.bound_before), bound_name(part.bound_after)
+    return before if before == after else f"{before}, then {after}"
 
 
 def _step_bar(name: str, at: float, delta: float, note: str, colour: str) -> Bar:
@@ -138,21 +118,20 @@ def _walk_bars(comparison: Comparison, changes: Sequence[Change], key: str) -> H
     return bars(rows, "%", 100.0, signed=True)
 
 
-def _part_table(a: StepTime, b: StepTime) -> Html:
-    before, after = ({p.name: p for p in s.parts} for s in (a, b))
+def _part_table(step: StepChange) -> Html:
     rows = []
-    for name in dict.fromkeys([*before, *after]):
-        x, y = before.get(name), after.get(name)
-        cells = [said(p.exposed_s, "s") if p else "–" for p in (x, y)]
-        moved = change(x.exposed_s, y.exposed_s) if x and y else "–"
-        rows.append((name, *cells, moved, bound_name(x.bound) if x else "–", bound_name(y.bound) if y else "–"))
+    for p in step.parts:
+        times = (said(p.before_s, "s") if p.bound_before else "–", said(p.after_s, "s") if p.bound_after else "–")
+        moved = change(p.before_s, p.after_s) if p.bound_before and p.bound_after else "–"
+        rows.append((p.name, *times, moved, bound_name(p.bound_before) or "–", bound_name(p.bound_after) or "–"))
     head = ("part", "A", "B", "change", "bound in A", "bound in B")
-    return Html(f"<p class=note>A: {safe(step_words(a))}. B: {safe(step_words(b))}.</p>{table(head, rows, (0, 4, 5))}")
+    words = f"A: {step_words(step.before)}. B: {step_words(step.after)}."
+    return Html(f"<p class=note>{safe(words)}</p>{table(head, rows, (0, 4, 5))}")
 
 
 def _delta(seconds: float) -> str:
     return "no difference" if seconds == 0 else f"{'+' if seconds > 0 else '−'}{said(abs(seconds), 's')}"
 
 
-def _step_title(phase: str) -> str:
-    return PHASES.get(phase, phase)
+def _title(step: StepChange) -> str:
+    return PHASES.get(step.phase, step.phase)

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 
 from ...sim.page import Html, axis, figure, label, layout, section, table
 from ..evaluation import Candidate, Limit, Plan
+from ..figure import digits
 from .candidate import candidate_panel
 from .metrics import key_words
 from .panels import chooser, panels, switch
-from .quantity import digits, said
+from .quantity import said
 from .words import legend
 
 DRAWN = 200  # candidates drawn and unfolded, the front first
 COLOURS = ("--nvlink", "--nic", "--sm", "--fabric", "--nvlink-3", "--nic-3", "--sm-3", "--wait")
+
+#: What a row of the table and a point's hover say.
+TOLD = ("tpot", "ttft", "output_tokens_per_s_gpu", "usd_per_mtok_output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,7 @@ def front_table(plan: Plan, shown: Sequence[Candidate], names: Mapping[int, str]
     """The candidates on the front; without one, the best of the rest. Each opens its panel."""
     listed = [c for c in shown if c.on_front] or list(shown[:12])
     listed = sorted(listed, key=lambda c: c.values.get("usd_per_mtok_output", 0.0))
-    keys = ("tpot", "ttft", "output_tokens_per_s_gpu", "usd_per_mtok_output")
-    keys = tuple(k for k in keys if any(k in c.values for c in listed))
+    keys = [k for k in TOLD if any(k in c.values for c in listed)]
     played = any(c.events_tpot_s is not None for c in listed)
     rows = []
     for c in listed:
@@ -204,5 +207,5 @@ def _limit_lines(view: View, limits: Sequence[Limit]) -> tuple[list[dict[str, ob
 def _hover(c: Candidate) -> str:
     lines = [f"<b>{label(line)}</b>" for line in textwrap.wrap(c.arrangement, 44)[:4]]
     lines.append(label(f"{c.gpus:,} GPUs, {c.cluster}"))
-    shown = [(*key_words(k), k) for k in ("tpot", "ttft", "output_tokens_per_s_gpu", "usd_per_mtok_output") if k in c.values]
+    shown = [(*key_words(k), k) for k in TOLD if k in c.values]
     return "<br>".join([*lines, *(label(f"{words}: {said(c.values[k], unit, k)}") for words, unit, k in shown)])

@@ -10,7 +10,17 @@ from .bars import Bar, Span, bars
 from .quantity import between, said
 
 #: The metrics a page begins with, where an evaluation has them.
-FIRST = ("tpot", "ttft", "tokens_per_s_user", "output_tokens_per_s_gpu", "usd_per_mtok_output", "requests_per_s", "mfu", "mbu")
+FIRST = (
+    "layer",
+    "tpot",
+    "ttft",
+    "tokens_per_s_user",
+    "output_tokens_per_s_gpu",
+    "usd_per_mtok_output",
+    "requests_per_s",
+    "mfu",
+    "mbu",
+)
 SHOWN_FACTS = 8
 
 

@@ -27,9 +27,11 @@ BOUNDS: dict[str, tuple[str, str, str]] = {
     "nic": ("NIC", "NIC bandwidth and messages", "var(--nic)"),
     "launch": ("launches", "launching kernels and their fixed times", "var(--wait-2)"),
     "host": ("host", "the host's time between steps", "var(--wait)"),
+    "fabric": ("fabric", "the uplinks of the fabric", "var(--fabric)"),
+    "sm": ("SM copies", "SMs that copy rows for the communication kernels", "var(--sm-3)"),
     "latency": ("latency", "latency that no bandwidth shortens", "var(--wait-3)"),
 }
-PHASES = {"decode": "Decode step", "prefill": "Prefill step", "mixed": "Mixed step (prompt chunk beside decodes)"}
+PHASES = {"decode": "Decode step", "prefill": "Prefill step", "mixed": "Mixed step (prompts beside decodes)", "layer": "Layer"}
 
 
 def group_words(group: str) -> str:

@@ -5,24 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from ..figure import digits
+
 SHARES = ("mfu", "mbu")  # metrics of no unit that are shares of a peak
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _PRICES = {"USD/Mtok": "per Mtok", "USD/h": "per hour", "USD": ""}
 
 
-def digits(value: float) -> str:
-    """Three significant digits, all of a whole part: ``"0.0412"``, ``"7.31"``, ``"1,240"``."""
-    if not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    places = max(0, 2 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{places}f}"
-    return text.rstrip("0").rstrip(".") if places > 2 else text
-
-
 def said(value: float, unit: str, key: str = "") -> str:
     """``value`` of ``unit`` in words: ``"31.2 ms"``, ``"$0.42 per Mtok"``, ``"1,840 tokens/s"``; a share as per cent."""
+    if not math.isfinite(value):
+        return "–"
     if unit == "s":
         size, name = _second_unit(value)
         return f"{digits(value / size)} {name}"
@@ -30,9 +23,7 @@ def said(value: float, unit: str, key: str = "") -> str:
         return f"${_money(value)} {_PRICES[unit]}".rstrip()
     if unit == "" and key in SHARES:
         return f"{digits(100 * value)} %"
-    if unit in ("", "1"):
-        return f"{value:,.0f}" if float(value).is_integer() else digits(value)
-    return f"{digits(value)} {unit}"
+    return f"{digits(value)} {unit if unit != '1/s' else 'per second'}".rstrip()
 
 
 def between(low: float, high: float, unit: str, key: str = "") -> str:

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from ...sim.page import Html, binary_bytes, decimal_bytes, more, safe, section, table
 from ..evaluation import Evaluation, PartTime, StepTime
+from ..figure import digits
 from .bars import Bar, Span, bars, stacked
 from .parts import (
     bound_colour,
@@ -19,7 +20,7 @@ from .parts import (
     step_words,
     whole_steps,
 )
-from .quantity import digits, said, scale
+from .quantity import said, scale
 
 GAP = 1e-3  # a share of the step below this needs no row of its own
 
