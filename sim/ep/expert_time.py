@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..inputs.deployment import Dtype
 from .expert_share import Share, busiest_share
 from .experts import Constants, Counts, ExpertShape, Kind, block, block_seconds
+from .normal import cumulative, largest_of
 from .shape import Num
 from .stage import Machine
 
@@ -75,7 +75,7 @@ def expert_time(
     counts = expected_counts(t, e, chosen, r, extra, a, balanced)
     used = float(machine.sms) if sms is None else sms
     found = block(kind, counts, shape, machine, k, used)
-    seconds = block_seconds(found, t, k, graphs=graphs)
+    seconds = block_seconds(found, k, graphs=graphs)
     flops = counts.rows * shape.flops_per_row
     parts = (seconds, found.tensor_s, found.hbm_s + found.side_s, flops, found.hbm_bytes, counts.rows)
     return ExpertTime(*(np.asarray(x, float) for x in np.broadcast_arrays(*parts)))
@@ -104,8 +104,9 @@ def expected_counts(
         share = np.clip(left / np.maximum(tokens * rest, 1e-300), 0.0, 1.0 - 1e-12)
         return np.asarray(rest * _tiles(tokens, share, -np.expm1(tokens * np.log1p(-share)), size))
 
-    pairs = tokens * top_k
-    return Counts(tiles=tiles, others=others, busy=busy, rows=rows, tokens=tokens, pairs=pairs)
+    # A token reaches the rank if it chose any of its slots.
+    walked = np.minimum(-tokens * np.expm1((slots * np.log1p(-chances)).sum(axis=0)), rows)
+    return Counts(tiles, others, busy, rows, tokens, tokens * top_k, walked)
 
 
 def busiest_rows(tokens: Num, experts: Num, top_k: Num, ranks: Num, local: Num, lift: Num = 1.0) -> Floats:
@@ -116,7 +117,7 @@ def busiest_rows(tokens: Num, experts: Num, top_k: Num, ranks: Num, local: Num, 
     Cornish-Fisher term of its skew, which is what small batches have.
     """
     mean = tokens * top_k / ranks
-    z = ndtri((ranks - 0.375) / (ranks + 0.25))
+    z = largest_of(ranks)
     spread = np.sqrt(mean * (1.0 - 1.0 / ranks) * np.maximum(experts - top_k, 0.0) / np.maximum(experts - 1.0, 1.0))
     skew = np.maximum(z * z - 1.0, 0.0) / 6.0 * np.where(spread > 0.0, 1.0, 0.0)
     beyond = np.hypot(mean * (lift - 1.0), z * spread + skew)
@@ -166,6 +167,6 @@ def _tiles(tokens: Floats, chance: Floats, hit: Floats, size: Num) -> Floats:
     first = np.maximum(np.floor(m / n) - 1.0, 1.0)
     tails = hit[narrow] + first - 1.0
     for step in range(3):
-        tails += ndtr((m - (first + step) * n - 0.5) / d)
+        tails += cumulative((m - (first + step) * n - 0.5) / d)
     found[narrow] = tails
     return np.asarray(np.maximum(found, hit))
