@@ -24,8 +24,9 @@ from .evaluation import Evaluation, Limit, Metric, Pool
 from .provenance import provenance
 from .step_time import BOUND_WORDS, step_time
 
-#: Sequences of one attention group that decode together at most where neither memory nor the scenario says less.
-MOST_SEQUENCES = 1024
+#: Sequences of one attention group that decode together at most where neither memory nor the scenario says less; with the
+#: low-latency exchange, whose slabs are sized for them, the largest that public deployments use (systems.md: 256 a GPU).
+MOST_SEQUENCES, MOST_LOW_LATENCY = 1024, 256
 #: Fixed regime of a serving interval's nodes: its residuals are not told apart by nodes.
 _ANY_NODES = 1
 
@@ -102,17 +103,24 @@ def _workers(serving: Serving) -> Iterator[tuple[str, Worker]]:
         yield "prefill", serving.prefill
 
 
+def _most_sequences(worker: Worker) -> int:
+    exchanged = worker.dp > 1 and worker.protocol == "low-latency"
+    return worker.batch or (MOST_LOW_LATENCY * worker.tp if exchanged else MOST_SEQUENCES)
+
+
 def _memory(question: ServingQuestion, role: str, worker: Worker, precision: Precision) -> WorkerMemory:
     serving = question.serving
     assert serving is not None
     decodes = role == "decode"
-    rows = worker.chunk_tokens if not decodes or serving.mode == "aggregated" else worker.batch or MOST_SEQUENCES
+    prompts = worker.chunk_tokens if not decodes or serving.mode == "aggregated" else 0
+    rows = _most_sequences(worker) * (1 + serving.mtp) if decodes else 0
     memory = worker_memory(
         question.model,
         arrangement_of(worker),
         precision,
         question.cluster,
         tokens_per_step=float(rows),
+        prompt_tokens=float(prompts),
         memory_share=serving.memory_share,
         context=question.workload.mean_input + (question.workload.mean_output if decodes else 0.0),
         graphs=worker.cuda_graphs and decodes,
@@ -132,7 +140,7 @@ def _served(
 
     def pool(role: str, worker: Worker) -> PoolShape:
         fits = float(np.asarray(memory[role].sequences))
-        slots = min(fits, float(worker.batch or MOST_SEQUENCES))
+        slots = min(fits, float(_most_sequences(worker)))
         return PoolShape(arrangement_of(worker), float(worker.count), max(1.0, slots), float(worker.chunk_tokens))
 
     decode = pool("decode", serving.decode)
@@ -271,8 +279,8 @@ def _sentence(question: ServingQuestion, serving: Serving, served: Served, cost:
     verdict = f" It misses its limits: {', '.join(missed)}." if missed else " It meets its limits." if limits else ""
     return (
         f"{question.model.name} on {serving.gpus} {gpu} GPUs ({serving.mode}, {serving.backend}) makes "
-        f"{out / serving.gpus:,.0f} output tokens/s a GPU with {_one(served.concurrency):,.0f} requests in flight: first token after "
-        f"{format_time(_one(served.ttft_s))}, then one every {format_time(_one(served.tpot_s))}, "
+        f"{out / serving.gpus:,.0f} output tokens/s a GPU with {_one(served.concurrency):,.0f} requests in flight: first "
+        f"token after {format_time(_one(served.ttft_s))}, then one every {format_time(_one(served.tpot_s))}, "
         f"${float(cost.usd_per_hour) / out / 3600 * 1e6:.2f} per million output tokens.{bound}{verdict}"
     )
 

@@ -110,7 +110,7 @@ def prefill_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
         return prefill_worker(here.model, here.cluster, a, here.precision, here.backend, here.workload, chunk, here.alpha)
 
     most = min(most_gpus, search.prefill_worker_gpus or most_gpus)
-    return _table(setting, search, most, (0,), search.chunk_tokens, rates)
+    return _table(setting, search, most, (0,), search.prefill_chunk_tokens, rates)
 
 
 def aggregated_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
@@ -140,7 +140,8 @@ def widths(model: MoeModel, cluster: Cluster, search: Search, most_gpus: int, sk
     """
     most = min(most_gpus, search.worker_gpus or MOST_GPUS)
     tps = search.tp or _powers(min(most, cluster.nvlink_domain_gpus))
-    dps = (search.dp or _powers(most)) if model.experts else (1,)
+    whole = _powers(most)
+    dps = (search.dp or (*whole, *(3 * n for n in whole if 8 <= 3 * n <= most))) if model.experts else (1,)
     pps = search.pp or STAGES
     rows = []
     for tp, dp, pp in product(tps, dps, pps):
@@ -241,7 +242,8 @@ def memory_of(setting: Setting, arrangement: Arrangement, batch: Floats, chunk: 
         arrangement,
         setting.precision,
         setting.cluster,
-        tokens_per_step=batch * (1.0 + setting.speculation.drafts) + chunk,
+        tokens_per_step=batch * (1.0 + setting.speculation.drafts),
+        prompt_tokens=chunk,
         memory_share=share,
         context=np.where(decoding, workload.mean_input + workload.mean_output, workload.mean_input),
         graphs=bool(np.any(decoding)),

@@ -74,7 +74,7 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
 
     def pool(widths: list[Widths]) -> PoolShape:
         shape = Arrangement(*(np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep")), exchange)
-        memory = worker_memory(model, shape, precision, cluster, tokens_per_step=8192.0, context=context)
+        memory = worker_memory(model, shape, precision, cluster, tokens_per_step=256.0, prompt_tokens=8192.0, context=context)
         slots = np.clip(np.asarray(memory.sequences, float), 1.0, 2048.0)
         return PoolShape(shape, np.array([w.count for w in widths], float), slots, np.full(len(widths), 8192.0))
 

@@ -18,11 +18,11 @@ from ...hwmodels.specs import Cluster
 from ..inputs.model import MoeModel
 from ..step.part import Num
 from ..step.step import Step, model_step
-from ..step.worker import Arrangement, Batch, Precision
+from ..step.worker import Arrangement, Batch, Precision, for_prompts
 
 
 class Lengths(Protocol):
-    """What the steady state needs of a workload (`inputs.serving.Workload` has it); arrays where requests differ by candidate."""
+    """What the steady state needs of a workload (`inputs.serving.Workload` has it); arrays where requests differ by row."""
 
     @property
     def mean_input(self) -> Num: ...
@@ -100,7 +100,7 @@ def prefill_worker(
     own = prompt_batch(workload, chunk_tokens, alone=True)
     full = prompt_batch(workload, chunk_tokens, alone=False)
     engine = backend.on(cluster.calibration)
-    eager = replace(arrangement, graphs=False)
+    eager = for_prompts(arrangement)
     alone = model_step(model, cluster, eager, own, precision, engine, alpha=alpha)
     packed = model_step(model, cluster, eager, full, precision, engine, alpha=alpha)
     rounds = np.maximum(1.0, new_tokens(workload) / chunk_tokens)
@@ -191,9 +191,8 @@ def _prompt_seconds(
     own = prompt_batch(workload, chunk_tokens, alone=True)
     rounds = np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
     if not backend.mixes_prompts:
-        eager = replace(arrangement, graphs=False)
-        return rounds * model_step(model, cluster, eager, own, precision, engine, alpha=alpha).seconds
+        return rounds * model_step(model, cluster, for_prompts(arrangement), own, precision, engine, alpha=alpha).seconds
     context = workload.mean_input + workload.mean_output / 2.0
     both = replace(own, decode=decoding / arrangement.pp, context=context)
-    mixed = model_step(model, cluster, replace(arrangement, graphs=False), both, precision, engine, alpha=alpha)
+    mixed = model_step(model, cluster, for_prompts(arrangement), both, precision, engine, alpha=alpha)
     return rounds * np.maximum(mixed.seconds - step.seconds, 0.0)

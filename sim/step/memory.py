@@ -19,7 +19,7 @@ from ..result import MemoryItem
 from .buffers import CAPACITY_FACTOR, activation_bytes, exchange_buffers
 from .part import Num
 from .weights import cache_bytes, stage_of
-from .worker import Arrangement, Precision
+from .worker import Arrangement, Precision, for_prompts
 
 #: assumed: CUDA context, NCCL and NVSHMEM heaps, cuBLAS and attention workspaces; no formula counts them. As in ep/holdings.py.
 RUNTIME_BYTES = 3 * 2.0**30
@@ -126,6 +126,7 @@ def worker_memory(
     cluster: Cluster,
     *,
     tokens_per_step: Num,
+    prompt_tokens: Num = 0.0,
     memory_share: float = 0.9,
     context: Num = 0.0,
     graphs: bool = True,
@@ -133,12 +134,13 @@ def worker_memory(
 ) -> WorkerMemory:
     """Memory of one GPU of a worker.
 
-    ``tokens_per_step``: rows of one attention group in its largest step. ``context``: tokens of a sequence that `sequences` are
+    ``tokens_per_step``: rows of one attention group in its largest step; ``prompt_tokens``: of prompts computed in the same
+    worker, which travel as `for_prompts` says. ``context``: tokens of a sequence that `sequences` are
     counted at. ``mtp``: draft tokens a step; above 0 the model's MTP layers are loaded. Formulas in each item's source.
     """
     stages = [stage_of(model, arrangement, precision, number, mtp) for number in range(int(np.max(arrangement.pp)))]
-    common = dict(exchange_buffers(model, arrangement, precision, cluster, tokens_per_step))
-    common["activations"] = activation_bytes(model, arrangement, precision, tokens_per_step)
+    common, activations = _of_steps(model, arrangement, precision, cluster, tokens_per_step, prompt_tokens)
+    common["activations"] = activations
     common["CUDA graphs"] = GRAPH_BYTES if graphs else 0.0
     common["runtime"] = RUNTIME_BYTES
     usable = cluster.node.gpu.hbm_capacity * memory_share
@@ -159,6 +161,21 @@ def worker_memory(
     return WorkerMemory(
         {**weights, **common}, _SOURCES, cluster.node.gpu.hbm_capacity, usable, token, np.maximum(sequence, 1.0), context
     )
+
+
+def _of_steps(
+    model: MoeModel, a: Arrangement, precision: Precision, cluster: Cluster, rows: Num, prompts: Num
+) -> tuple[dict[str, Num], Num]:
+    """Exchange buffers and activations: of one kind of step, or of decoding and of prompts where they travel differently."""
+    apart = for_prompts(a)
+    if apart.protocol == a.protocol or not np.any(np.asarray(prompts) > 0.0):
+        both = rows + prompts
+        return dict(exchange_buffers(model, a, precision, cluster, both)), activation_bytes(model, a, precision, both)
+    buffers = dict(exchange_buffers(model, a, precision, cluster, rows))
+    for name, size in exchange_buffers(model, apart, precision, cluster, prompts):
+        buffers[name] = buffers.get(name, 0.0) + size
+    activations = np.maximum(activation_bytes(model, a, precision, rows), activation_bytes(model, apart, precision, prompts))
+    return buffers, activations
 
 
 def _choose(index: NDArray[np.intp], values: list[Num]) -> Num:

@@ -7,7 +7,7 @@ split over ``moe_tp = tp * dp / ep`` GPUs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..inputs.deployment import Dtype
 from ..inputs.model import MoeModel
@@ -86,6 +86,15 @@ def arrangement_of(worker: Worker) -> Arrangement:
         worker.overlap,
         worker.cuda_graphs,
     )
+
+
+def for_prompts(arrangement: Arrangement) -> Arrangement:
+    """How prompts run on it: kernel by kernel, and through the high-throughput exchange where decoding has the low-latency one.
+
+    DeepEP's low-latency slabs grow with every token a rank may send; engines switch by phase (SGLang, ``--deepep-mode auto``).
+    """
+    protocol = "high-throughput" if arrangement.protocol == "low-latency" else arrangement.protocol
+    return replace(arrangement, graphs=False, protocol=protocol)
 
 
 def precision_of(model: MoeModel, serving: Serving) -> Precision:
