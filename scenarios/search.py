@@ -13,10 +13,14 @@ from ..sim.inputs.deployment import Dtype, Protocol
 from ..sim.inputs.serving import Backend, Mode, Width
 
 Several = Annotated[tuple[Width, ...], Field(min_length=1)]
-#: Sequences of one attention group that decode together: steps of about a quarter.
-BATCHES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
+Chunks = Annotated[tuple[Annotated[int, Field(ge=16, le=1 << 20)], ...], Field(min_length=1)]
+#: Sequences of one attention group that decode together: steps of about an eighth, as CUDA graphs are captured for.
+BATCHES = (
+    *(1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 44, 48, 56, 64, 72, 80, 88, 96, 112, 128),
+    *(144, 160, 176, 192, 224, 256, 288, 320, 352, 384, 448, 512, 640, 768, 896, 1024),
+)
 #: Prompt tokens of one attention group in one step: the sizes engines are run with (vLLM's and SGLang's defaults among them).
-CHUNK_TOKENS = (2048, 4096, 8192, 16384)
+CHUNK_TOKENS, PREFILL_CHUNK_TOKENS = (2048, 8192), (4096, 8192, 16384)
 
 
 class Search(BaseModel):
@@ -24,12 +28,13 @@ class Search(BaseModel):
 
     ``gpus``: the most that all workers together may use (default: the cluster's). ``clusters``: catalogue names of other
     hardware, each with as many GPUs, beside the scenario's own. ``tp``, ``dp``, ``pp``: widths of a worker (default: powers of
-    two); ``ep``: ranks the experts lie on (default: all GPUs of a stage; without data-parallel attention also 1).
-    ``worker_gpus``: the most GPUs of one worker. ``prefill_worker_gpus``: the same for prefill workers.
-    ``protocols``: to carry tokens to experts (default: those measured on the hardware or a relative; prefill workers never use
-    low latency, whose slabs are sized for decoding). ``redundant_experts``: default none, and one more a rank where routing is
-    skewed.
-    ``batches``: sequences that decode together in an attention group; ``chunk_tokens``: prompt tokens of a step there.
+    two; dp also three times one); ``ep``: ranks the experts lie on (default: all GPUs of a stage; without data-parallel
+    attention also 1). ``worker_gpus``: the most GPUs of one worker. ``prefill_worker_gpus``: the same for prefill workers.
+    ``protocols``: to carry tokens to experts (default: those that the engine has and that were measured; prefill workers never
+    use low latency, whose slabs are sized for decoding). ``redundant_experts``: default none but to fill the ranks evenly, and
+    one more a rank where routing is skewed.
+    ``batches``: sequences that decode together in an attention group; ``chunk_tokens``: prompt tokens of a step there beside
+    decoding, ``prefill_chunk_tokens`` on prefill workers.
     ``weights`` to ``memory_share``: as in a deployment, the same for all. ``basis``: how GPUs are paid for.
     ``keep``: candidates returned at most. ``confirm``: of the best, how many have their exchange played event by event.
     """
@@ -50,7 +55,8 @@ class Search(BaseModel):
     overlap: Annotated[tuple[bool, ...], Field(min_length=1)] = (False, True)
     redundant_experts: Annotated[tuple[Annotated[int, Field(ge=0, le=65_536)], ...], Field(min_length=1)] | None = None
     batches: Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...], Field(min_length=1)] = BATCHES
-    chunk_tokens: Annotated[tuple[Annotated[int, Field(ge=16, le=1 << 20)], ...], Field(min_length=1)] = CHUNK_TOKENS
+    chunk_tokens: Chunks = CHUNK_TOKENS
+    prefill_chunk_tokens: Chunks = PREFILL_CHUNK_TOKENS
     comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
     weights: Dtype | None = None
     experts: Dtype | None = None
