@@ -55,7 +55,7 @@ def deal(kind: Kind, routing: str, tokens: int, top_k: int, experts: int, ep: in
         left = by_tile.sum() * TILE - pairs
         rows = by_tile * float(TILE)
         rows[np.flatnonzero(by_tile)[-1:]] -= left
-        return rows[None, :]
+        return np.asarray(rows[None, :], float)
     return np.asarray((pairs // local + (np.arange(local) < pairs % local))[None, :], float)
 
 

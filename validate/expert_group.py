@@ -56,10 +56,12 @@ class ExpertGroup:
         chosen = slice(None) if rows is None else rows
         tiles, others, busy, mine = (x[chosen] for x in self.dealt)
         c = {n: x[chosen][:, None] for n, x in self.columns.items()}
-        counts = Counts(lambda _: tiles, lambda _: others, busy, mine, c["tokens"], c["tokens"] * c["top_k"])
+        # The timed rank was handed every token of the group, whether or not it holds one of its experts.
+        pairs = c["tokens"] * c["top_k"]
+        counts = Counts(lambda _: tiles, lambda _: others, busy, mine, c["tokens"], pairs, walked=c["tokens"])
         shape = ExpertShape(c["hidden"], c["inter"], self.dtype, self.dtype, c["projections"])
         found = block(self.kind, counts, shape, machine, k, float(machine.sms))
-        return np.asarray(block_seconds(found, c["tokens"], k, graphs=False)).mean(axis=1)
+        return np.asarray(np.mean(block_seconds(found, k, graphs=False), axis=1))
 
     def least_seconds(self, machine: Machine) -> Floats:
         """[row] seconds in which HBM at its full rate reads the weights of the experts that have rows."""

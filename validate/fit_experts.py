@@ -24,25 +24,22 @@ Relative = Callable[[str], Entry]
 _ROBUST = 0.05  # log error at which the loss turns from square to logarithmic
 _PULL = 0.03  # weight of the pull to the starting point, in units of log error per factor e
 
-_DEEPGEMM = {
+_SIDE = Bound(0.8, 0.2, 0.98)
+_COMMON = {
     "launch": Bound(30 * US, 1 * US, 400 * US),
     "tensor_efficiency": Bound(0.65, 0.2, 0.98),
     "hbm_efficiency": Bound(0.8, 0.3, 0.98),
-    "token": fixed(0.0),
+    "side_hbm_efficiency": _SIDE,
     "host": fixed(0.0),
     "sharpness": Bound(4.0, 1.0, 20.0),
-    "side_hbm_efficiency": fixed(1.0),
     "idle_tile": fixed(0.0),
 }
-#: The tables ran the contiguous kernels eagerly, the masked and the fused ones from CUDA graphs.
+#: The tables ran the contiguous kernels eagerly, the masked and the fused ones from CUDA graphs. The masked kernel's side is
+#: 1 % of its bytes: its efficiency is assumed to be as the other kernels', 0.8.
 BOUNDS = {
-    "contiguous": _DEEPGEMM | {"token": Bound(5e-9, 0.0, 5e-8), "host": Bound(300 * US, 50 * US, 1000 * US)},
-    "masked": _DEEPGEMM,
-    "triton.bf16": _DEEPGEMM
-    | {
-        "side_hbm_efficiency": Bound(0.8, 0.2, 0.98),
-        "idle_tile": Bound(0.2 * US, 0.0, 2 * US),
-    },
+    "contiguous": _COMMON | {"host": Bound(300 * US, 50 * US, 1000 * US)},
+    "masked": _COMMON | {"side_hbm_efficiency": fixed(0.8)},
+    "triton.bf16": _COMMON | {"idle_tile": Bound(0.2 * US, 0.0, 2 * US)},
 }
 BOUNDS["triton.fp8"] = BOUNDS["triton.bf16"]
 
@@ -117,11 +114,8 @@ def _entry(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], ta
         intervals=regimes_of(judged[aside], group.measured_s[aside], np.ones(len(aside), np.int64)),
         method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit_experts.py)",
     )
-    kept = {n: write_constant(n, v) for n, v in values.items() if n not in _TRITON_ONLY or group.op.startswith("triton")}
+    kept = {n: write_constant(n, v) for n, v in values.items() if n != "idle_tile" or group.kind == "triton"}
     return Entry(protocol="expert-compute", op=group.op, scope="one-node", constants=kept, fit=record)
-
-
-_TRITON_ONLY = ("side_hbm_efficiency", "idle_tile")
 
 
 def _search(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], used: Ints) -> _Search:

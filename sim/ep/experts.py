@@ -2,12 +2,12 @@
 
 A tile is one piece of one expert's output; an SM works through a tile at its tensor rate; the tiles of all local experts run
 in waves, so ``ceil(tiles / SMs)`` tile times is what a GEMM takes, however empty its last wave. Beside it the weights of every
-expert that has a token, and the activations, come from HBM. *Contiguous* packs each expert's rows padded to whole
-tiles (prefill); *masked* keeps a fixed buffer per expert and skips what is empty (decode, CUDA graphs); both are DeepGEMM's.
+expert that has a token, and the activations, come from HBM. Then come kernels that only move bytes (`Side`).
 
-*Triton* is vLLM's fused MoE kernel. Its tile depends on the batch (`triton_tile`). A rank walks the (token, expert) pairs of
-the whole group: other ranks' tiles are launched only to write zeros, and the activation and the sum over a token's experts
-pass over all pairs (`side_bytes`), one kernel after another.
+*Contiguous* packs each expert's rows padded to whole tiles (prefill); *masked* keeps a fixed buffer per expert and skips what
+is empty (decode, CUDA graphs); both are DeepGEMM's. *Triton* is vLLM's fused MoE kernel: its tile depends on the batch
+(`triton_tile`), and a rank walks the (token, expert) pairs of the whole group: other ranks' tiles are launched only to write
+zeros, and the activation and the sum over a token's experts pass over all pairs.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ Floats = NDArray[np.float64]
 class Constants:
     """Fitted constants of the expert block on one system."""
 
-    launch: float  # all its kernels: launches, quantisation, first tiles
+    launch: float  # all its kernels: launches, first tiles
     tensor_efficiency: float  # reached share of the tensor rate inside a full tile
     hbm_efficiency: float
-    token: float  # seconds per token of the whole EP group (routing, gather and scatter of the contiguous layout)
+    side_hbm_efficiency: float  # of the kernels around the GEMMs, which only move bytes
     host: float  # the host's launches when no CUDA graph replays them; runs beside the GPU
     sharpness: float
-    side_hbm_efficiency: float = 1.0  # Triton: of the kernels between and after the GEMMs
     idle_tile: float = 0.0  # Triton: SM time of a tile of another rank's expert
 
 
@@ -76,7 +75,7 @@ class ExpertShape:
 class Counts:
     """What one rank computes, or expects to. ``tiles(n)``: row tiles of n rows that its experts' rows fill; ``others(n)``:
     those of all other ranks' experts; ``busy``: experts with a row; ``rows``: their rows; ``tokens`` and ``pairs``: tokens and
-    (token, expert) pairs of the whole EP group."""
+    (token, expert) pairs of the whole EP group; ``walked``: tokens that reached the rank."""
 
     tiles: Callable[[Num], Num]
     others: Callable[[Num], Num]
@@ -84,21 +83,45 @@ class Counts:
     rows: Num
     tokens: Num
     pairs: Num
+    walked: Num
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Bytes through HBM of the kernels around the GEMMs. ``activation``: activation and cast (Triton: and the sum over a
+    token's experts); ``permute``: rows put in the experts' order and back; ``walk``: tokens read for it and results written."""
+
+    activation: Num
+    permute: Num
+    walk: Num
+
+    @property
+    def total(self) -> Num:
+        return self.activation + self.permute + self.walk
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Seconds of an expert block's resources: the first two overlap, ``side_s`` and ``idle_s`` come on top."""
+    """Seconds of an expert block's parts: ``tensor_s`` and ``hbm_s`` overlap in its GEMMs; the others come on top."""
 
     tensor_s: Num
     hbm_s: Num
-    side_s: Num
+    activation_s: Num
+    permute_s: Num
+    walk_s: Num
     idle_s: Num
     hbm_bytes: Num
 
+    @property
+    def side_s(self) -> Num:
+        return self.activation_s + self.permute_s + self.walk_s
+
 
 def counted(rows: Floats, tokens: Num) -> Counts:
-    """The counts of drawn ``rows`` [rank, expert slot]; every field [rank]. The table is the whole group."""
+    """The counts of drawn ``rows`` [rank, expert slot] of a group of ``tokens`` tokens; every field [rank] or one for all.
+
+    ``walked``: expected of a rank of the group's mean rows, as if slots were chosen independently.
+    """
 
     def tiles(size: Num) -> Num:
         return np.asarray(np.ceil(rows / np.asarray(size, float)[..., None]).sum(axis=-1))
@@ -107,7 +130,10 @@ def counted(rows: Floats, tokens: Num) -> Counts:
         mine = tiles(size)
         return np.asarray(np.sum(mine) - mine)
 
-    return Counts(tiles, others, np.asarray((rows > 0).sum(axis=-1), float), np.asarray(rows.sum(axis=-1)), tokens, rows.sum())
+    chance = np.minimum(rows.mean() / np.maximum(tokens, 1e-300), 1.0)
+    walked = tokens * (1.0 - (1.0 - chance) ** rows.shape[-1])
+    busy, mine = np.asarray((rows > 0).sum(axis=-1), float), np.asarray(rows.sum(axis=-1))
+    return Counts(tiles, others, busy, mine, tokens, rows.sum(), walked)
 
 
 def tensor_dtype(shape: ExpertShape, machine: Machine) -> Dtype:
@@ -131,72 +157,92 @@ def triton_tile(tokens: Num, weights: Dtype) -> tuple[Num, Num]:
     return np.where(t <= 64, 16.0, 64.0), np.full(t.shape, 128.0)
 
 
-def side_bytes(counts: Counts, shape: ExpertShape) -> Num:
-    """Bytes of the Triton block outside its GEMMs' own reads: what all pairs write and read, whoever has the expert.
+def side_bytes(kind: Kind, counts: Counts, shape: ExpertShape) -> Side:
+    """What the kernels around the GEMMs read and write.
 
-    First output written and read by the activation (without a gate: squared ReLU in two passes), its result written (and cast),
-    second output written and read by the sum over a token's experts. Tokens: the input's cast and the result.
+    Contiguous: a token that reached the rank is read and its result written, a row written in its expert's order and its result
+    read again; the activation and the cast are two kernels (masked: one, and nothing is permuted). Triton: the first output
+    read by the activation and the second by the sum, over all pairs, whose outputs the GEMMs write (other ranks' as zeros);
+    without a gate, squared ReLU in two passes.
     """
+    element = ELEMENT_BYTES[shape.activations]
+    casts = shape.activations != "bf16"
+    if kind == "masked":
+        return Side(counts.rows * (2.0 * shape.first_width + element * shape.inter), 0.0, 0.0)
+    if kind == "contiguous":
+        cast = 2.0 + element if casts else 0.0
+        activation = counts.rows * (2.0 * shape.first_width + (2.0 + cast) * shape.inter)
+        each = (element + 2.0) * shape.hidden
+        return Side(activation, counts.rows * each, counts.walked * each)
+    cast = 2.0 + element if casts else 0.0
     passes = np.where(np.asarray(shape.projections) > 2.0, 2.0, 4.0)
-    cast = 0.0 if shape.activations == "bf16" else 2.0 + ELEMENT_BYTES[shape.activations]
     pair = 2.0 * passes * shape.first_width + (2.0 + cast) * shape.inter + 4.0 * shape.hidden
-    return counts.pairs * pair + counts.tokens * shape.hidden * (2.0 + cast)
+    return Side(counts.pairs * pair, 0.0, counts.tokens * shape.hidden * (2.0 + cast))
 
 
 def block(kind: Kind, counts: Counts, shape: ExpertShape, machine: Machine, k: Constants, sms: Num) -> Block:
-    """The loads of both GEMMs and what lies between and after them, on a rank with ``counts``."""
+    """The loads of both GEMMs and what lies around them, on a rank with ``counts``."""
     element = ELEMENT_BYTES[shape.activations]
     rate = machine.tensor_flops[tensor_dtype(shape, machine)] / machine.sms * k.tensor_efficiency
     height, breadth = triton_tile(counts.tokens, shape.weights) if kind == "triton" else (float(TILE), float(TILE))
     tiles = counts.tiles(height)
-    foreign = counts.others(height) if kind == "triton" and k.idle_tile else 0.0
+    foreign = counts.others(height) if k.idle_tile else 0.0
     tensor: Num = 0.0
     idle: Num = 0.0
     for width, depth in ((shape.first_width, shape.hidden), (shape.hidden, shape.inter)):
         columns = np.ceil(width / breadth)
         tensor = tensor + np.ceil(tiles * columns / sms) * (2.0 * height * breadth * depth / rate)
         idle = idle + foreign * columns
-    hbm = machine.hbm_bytes_per_s * k.hbm_efficiency
-    weights = counts.busy * shape.weight_bytes
-    if kind != "triton":
-        row = shape.hidden * element + 2.0 * 2.0 * shape.first_width + shape.inter * element * 2.0 + 2.0 * shape.hidden
-        moved = weights + counts.rows * row
-        return Block(tensor, moved / hbm, 0.0, 0.0, moved)
-    moved = weights + counts.rows * (shape.hidden + shape.inter) * element
-    side = side_bytes(counts, shape)
-    side_s = side / (machine.hbm_bytes_per_s * k.side_hbm_efficiency)
-    return Block(tensor, moved / hbm, side_s, idle * k.idle_tile / sms, moved + side)
+    # Triton's outputs are written for every pair and counted there.
+    outputs = 0.0 if kind == "triton" else 2.0 * (shape.first_width + shape.hidden)
+    moved = counts.busy * shape.weight_bytes + counts.rows * ((shape.hidden + shape.inter) * element + outputs)
+    side = side_bytes(kind, counts, shape)
+    rate_side = machine.hbm_bytes_per_s * k.side_hbm_efficiency
+    return Block(
+        tensor_s=tensor,
+        hbm_s=moved / (machine.hbm_bytes_per_s * k.hbm_efficiency),
+        activation_s=side.activation / rate_side,
+        permute_s=side.permute / rate_side,
+        walk_s=side.walk / rate_side,
+        idle_s=idle * k.idle_tile / sms,
+        hbm_bytes=moved + side.total,
+    )
 
 
 def loads(
     rows: Floats, shape: ExpertShape, machine: Machine, k: Constants, sms: Num, kind: Kind = "contiguous"
 ) -> tuple[tuple[str, Floats], ...]:
-    """Seconds of tensor cores and of HBM for ``rows`` [rank, expert slot]; result [rank]. DeepGEMM's kinds."""
+    """Seconds of tensor cores and of HBM for the GEMMs of ``rows`` [rank, expert slot]; result [rank]. DeepGEMM's kinds."""
     found = block(kind, counted(rows, 0.0), shape, machine, k, sms)
     return ("tensor", np.asarray(found.tensor_s)), ("hbm", np.asarray(found.hbm_s))
 
 
-def block_seconds(found: Block, tokens: Num, k: Constants, *, graphs: bool | NDArray[np.bool_]) -> Num:
-    """Seconds of the whole block: the same sum as a `compute` stage that runs alone."""
-    host = np.where(np.asarray(graphs, bool), 0.0, k.host)
-    parts = (found.tensor_s, found.hbm_s, host) if np.any(host > 0.0) else (found.tensor_s, found.hbm_s)
-    busy = smooth_max(k.sharpness, *(np.asarray(p, float) for p in parts))
-    return np.asarray(k.launch + k.token * tokens + busy + found.side_s + found.idle_s)
+def block_seconds(found: Block, k: Constants, *, graphs: bool | NDArray[np.bool_]) -> Num:
+    """Seconds of the whole block run alone: the GPU's kernels one after another, or the host's launches if they last longer."""
+    gemms = smooth_max(k.sharpness, np.asarray(found.tensor_s, float), np.asarray(found.hbm_s, float))
+    kernels = k.launch + gemms + found.side_s + found.idle_s
+    return np.asarray(np.maximum(kernels, np.where(np.asarray(graphs, bool), 0.0, k.host)))
 
 
 def compute(
     kind: Kind, rows: Floats, tokens: Num, shape: ExpertShape, machine: Machine, k: Constants, sms: Num, *, graphs: bool
 ) -> Work:
-    """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group; ``graphs``: replayed."""
+    """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group; ``graphs``: replayed.
+
+    Without the contiguous layout's permutes, which are works of their own (`permute`). What only some ranks have to do in the
+    kernels around the GEMMs lengthens both their loads; what all share is latency.
+    """
     found = block(kind, counted(rows, tokens), shape, machine, k, sms)
-    parts: tuple[tuple[str, Num], ...] = (("tensor", found.tensor_s), ("hbm", found.hbm_s))
-    fixed: tuple[tuple[str, Num], ...] = (("expert kernel launches", k.launch), ("gather and scatter", k.token * tokens))
+    own = 0.0 if kind == "triton" else found.activation_s
+    fixed: tuple[tuple[str, Num], ...] = (("expert kernel launches", k.launch), ("gather and scatter", found.walk_s))
     if kind == "triton":
         # Other ranks' tiles and pairs are nearly the same for every rank: the mean, so that the latency is one number.
         idle = float(np.mean(np.asarray(found.idle_s)))
-        fixed = (*fixed, ("activation and sum over experts", found.side_s), ("tiles of other ranks' experts", idle))
-    host = ("host", 0.0 if graphs else k.host)
-    return Work(f"experts.{kind}", "compute", Join.INBOUND, (*parts, host), fixed, k.sharpness)
+        fixed = (*fixed, ("activation and sum over experts", found.activation_s), ("tiles of other ranks' experts", idle))
+    waited = sum(float(np.asarray(seconds)) for _, seconds in fixed)
+    host = ("host", 0.0 if graphs else max(0.0, k.host - waited))
+    parts = (("tensor", found.tensor_s + own), ("hbm", found.hbm_s + own), host)
+    return Work(f"experts.{kind}", "compute", Join.INBOUND, parts, fixed, k.sharpness)
 
 
 def permute(name: str, op: str, rows: Floats, row_bytes: Num, machine: Machine, hbm_efficiency: float, waits: Join) -> Work:

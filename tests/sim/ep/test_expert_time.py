@@ -19,8 +19,8 @@ from epicycle.sim.inputs.traffic import Routing
 
 MACHINE = machine_of(load_cluster("h100-cx7"))
 V3 = ExpertShape(7168.0, 2048.0, "fp8", "fp8")
-K = Constants(launch=20e-6, tensor_efficiency=0.7, hbm_efficiency=0.8, token=0.0, host=0.0, sharpness=4.0)
-TRITON = replace(K, side_hbm_efficiency=0.8, idle_tile=2e-7)
+K = Constants(20e-6, tensor_efficiency=0.7, hbm_efficiency=0.8, side_hbm_efficiency=0.8, host=0.0, sharpness=4.0)
+TRITON = replace(K, idle_tile=2e-7)
 LAYERS = [(256, 8, 32), (256, 8, 8), (128, 8, 16), (256, 8, 1), (8, 2, 8)]
 
 
@@ -65,7 +65,7 @@ def test_seconds_are_those_of_the_slot_law_over_draws(kind, tokens):
     for seed in range(20):
         rows = drawn(0.0, 256, 8, 32, tokens, seed)
         block = law.block(kind, counted(rows, float(tokens)), V3, MACHINE, TRITON, float(MACHINE.sms))
-        seconds.append(law.block_seconds(block, tokens, TRITON, graphs=True).max())
+        seconds.append(law.block_seconds(block, TRITON, graphs=True).max())
     found = expert_time(kind, float(tokens), V3, MACHINE, TRITON, experts=256, top_k=8, ranks=32)
     assert found.seconds == pytest.approx(np.mean(seconds), rel=0.1)
 

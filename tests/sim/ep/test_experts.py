@@ -16,7 +16,7 @@ from epicycle.sim.ep.stage import Join
 HIDDEN, INTER, SMS = 7168, 2048, 132
 RATES = {"bf16": 1e15, "fp8": 2e15}
 MACHINE = replace(machine_of(load_cluster("h100-cx7")), sms=SMS, hbm_bytes_per_s=3e12, tensor_flops=RATES)
-PERFECT = Constants(launch=5e-6, tensor_efficiency=1.0, hbm_efficiency=1.0, token=0.0, host=0.0, sharpness=20.0)
+PERFECT = Constants(5e-6, tensor_efficiency=1.0, hbm_efficiency=1.0, side_hbm_efficiency=1.0, host=0.0, sharpness=20.0)
 V3 = ExpertShape(float(HIDDEN), float(INTER), "fp8", "fp8")
 
 
@@ -45,7 +45,7 @@ def test_full_waves_reach_the_tensor_rate():
     """132 x 128 rows fill every wave: the time is flops over rate."""
     rows = 132 * 128
     assert loads([[rows]])["tensor"] == pytest.approx(rows * V3.flops_per_row / 2e15)
-    assert loads([[rows]], k=Constants(0.0, 0.5, 1.0, 0.0, 0.0, 20.0))["tensor"] == pytest.approx(
+    assert loads([[rows]], k=replace(PERFECT, tensor_efficiency=0.5))["tensor"] == pytest.approx(
         2 * rows * V3.flops_per_row / 2e15
     )
 
@@ -78,12 +78,61 @@ def test_the_tensor_rate_of_weights_a_gpu_cannot_multiply():
     assert experts.tensor_dtype(ExpertShape(1.0, 1.0, "bf16", "bf16"), MACHINE) == "bf16"
 
 
-@pytest.mark.parametrize(("graphs", "host"), [(True, 0.0), (False, 3e-4)])
-def test_a_replayed_graph_costs_the_host_nothing(graphs, host):
-    k = Constants(5e-6, 1.0, 1.0, 2e-9, 3e-4, 20.0)
-    work = experts.compute("contiguous", np.ones((2, 4)), 1000.0, V3, MACHINE, k, float(SMS), graphs=graphs)
-    assert dict(work.loads)["host"] == host
-    assert work.latency_s == pytest.approx(5e-6 + 2e-6) and work.waits is Join.INBOUND
+@pytest.mark.parametrize("host", [0.0, 3e-4])
+def test_a_replayed_graph_costs_the_host_nothing(host):
+    """Eager, the host's launches run beside all kernels: what they last beyond the latencies is beside the GEMMs."""
+    k = replace(PERFECT, host=3e-4)
+    rows = np.full((2, 4), 8.0)
+    work = experts.compute("contiguous", rows, 32.0, V3, MACHINE, k, float(SMS), graphs=host == 0.0)
+    walked = 32 * (1 - (1 - 8 / 32) ** 4)
+    assert work.latency_s == pytest.approx(5e-6 + walked * 3 * HIDDEN / 3e12) and work.waits is Join.INBOUND
+    assert dict(work.loads)["host"] == pytest.approx(max(0.0, host - work.latency_s))
+
+
+def test_the_fused_kernel_walks_the_whole_group():
+    """16 tokens of top-2 on two ranks of two experts: 32 pairs on either, and the tiles of the other's experts."""
+    rows = np.array([[16.0, 0.0], [15.0, 1.0]])
+    shape = ExpertShape(4096.0, 1024.0, "bf16", "bf16")
+    k = replace(PERFECT, idle_tile=1e-6)
+    found = experts.block("triton", experts.counted(rows, 16.0), shape, MACHINE, k, float(SMS))
+    assert found.activation_s == pytest.approx(32 * (2 * 2048 * 2 + 2 * 1024 + 4 * 4096) / 3e12)
+    columns = 2048 / 64 + 4096 / 64
+    np.testing.assert_allclose(found.idle_s, [2 * columns * 1e-6 / SMS, 1 * columns * 1e-6 / SMS])
+    np.testing.assert_allclose(found.hbm_s * 3e12, [(n * 3 * 4096 * 1024 + 16 * (4096 + 1024)) * 2 for n in (1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "weights", "tile"),
+    [
+        (1, "bf16", (16, 64)),
+        (33, "bf16", (32, 64)),
+        (65, "bf16", (32, 128)),
+        (512, "bf16", (64, 128)),
+        (513, "bf16", (128, 128)),
+        (64, "fp8", (16, 128)),
+        (65, "fp8", (64, 128)),
+        (9e5, "fp8", (64, 128)),
+    ],
+)
+def test_tiles_of_the_fused_kernel(tokens, weights, tile):
+    assert tuple(float(x) for x in experts.triton_tile(float(tokens), weights)) == tile
+
+
+def test_an_expert_without_a_gate_has_two_projections():
+    plain = ExpertShape(2048.0, 5120.0, "bf16", "bf16", projections=2.0)
+    assert plain.weight_bytes == 2 * 2048 * 5120 * 2 and plain.flops_per_row == 4 * 2048 * 5120 and plain.first_width == 5120
+
+
+def test_what_lies_around_the_gemms_of_each_layout():
+    """Contiguous: act and cast read and write rows, tokens that came are read and written, rows moved there and back."""
+    rows = np.array([[100.0, 28.0]])
+    counts = experts.counted(rows, 100.0)
+    side = experts.side_bytes("contiguous", counts, V3)
+    assert side.activation == 128 * (2 * 2 * INTER + 2 * INTER + 2 * INTER + INTER)
+    assert side.permute == 128 * 3 * HIDDEN
+    assert side.walk == pytest.approx(100 * (1 - 0.36**2) * 3 * HIDDEN)
+    masked = experts.side_bytes("masked", counts, V3)
+    assert masked.activation == 128 * (2 * 2 * INTER + INTER) and masked.permute == masked.walk == 0
 
 
 def test_permuting_reads_and_writes_every_row_once():
@@ -110,8 +159,8 @@ def test_a_program_computes_the_rows_it_drew(ask, play, protocol, stages):
         assert np.argmax(dict(works[2].loads)["hbm"]) == np.argmax(received)
 
 
-def test_gather_and_scatter_walk_every_token_of_the_group(ask):
-    """However the tokens lie on the ranks: routing them is work for all of them together."""
+def test_gather_and_scatter_walk_the_tokens_that_came(ask):
+    """However the tokens lie on the ranks: as many of the group's come to each as choose one of its experts."""
     walks = []
     for tokens in (64, [1024, *[0] * 15], 32):
         program = build(ask(ep=16, protocol="high-throughput", tokens=tokens), "high-throughput", Simulator(0))
