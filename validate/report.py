@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from plotly.offline import get_plotlyjs
 
 from ..sim import page
 from ..sim.page import Html, axis, figure, label, layout, safe, section, table, us
+from .timing import Key, Timing, key_of, name_of, regime_of, regime_words, timing
+from .verdict import ablation, coverage, honestly, right_and_wrong
 
 DRAWN_POINTS = 1500  # of one group; the worst are always among them
 WORST = 25
@@ -20,45 +21,6 @@ BAND_PCT = 10.0  # the dotted lines beside the diagonal
 STRONG_PCT = 30.0  # an error this large has the regime table's full colour
 
 Table = Sequence[Mapping[str, Any]]
-Key = tuple[str, str, str, int]  # system, protocol, op, nodes
-# Columns that say what was measured, and how the page says them.
-CASE = (
-    ("tokens_per_rank", "{} tokens"),
-    ("hidden", "hidden {}"),
-    ("top_k", "top-{}"),
-    ("experts", "{} experts"),
-    ("comm_sms", "{} SMs"),
-    ("payload_dtype", "{}"),
-    ("routing", "{}"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """One predicted row as the page needs it. ``case``: what was measured, in words; ``tokens``: 0 if the table has none."""
-
-    key: Key
-    tokens: int
-    case: str
-    measured_us: float
-    predicted_us: float
-
-    @property
-    def error_pct(self) -> float:
-        """Signed relative error, percent: positive when the prediction is too slow."""
-        return 100 * (self.predicted_us / self.measured_us - 1)
-
-
-def timing(row: Mapping[str, Any]) -> Timing:
-    """``row`` of a validation (its table's columns and ``predicted_us``). Raises KeyError without its times or names."""
-
-    def number(name: str) -> float:
-        return float(str(row[name]))
-
-    said = [words.format(row[name]) for name, words in CASE if row.get(name) not in (None, "")]
-    key = (str(row["system"]), str(row["protocol"]), str(row["op"]), int(number("nodes")))
-    tokens = int(number("tokens_per_rank")) if row.get("tokens_per_rank") not in (None, "") else 0
-    return Timing(key, tokens, ", ".join(said), number("latency_us"), number("predicted_us"))
 
 
 def render_validation_report(
@@ -88,6 +50,8 @@ def render_validation_report(
             "Every group on its own: an average over groups would hide the bad ones.",
             _groups(groups),
         ),
+        "coverage": coverage(groups, timings),
+        "verdict": right_and_wrong(timings) if timings else Html(""),
         "regime": section(
             "regime",
             "Error by regime",
@@ -101,10 +65,13 @@ def render_validation_report(
             _scatters(by_group),
         ),
         "worst": section("worst", "The worst rows", "Where to look first for a mechanism that is missing.", _worst(timings)),
+        "ablation": ablation() if timings else Html(""),
+        "honestly": honestly() if timings else Html(""),
         "skipped": _skipped(skipped),
         "reproduce": _reproduce(command, version),
     }
-    words = ("Answer", "Groups", "Regimes", "Scatter", "Worst rows", "Skipped", "Reproduce")
+    words = ("Answer", "Groups", "Intervals", "Right and wrong", "Regimes", "Scatter", "Worst rows", "Mechanisms", "Honestly")
+    words += ("Skipped", "Reproduce")
     contents = [(name, w) for (name, part), w in zip(parts.items(), words, strict=True) if part]
     return page.document(
         f"Validation {source} · epicycle", contents, "\n".join(parts[name] for name, _ in contents), get_plotlyjs()
@@ -114,15 +81,6 @@ def render_validation_report(
 def write_validation_report(groups: Table, rows: Table, skipped: Mapping[str, int], path: Path, **said: Any) -> None:
     """Write the page of a validation run to ``path``; as `render_validation_report`. Raises OSError if it cannot be written."""
     page.write(render_validation_report(groups, rows, skipped, **said), path)
-
-
-def _key(group: Mapping[str, Any]) -> Key:
-    return str(group["system"]), str(group["protocol"]), str(group["op"]), int(group["nodes"])
-
-
-def _name(key: Key) -> str:
-    system, protocol, op, nodes = key
-    return f"{system}, {nodes} node{'s' if nodes != 1 else ''}: {protocol} {op}"
 
 
 def _headline(groups: Table, rows: Sequence[Timing], skipped: Mapping[str, int], source: str, notes: Iterable[str]) -> Html:
@@ -139,8 +97,8 @@ def _headline(groups: Table, rows: Sequence[Timing], skipped: Mapping[str, int],
         facts = [
             ("rows predicted", f"{len(rows):,}", f"in {len(groups)} groups; {sum(skipped.values()):,} rows skipped"),
             ("MAPE, all rows", f"{np.abs(errors).mean():.1f} %", f"bias {errors.mean():+.1f} %"),
-            ("best group", f"{best['mape_pct']:.1f} %", _name(_key(best))),
-            ("worst group", f"{worst['mape_pct']:.1f} %", _name(_key(worst))),
+            ("best group", f"{best['mape_pct']:.1f} %", name_of(key_of(best))),
+            ("worst group", f"{worst['mape_pct']:.1f} %", name_of(key_of(worst))),
         ]
     shown = "".join(f"<div><dt>{safe(n)}</dt><dd>{safe(v)}<small>{safe(s)}</small></dd></div>" for n, v, s in facts)
     said = "".join(f"<p class=note>{safe(n)}</p>" for n in notes)
@@ -150,6 +108,7 @@ def _headline(groups: Table, rows: Sequence[Timing], skipped: Mapping[str, int],
 
 def _groups(groups: Table) -> Html:
     head = ("system", "protocol", "op", "constants of", "nodes", "rows", "MAPE, %", "median, %", "p90, %", "bias, %")
+    head += ("without odd rows, %", "in 90 %")
     rows: list[list[object]] = []
     for g in groups:
         errors = [f"{v:.1f}" for v in (g["mape_pct"], g["median_ape_pct"], g["p90_ape_pct"])]
@@ -163,33 +122,29 @@ def _groups(groups: Table) -> Html:
                 f"{g['rows']:,}",
                 *errors,
                 f"{g['bias_pct']:+.1f}",
+                *(_or_nothing(g.get(name), digits) for name, digits in (("mape_without_odd_pct", 1), ("covered_90_pct", 0))),
             ]
         )
     return table(head, rows, (0, 1, 2, 3))
 
 
+def _or_nothing(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def _regimes(by_group: Mapping[Key, Sequence[Timing]]) -> Html:
     """MAPE of each group (rows) by tokens per rank in powers of four (columns); the fuller the colour, the larger the error."""
-    regimes = sorted({_regime(r.tokens) for rows in by_group.values() for r in rows})
-    head = "".join(f"<th class=n>{safe(_regime_words(b))}</th>" for b in regimes)
+    regimes = sorted({regime_of(r.tokens) for rows in by_group.values() for r in rows})
+    head = "".join(f"<th class=n>{safe(regime_words(b))}</th>" for b in regimes)
     lines = ""
     for key, rows in by_group.items():
         errors: dict[int, list[float]] = defaultdict(list)
         for r in rows:
-            errors[_regime(r.tokens)].append(abs(r.error_pct))
+            errors[regime_of(r.tokens)].append(abs(r.error_pct))
         lines += (
-            f"<tr><td class=s>{safe(_name(key))}</td>" + "".join(_regime_cell(errors.get(b, [])) for b in regimes) + "</tr>"
+            f"<tr><td class=s>{safe(name_of(key))}</td>" + "".join(_regime_cell(errors.get(b, [])) for b in regimes) + "</tr>"
         )
     return Html(f"<div class=scroll><table><thead><tr><th>group</th>{head}</tr></thead><tbody>{lines}</tbody></table></div>")
-
-
-def _regime(tokens: int) -> int:
-    return max(0, (max(tokens, 1).bit_length() - 1) // 2)
-
-
-def _regime_words(regime: int) -> str:
-    low, high = (f"{n // 1024}k" if n >= 1024 else str(n) for n in (4**regime, 4 ** (regime + 1)))
-    return f"{low}–{high}"
 
 
 def _regime_cell(errors: Sequence[float]) -> str:
@@ -240,7 +195,7 @@ def _scatter(key: Key, rows: Sequence[Timing], name: str) -> Html:
     mape = sum(abs(r.error_pct) for r in rows) / len(rows)
     count = f"{len(rows):,} rows" if len(shown) == len(rows) else f"{len(shown):,} of {len(rows):,} rows drawn"
     words = f"{count}, MAPE {mape:.1f} %"
-    chart = figure(name, [*lines, points], drawn, 330, f"{_name(key)}: predicted against measured, {words}")
+    chart = figure(name, [*lines, points], drawn, 330, f"{name_of(key)}: predicted against measured, {words}")
     system, protocol, op, nodes = key
     where = f"{system}, {nodes} node{'s' if nodes != 1 else ''}: {words}"
     return Html(f"<h4>{safe(protocol)} {safe(op)}</h4><p>{safe(where)}</p>{chart}")
@@ -257,9 +212,16 @@ def _sample(rows: Sequence[Timing]) -> list[Timing]:
 
 def _worst(rows: Sequence[Timing]) -> Html:
     worst = sorted(rows, key=lambda r: (-abs(r.error_pct), r.key, r.case))[:WORST]
-    head = ("group", "case", "measured", "predicted", "error, %")
-    lines = [[_name(r.key), r.case, us(r.measured_us), us(r.predicted_us), f"{r.error_pct:+.1f}"] for r in worst]
-    return table(head, lines, (0, 1))
+    head = ("group", "case", "bound by", "measured", "predicted", "error, %", "90 % interval")
+    lines = [
+        [name_of(r.key), r.case, r.bound or "–", us(r.measured_us), us(r.predicted_us), f"{r.error_pct:+.1f}", _interval(r)]
+        for r in worst
+    ]
+    return table(head, lines, (0, 1, 2))
+
+
+def _interval(row: Timing) -> str:
+    return f"{us(row.low90_us).removesuffix(' µs')} to {us(row.high90_us)}" if row.high90_us else "–"
 
 
 def _skipped(skipped: Mapping[str, int]) -> Html:

@@ -13,17 +13,12 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from epicycle.sim.page import safe
 from epicycle.validate.predict import GroupError
-from epicycle.validate.report import (
-    DRAWN_POINTS,
-    WORST,
-    Timing,
-    _regime,
-    _sample,
-    render_validation_report,
-    timing,
-    write_validation_report,
-)
+from epicycle.validate.prose import ABLATION, HONESTLY, RIGHT, WRONG, sections
+from epicycle.validate.report import DRAWN_POINTS, WORST, _sample, render_validation_report, write_validation_report
+from epicycle.validate.timing import Timing, regime_of, timing
+from epicycle.validate.verdict import coverage, right_and_wrong
 
 EVIL = '</script><img src=x onerror="alert(1)"><!--'
 
@@ -75,6 +70,42 @@ def test_every_part_is_there_and_every_figure_valid() -> None:
         assert spec["layout"]["xaxis"]["title"]["text"] == "measured, µs"
 
 
+def test_coverage_of_intervals_by_group() -> None:
+    run = made_up_run()
+    held = run.groups[0] | {"unseen_rows": 120, "covered_50_pct": 51.0, "covered_90_pct": 90.4}
+    missed = run.groups[1] | {"unseen_rows": 118, "covered_50_pct": 30.0, "covered_90_pct": 71.0}
+    few = run.groups[2] | {"unseen_rows": 12, "covered_50_pct": 50.0, "covered_90_pct": 66.0}
+    timings = [timing(row | {"predicted_low90_us": 0.9 * row["predicted_us"], "predicted_high90_us": 1.1 * row["predicted_us"]})
+               for row in run.rows]  # fmt: skip
+    html = coverage([held, missed, few, *run.groups[3:]], timings)
+    assert html.count("<tr>") == 1 + 3, "groups without unseen rows have no coverage"
+    assert "<b class=warn>71</b>" in html and "<b class=warn>66</b>" not in html, "chance marks no group"
+    assert ">90</td>" in html and ">10.0</td>" in html
+    assert coverage(run.groups, timings) == ""
+
+
+def test_right_and_wrong_are_told_apart() -> None:
+    names = {"system": "s", "protocol": "p", "op": "o", "hidden": 1, "bound": "nic"}
+    rows = [names | {"nodes": 1, "tokens_per_rank": 8, "latency_us": "100", "predicted_us": 102.0}] * 6
+    rows += [names | {"nodes": 2, "tokens_per_rank": 4096, "latency_us": "100", "predicted_us": 60.0}] * 5
+    rows += [names | {"nodes": 4, "tokens_per_rank": 4096, "latency_us": "100", "predicted_us": 10.0}] * 4
+    html = right_and_wrong([timing(row) for row in rows])
+    right, wrong = html.split("<h3>Where it is wrong</h3>", 1)
+    assert "s, 1 node: p o, 4–16 tokens: 2.0 % of 6 rows" in right
+    assert "s, 2 nodes: p o, 4k–16k tokens: 40.0 % of 5 rows, 40 % too fast, mostly bound by nic" in wrong
+    assert "4 nodes" not in html.split("<details")[0], "too few rows to judge"
+
+
+def test_what_was_worked_out_beforehand_is_shown_and_said_so() -> None:
+    run = made_up_run()
+    html = render_validation_report(run.groups, run.rows, {})
+    for title in (ABLATION, HONESTLY, RIGHT, WRONG):
+        assert title in html
+    assert "Worked out beforehand from the public H100 table" in html
+    mechanisms = [line.split("|")[1].strip() for line in sections()[ABLATION].splitlines() if line.startswith("| ")]
+    assert len(mechanisms) > 5 and all(safe(mechanism) in html for mechanism in mechanisms)
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     run = made_up_run(5, system=EVIL, skipped={EVIL: 1})
     write_validation_report(
@@ -107,7 +138,7 @@ def test_a_row_is_read_from_text_and_empty_cells_left_out() -> None:
 
 @pytest.mark.parametrize(("tokens", "regime"), [(0, 0), (1, 0), (3, 0), (4, 1), (15, 1), (16, 2), (128, 3), (4096, 6)])
 def test_regimes_are_powers_of_four(tokens: int, regime: int) -> None:
-    assert _regime(tokens) == regime
+    assert regime_of(tokens) == regime
 
 
 if __name__ == "__main__":
