@@ -237,7 +237,8 @@ def explain(
 @app.command(name="catalog")
 def list_catalogue(
     kind: Annotated[
-        str | None, typer.Argument(help="gpus, nics, switches, links, clusters, models or scenarios.", show_default=False)
+        str | None,
+        typer.Argument(help="gpus, nics, switches, links, clusters, models, prices or scenarios.", show_default=False),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One entry, with the source of every number.", show_default=False)] = None,
 ) -> None:

@@ -11,7 +11,7 @@ from .evaluation import Change, Comparison, Evaluation
 from .figure import figure, percent
 from .headline import LEADING
 from .mechanism import mechanism
-from .scenario import Scenario, load_scenario
+from .scenario import Scenario, changed, read_scenario, scenario_document
 from .walk import walk
 
 _SHOWN = ("tpot", "ttft", "output_tokens_per_s_gpu", "usd_per_mtok_output", "layer")
@@ -35,17 +35,20 @@ def compare(
     if b is None:
         if not (sets or sets_b):
             raise BadInput("one scenario alone has nothing to be compared with: name a second, or give --set path=value")
-        first = load_scenario(a, sets_a, "--set-a")
-        second = load_scenario(a, [*sets_a, *sets, *sets_b])
+        first = changed(scenario_document(a), sets_a, "--set-a")
+        second = changed(changed(first, sets), sets_b, "--set-b")
     else:
-        first, second = load_scenario(a, [*sets, *sets_a]), load_scenario(b, [*sets, *sets_b])
-    return compared(first, second, progress)
+        first = changed(changed(scenario_document(a), sets), sets_a, "--set-a")
+        second = changed(changed(scenario_document(b), sets), sets_b, "--set-b")
+    return compared(read_scenario(first), read_scenario(second), progress)
 
 
 def compared(a: Scenario, b: Scenario, progress: Progress | None = None) -> Comparison:
     """``a`` and ``b``, loaded. Raises BadInput."""
     if type(a) is not type(b):
         raise BadInput(f"{a.name} and {b.name} are different kinds of question, one layer and serving: compare two of one kind")
+    for scenario in (a, b):
+        scenario.resolve()  # both can be asked, before either is answered
     a, b = settled(a), settled(b)
     at_a, at_b = answered(a), answered(b)
     changes = walk(a, b, at_a, at_b, progress)

@@ -10,6 +10,15 @@ from .evaluation import Evaluation
 #: What a deployment is chosen by, the most telling first.
 LEADING = ("usd_per_mtok_output", "output_tokens_per_s_gpu", "tpot", "layer")
 
+#: How they head a column; a number under them has no unit, but for times.
+HEADINGS = {
+    "usd_per_mtok_output": "USD/Mtok out",
+    "output_tokens_per_s_gpu": "tokens/s/GPU",
+    "tokens_per_s_user": "tokens/s/user",
+    "tpot": "TPOT",
+    "ttft": "TTFT",
+}
+
 
 def leading(evaluations: Sequence[Evaluation], order: Sequence[str] = LEADING) -> str | None:
     """The first metric of ``order`` that all have and that differs among them; the first that all have if none does."""

@@ -23,6 +23,7 @@ BOUNDS: Mapping[str, str] = {
 _PHASES: Mapping[str, str] = {"decode": "decode step", "mixed": "mixed step", "layer": "layer", "prefill": "prefill step"}
 _MOST = 0.8  # parts are named until they make this share of the difference
 _NAMED = 3
+_AGAINST = 0.25  # parts that move the other way by this share of the difference are told beside it
 _SAME = 5e-4  # a relative change of time below it prints as none
 
 
@@ -136,14 +137,27 @@ def _step_sentence(change: StepChange) -> str:
         named.append(part)
         if sum(abs(p.moved_s) for p in named) >= _MOST * whole:
             break
+    lost_again = sum(abs(part.moved_s) for part in against)
+    if lost_again > _AGAINST * whole:
+        return f"{told}: {_both_ways(named, against[:_NAMED], whole, lost_again, change.moved_s < 0)}."
     made = sum(abs(part.moved_s) for part in named) / whole
     noun = "gain" if change.moved_s < 0 else "loss"
-    listed = [_part_words(part) for part in named]
-    joined = " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
-    sentence = f"{told}: {share(made)} of the {noun} is {joined}"
+    sentence = f"{told}: {share(made)} of the {noun} is {_listed(named)}"
     if against and abs(against[0].moved_s) > 0.1 * whole:
         sentence += f". Against it, {_part_words(against[0])}"
     return sentence + "."
+
+
+def _both_ways(with_it: Sequence[PartChange], against: Sequence[PartChange], made: float, lost: float, gain: bool) -> str:
+    """A difference that is the rest of two larger ones."""
+    (won, won_s), (paid, paid_s) = ((with_it, made), (against, lost)) if gain else ((against, lost), (with_it, made))
+    gains = f"it gains {format_time(won_s)}, mostly in {_listed(won)}"
+    return f"{gains}, and pays {format_time(paid_s)}, mostly in {_listed(paid)}"
+
+
+def _listed(parts: Sequence[PartChange]) -> str:
+    words = [_part_words(part) for part in parts]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _part_words(part: PartChange) -> str:

@@ -15,19 +15,30 @@ from .gallery import gallery_path
 from .layer_scenario import LayerScenario
 from .serving_scenario import ServingScenario
 
-__all__ = ["LayerScenario", "Scenario", "ScenarioError", "ServingScenario", "load_layer", "load_scenario", "load_serving"]
+__all__ = [
+    "LayerScenario",
+    "Scenario",
+    "ScenarioError",
+    "ServingScenario",
+    "changed",
+    "load_layer",
+    "load_scenario",
+    "load_serving",
+    "read_scenario",
+    "scenario_document",
+]
 
 Scenario = LayerScenario | ServingScenario
 
 _KINDS: dict[str, type[LayerScenario] | type[ServingScenario]] = {"traffic": LayerScenario, "workload": ServingScenario}
 
 
-def load_scenario(name_or_path: str | Path, sets: Iterable[str] = (), option: str = "--set") -> Scenario:
-    """The scenario of the gallery, or in the YAML file, with ``sets`` ("path=value", given by ``option``) applied in order.
+def load_scenario(name_or_path: str | Path, sets: Iterable[str] = ()) -> Scenario:
+    """The scenario of the gallery, or in the YAML file, with ``sets`` ("path=value") applied in order.
 
     A name that ends in .yaml or .yml, holds a slash, or is a Path is a file. Raises ScenarioError, UnknownName, or OSError.
     """
-    return read_scenario(scenario_document(name_or_path), sets, option)
+    return read_scenario(changed(scenario_document(name_or_path), sets))
 
 
 def scenario_document(name_or_path: str | Path) -> Document:
@@ -36,10 +47,14 @@ def scenario_document(name_or_path: str | Path) -> Document:
     return rebased(read_document(path), path.parent)
 
 
-def read_scenario(document: Document, sets: Iterable[str] = (), option: str = "--set") -> Scenario:
-    """The scenario in ``document`` with ``sets`` applied in order. Raises ScenarioError."""
+def changed(document: Document, sets: Iterable[str], option: str = "--set") -> Document:
+    """``document`` with ``sets`` ("path=value", given by ``option``) applied in order. Raises ScenarioError."""
+    return with_changes(document, sets, tuple(_kind(document).model_fields), option)
+
+
+def read_scenario(document: Document) -> Scenario:
+    """The scenario in ``document``. Raises ScenarioError."""
     kind = _kind(document)
-    document = with_changes(document, sets, tuple(kind.model_fields), option)
     try:
         scenario = kind.model_validate(document.data)
     except ValidationError as error:

@@ -10,16 +10,15 @@ from pathlib import Path
 from ..hwmodels.errors import BadInput
 from .answered import answered
 from .document import Document, ScenarioError
-from .evaluation import Evaluation, Sweep, SweepPoint
+from .evaluation import Sweep, SweepPoint
 from .figure import figure
 from .headline import leading, meets
-from .scenario import read_scenario, scenario_document
+from .scenario import changed, read_scenario, scenario_document
 
 MAX_POINTS = 10_000
 OPTION = "--over"
 
 Progress = Callable[[int, int], None]
-Answer = Callable[[Document, Sequence[str]], Evaluation]
 
 
 def sweep(name_or_path: str | Path, overs: Iterable[str], sets: Sequence[str] = (), progress: Progress | None = None) -> Sweep:
@@ -30,7 +29,7 @@ def sweep(name_or_path: str | Path, overs: Iterable[str], sets: Sequence[str] = 
     """
     axes = [axis(text) for text in overs]
     _check(axes)
-    document = scenario_document(name_or_path)
+    document = changed(scenario_document(name_or_path), sets)  # before the points: a swept value may lie inside what was set
     base = _named(document, name_or_path)
     combinations = list(product(*(values for _, values in axes)))
     points = []
@@ -38,7 +37,7 @@ def sweep(name_or_path: str | Path, overs: Iterable[str], sets: Sequence[str] = 
         if progress is not None:
             progress(done, len(combinations))
         changes = [f"{path}={value}" for (path, _), value in zip(axes, values, strict=True)]
-        points.append(_point(document, sets, changes, values))
+        points.append(_point(document, changes, values))
     if all(point.evaluation is None for point in points):
         why = points[0].refusal
         raise BadInput(f"{base}: none of {len(points)} points can be answered; the first: {why}")
@@ -94,14 +93,13 @@ def _named(document: Document, name_or_path: str | Path) -> str:
     return str(data["name"]) if isinstance(data, dict) and isinstance(data.get("name"), str) else str(name_or_path)
 
 
-def _point(document: Document, sets: Sequence[str], changes: Sequence[str], values: tuple[str, ...]) -> SweepPoint:
+def _point(document: Document, changes: Sequence[str], values: tuple[str, ...]) -> SweepPoint:
     try:
-        # The command's own --set first: a swept value may lie inside what was set.
-        return SweepPoint(values, answered(read_scenario(document, [*sets, *changes])))
+        return SweepPoint(values, answered(read_scenario(changed(document, changes, OPTION))))
     except BadInput as error:
         text = str(error)
         for change in changes:  # the point's own row says what was set
-            text = text.removeprefix(f"--set {change}: ")
+            text = text.removeprefix(f"{OPTION} {change}: ")
         return SweepPoint(values, None, text)
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from ..hwmodels.units import format_time
 from .evaluation import Comparison
 from .figure import figure, percent
-from .headline import LEADING
+from .headline import HEADINGS, LEADING
 from .mechanism import StepChange, bound_words, step_changes
 from .terminal_evaluation import new_table, print_notes, print_sentence, print_table
 
@@ -34,7 +34,7 @@ def _print_changes(comparison: Comparison, console: Console) -> None:
     known = {key for change in comparison.changes for key in change.effect}
     keys = [key for key in _EFFECTS if key in known]
     title = "what differs" + (", applied one after the other" if len(comparison.changes) > 1 else "")
-    table = new_table("input", "a", "b", *(f">{key}" for key in keys))
+    table = new_table("input", "a", "b", *(f">{HEADINGS.get(key, key)}" for key in keys))
     for change in comparison.changes:
         effects = (percent(change.effect[key]) if key in change.effect else "" for key in keys)
         table.add_row(change.path, change.before, change.after, *effects)

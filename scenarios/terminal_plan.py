@@ -8,17 +8,11 @@ from rich.text import Text
 from ..hwmodels.units import format_time
 from .evaluation import Candidate, Plan
 from .figure import figure
+from .headline import HEADINGS
 from .terminal_evaluation import new_table, print_evaluation, print_limits, print_sentence, print_table
 
 _ROWS = 12
-_SHOWN = ("usd_per_mtok_output", "output_tokens_per_s_gpu", "tokens_per_s_user", "tpot", "ttft")
-_UNITS = {
-    "tpot": "s",
-    "ttft": "s",
-    "usd_per_mtok_output": "USD/Mtok",
-    "output_tokens_per_s_gpu": "tokens/s",
-    "tokens_per_s_user": "tokens/s",
-}
+_TIMES = ("tpot", "ttft")
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -35,20 +29,23 @@ def print_plan(plan: Plan, console: Console) -> None:
         print_evaluation(plan.best, console)
     elif plan.limits:
         print_limits(plan.limits, console)
-    for note in plan.notes:
+    told = plan.best.notes if plan.best is not None else ()
+    for note in (note for note in plan.notes if note not in told):
         console.print(Text(note, style="dim"), soft_wrap=True)
 
 
 def _print_candidates(plan: Plan, console: Console) -> None:
     shown = plan.candidates[:_ROWS]
-    keys = [key for key in _SHOWN if any(key in candidate.values for candidate in shown)]
+    keys = [key for key in HEADINGS if any(key in candidate.values for candidate in shown)]
     events = any(candidate.events_tpot_s is not None for candidate in shown)
     title = "deployments" + (f", the first {len(shown)} of {len(plan.candidates)}" if len(plan.candidates) > len(shown) else "")
     table = new_table(
-        "deployment", "cluster", ">GPUs", *(f">{key}" for key in keys), *([">tpot, events"] if events else []), ""
+        "deployment", "cluster", ">GPUs", *(f">{HEADINGS[key]}" for key in keys), *([">TPOT, events"] if events else []), ""
     )
     for candidate in shown:
-        values = (figure(candidate.values[key], _UNITS[key]) if key in candidate.values else "" for key in keys)
+        values = (
+            figure(candidate.values[key], "s" if key in _TIMES else "") if key in candidate.values else "" for key in keys
+        )
         played = [format_time(candidate.events_tpot_s) if candidate.events_tpot_s is not None else ""] if events else []
         table.add_row(candidate.arrangement, candidate.cluster, str(candidate.gpus), *values, *played, _standing(candidate))
     print_table(title, table, console)

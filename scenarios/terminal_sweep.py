@@ -9,10 +9,10 @@ from rich.text import Text
 
 from .evaluation import Evaluation, Sweep
 from .figure import figure
-from .headline import meets
+from .headline import HEADINGS, meets
 from .terminal_evaluation import new_table, print_sentence, print_table
 
-_SHOWN = ("tpot", "ttft", "tokens_per_s_user", "output_tokens_per_s_gpu", "usd_per_mtok_output", "layer")
+_SHOWN = (*HEADINGS, "layer")
 _ROWS = 200
 
 
@@ -25,7 +25,7 @@ def print_sweep(sweep: Sweep, console: Console) -> None:
     if any(metric.key == "layer" for metric in shown):  # a layer has few numbers: all of them
         shown = [metric for metric in first.metrics if metric.unit == "s"]
     limited = any(answer.limits for answer in answers)
-    columns = [*sweep.axes, *(f">{_heading(metric.key)}" for metric in shown), *(["limits"] if limited else [])]
+    columns = [*sweep.axes, *(f">{HEADINGS.get(metric.key, metric.key)}" for metric in shown), *(["limits"] if limited else [])]
     table = new_table(*columns)
     for point in sweep.points[:_ROWS]:
         answer = point.evaluation
@@ -43,12 +43,8 @@ def print_sweep(sweep: Sweep, console: Console) -> None:
 
 def _cell(answer: Evaluation, key: str) -> str:
     found = next((metric for metric in answer.metrics if metric.key == key), None)
-    return figure(found.value, found.unit, key) if found else ""
+    return figure(found.value, found.unit if found.unit == "s" else "") if found else ""
 
 
 def _limits(answer: Evaluation) -> str:
     return "met" if meets(answer) else "missed: " + ", ".join(limit.key for limit in answer.limits if not limit.met)
-
-
-def _heading(key: str) -> str:
-    return key.replace("_per_s", "/s").replace("_per_", "/").replace("_gpu", "/GPU").replace("_user", "/user").replace("_", " ")

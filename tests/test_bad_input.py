@@ -30,9 +30,10 @@ def refused(epicycle: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def reached(*_: object, **__: object) -> None:
         raise AssertionError("bad input reached the engine")
 
-    layer = ModuleType("epicycle.sim.ep.layer")
-    layer.simulate = reached
-    monkeypatch.setitem(sys.modules, "epicycle.sim.ep.layer", layer)
+    for name, function in (("sim.ep.layer", "simulate"), ("scenarios.evaluate", "evaluate"), ("scenarios.plan", "plan")):
+        engine = ModuleType(f"epicycle.{name}")
+        setattr(engine, function, reached)
+        monkeypatch.setitem(sys.modules, f"epicycle.{name}", engine)
 
     def run(*arguments: object) -> str:
         return one_line(epicycle, tmp_path, *arguments)
@@ -134,6 +135,112 @@ def test_the_issue_s_own_example(refused: Refused, tmp_path: Path) -> None:
 def test_a_file_that_is_no_scenario(refused: Refused, tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
     assert said in refused("simulate", "s.yaml", "--json", "a.json")
+
+
+SERVING = """name: serve
+model: deepseek-v3
+cluster: {name: h200-cx7, nodes: 4}
+workload: {input_tokens: 4000, output_tokens: 1000}
+slo: {tpot: 30 ms}
+deployment:
+  decode: {dp: 32, ep: 32}
+search: {batches: [64, 128]}
+"""
+OUTPUTS = ("--json", "a.json", "--csv", "a.csv", "--html", "a.html")
+
+
+@pytest.mark.parametrize("command", [("plan",), ("sweep", "--over", "seed=1,2"), ("compare", "--set", "seed=2"), ("explain",)])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("workload: {input_tokens: 0, output_tokens: 1}", "s.yaml:4: workload.input_tokens: wanted greater than or equal to 1"),
+        ("workload: {input_tokens: 4000}", "s.yaml:4: workload.output_tokens is missing"),
+        ("workload: {input_tokens: 4k, output_tokens: 1}", "s.yaml:4: workload.input_tokens: wanted a valid integer"),
+        ("wrkload: {input_tokens: 4000}", "s.yaml:4: no such key wrkload: did you mean 'workload'?"),
+        ("traffic: {tokens_per_rank: 4}\nworkload: {input_tokens: 4, output_tokens: 1}", "both workload (serving) and traffic"),
+        ("", "s.yaml:1: workload is missing"),
+    ],
+)
+def test_a_serving_scenario_that_cannot_be_asked(
+    refused: Refused, tmp_path: Path, command: tuple[str, ...], change: str, said: str
+) -> None:
+    asked = "workload: {input_tokens: 4000, output_tokens: 1000}"
+    (tmp_path / "s.yaml").write_text(SERVING.replace(asked, change), encoding="utf-8")
+    assert said in refused(command[0], "s.yaml", *command[1:], *OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("set_", "said"),
+    [
+        ("deployment.decode.ep=48", "ep (48) must divide tp x dp (1 x 32 = 32): use ep=32"),
+        ("deployment.decode.count=2", "needs 8 nodes: 4 nodes of h200-cx7 are 32 GPUs: use cluster.nodes=8"),
+        ("deployment.decode.bach=2", "no such key deployment.decode.bach: did you mean 'batch'?"),
+        ("deployment.mode=disagregated", "got 'disagregated': did you mean 'disaggregated'?"),
+        ("search.batches=[]", "search.batches"),
+        ("search.batchs=[1]", "no such key search.batchs: did you mean 'batches'?"),
+        ("search.clusters=[h100]", "unknown cluster 'h100'"),
+        ("search.basis=stolen", "search.basis: wanted 'rental'"),
+        ("slo.tpot=30", "a duration needs a unit"),
+        ("slo.tpt=30 ms", "no such key slo.tpt: did you mean 'tpot'?"),
+        ("workload.rate=10", "a rate needs a unit"),
+        ("prices.gpu_hour.h200=1 USD/GPU-h", "unknown price 'gpu_hour.h200'"),
+        ("prices.electricity=0.1 EUR/kWh", "electricity"),
+        ("model.mtp_layer=1", "did you mean 'mtp_layers'?"),
+        ("cluster.node.gpu.hbm_capacity=141", "a size needs a unit"),
+        ("traffic.tokens_per_rank=1", "no such key 'traffic'"),
+    ],
+)
+def test_a_change_that_a_serving_scenario_does_not_take(refused: Refused, tmp_path: Path, set_: str, said: str) -> None:
+    (tmp_path / "s.yaml").write_text(SERVING, encoding="utf-8")
+    for command in ("plan", "explain"):
+        assert said in refused(command, "s.yaml", "--set", set_, *OUTPUTS)
+    assert said in refused("sweep", "s.yaml", "--over", set_, *OUTPUTS)
+    assert said in refused("compare", "s.yaml", "--set", set_, *OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("plan",), "Missing argument"),
+        (("plan", "ep-anatomy"), "asks about one layer (it has traffic), serving is wanted"),
+        (("simulate", "s.yaml"), "asks about serving (it has a workload), a layer is wanted"),
+        (("sweep", "s.yaml"), "a sweep needs something to sweep: --over path=a,b,c"),
+        (("sweep", "s.yaml", "--over", "seed"), "--over seed: wanted path=a,b,c"),
+        (("sweep", "s.yaml", "--over", "seed="), "--over seed=: wanted path=a,b,c"),
+        (("sweep", "s.yaml", "--over", "seed=1,,2"), "wanted path=a,b,c"),
+        (("sweep", "s.yaml", "--over", "seed=1,1"), "1 is there twice: give each value once"),
+        (("sweep", "s.yaml", "--over", "seed=1", "--over", "seed=2"), "--over seed is given twice"),
+        (
+            ("sweep", "s.yaml", "--over", "sed=1,2"),
+            "none of 2 points can be answered; the first: no such key 'sed': did you mean",
+        ),
+        (
+            (
+                "sweep",
+                "s.yaml",
+                "--over",
+                f"seed={','.join(map(str, range(101)))}",
+                "--over",
+                f"deployment.decode.batch={','.join(map(str, range(1, 101)))}",
+            ),
+            "10,100 points are more than the 10,000 of one sweep",
+        ),
+        (("compare",), "Missing argument"),
+        (("compare", "s.yaml"), "nothing to be compared with: name a second, or give --set"),
+        (("compare", "s.yaml", "ep-anatomy"), "different kinds of question"),
+        (("compare", "s.yaml", "none.yaml"), "none.yaml: No such file or directory"),
+        (("compare", "s.yaml", "s.yaml", "--set-a", "sed=1"), "--set-a sed=1: no such key 'sed'"),
+        (("compare", "s.yaml", "s.yaml", "--set-b", "slo.tpot=1"), "--set-b slo.tpot=1: slo.tpot: a duration needs a unit"),
+        (("explain", "none"), "unknown scenario 'none'"),
+        (("explain", "s.yaml", "--step", "0"), "step must lie between 0 and 1"),
+        (("explain", "s.yaml", "--step", "ten"), "Invalid value for '--step'"),
+        (("explain", "s.yaml", "--csv", "no/folder.csv"), "no/folder.csv: cannot be written"),
+        (("plan", "s.yaml", "--csv", "a", "--json", "a"), "two outputs have the same path"),
+    ],
+)
+def test_the_new_commands_used_wrongly(refused: Refused, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    (tmp_path / "s.yaml").write_text(SERVING, encoding="utf-8")
+    assert said in refused(*arguments, *(() if "a" in arguments or "--csv" in arguments else ("--json", "a.json")))
 
 
 def test_a_yaml_that_tries_to_run_code_does_nothing(refused: Refused, tmp_path: Path) -> None:

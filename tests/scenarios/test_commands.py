@@ -227,7 +227,7 @@ def test_two_that_ask_the_same_have_no_changes(toy: ModuleType) -> None:
 
 
 def test_layers_compare_too() -> None:
-    found = compare("deepseek-v3-decode-ep32", sets=["deployment.ep=8", "traffic.tokens_per_rank=64"])
+    found = compare("ep-anatomy", sets=["deployment.ep=4", "traffic.tokens_per_rank=512"])
     assert {change.path for change in found.changes} == {"deployment.ep", "traffic.tokens_per_rank"}
     assert found.mechanism.startswith("Layer ")
     assert "before, by NVLink after" in found.mechanism
