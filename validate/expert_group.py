@@ -14,6 +14,7 @@ from ..hwmodels.errors import BadInput
 from ..sim.ep.experts import TILE, Constants, Counts, ExpertShape, Kind, block, block_seconds, triton_tile
 from ..sim.ep.stage import Machine
 from ..sim.inputs.deployment import Dtype
+from ..sim.inputs.model import ELEMENT_BYTES
 from .expert_deal import DRAWS, deal, exponent
 from .spread import spread
 
@@ -22,7 +23,9 @@ Ints = NDArray[np.intp]
 Records = list[tuple[int, dict[str, str]]]
 
 COLUMNS = ("system", "kernel", "dtype", "routing", "tokens", "hidden", "inter", "top_k", "experts", "ep", "latency_us")
-POINT = ("tokens", "hidden", "inter", "top_k", "experts", "ep")  # what an interval asks to lie within the table
+_NUMBERS = ("tokens", "hidden", "inter", "top_k", "experts", "ep")
+#: What an interval asks to lie within the table: tokens of the group, an expert's sizes, experts of a rank, bytes of a weight.
+POINT = ("tokens", "hidden", "inter", "experts", "weight_bytes")
 KINDS: Mapping[str, Kind] = {
     "deepgemm-contiguous": "contiguous",
     "deepgemm-masked": "masked",
@@ -69,6 +72,15 @@ class ExpertGroup:
         shape = ExpertShape(c["hidden"], c["inter"], self.dtype, self.dtype, c["projections"])
         return np.asarray(self.dealt[2].min(axis=1) * shape.weight_bytes / machine.hbm_bytes_per_s)
 
+    def points(self) -> list[dict[str, float]]:
+        """[row] where the row lies, by the names of `POINT`."""
+        c = self.columns
+        per_rank, size = c["experts"] / c["ep"], np.full(len(self.measured_s), ELEMENT_BYTES[self.dtype])
+        columns = zip(
+            c["tokens"].tolist(), c["hidden"].tolist(), c["inter"].tolist(), per_rank.tolist(), size.tolist(), strict=True
+        )
+        return [dict(zip(POINT, row, strict=True)) for row in columns]
+
     def used(self) -> Ints:
         """Rows that a fit uses, spread over what varies, the routing's exponent among it."""
         weights = {"tokens": 2.0, "hidden": 1.0, "inter": 1.0, "top_k": 0.7, "experts": 0.7, "ep": 1.5, "skew": 1.0}
@@ -108,7 +120,7 @@ def _undescribed(record: dict[str, str]) -> str:
 
 
 def _group(path: Path, system: str, kind: Kind, dtype: Dtype, records: Records) -> ExpertGroup:
-    columns = {n: np.array([_number(path, line, r, n) for line, r in records]) for n in POINT}
+    columns = {n: np.array([_number(path, line, r, n) for line, r in records]) for n in _NUMBERS}
     measured = np.array([_number(path, line, r, "latency_us") for line, r in records]) * 1e-6
     gateless = [pair in WITHOUT_GATE for pair in zip(columns["hidden"], columns["inter"], strict=True)]
     columns["projections"] = np.where(gateless, 2.0, 3.0)

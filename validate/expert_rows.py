@@ -12,7 +12,7 @@ from ..hwmodels.errors import Uncalibrated, UnknownName
 from ..sim.ep.experts import Constants
 from ..sim.ep.machine import machine_of
 from .conformal import judged
-from .expert_group import POINT, ExpertGroup, expert_groups
+from .expert_group import ExpertGroup, expert_groups
 from .predict import Predicted
 
 #: Why a row is odd that took less time than HBM at its full rate needs for the weights its routing says were read.
@@ -40,8 +40,7 @@ def _predicted(group: ExpertGroup, table: str) -> list[Predicted]:
     own = entry.fit.table == table and entry.fit.rows_available == total and source == group.system
     used = group.used() if own else None
     borrowed = "" if source == group.system else source
-    points = [{n: float(group.columns[n][i]) for n in POINT} for i in range(total)]
-    sure = judged(entry.fit, seconds, group.measured_s, np.ones(total, np.int64), points, used, borrowed)
+    sure = judged(entry.fit, seconds, group.measured_s, np.ones(total, np.int64), group.points(), used, borrowed)
     seen = set() if used is None else set(used.tolist())
     odd = group.measured_s < group.least_seconds(machine)
     found = []

@@ -95,6 +95,7 @@ def _entry(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], ta
     else:
         judged = predicted
     rest = np.setdiff1d(np.arange(total), used)
+    points = group.points()
     error = predicted / group.measured_s - 1.0
     values = {n: float(getattr(search.k, n)) for n in (f.name for f in fields(Constants))}
     sure = zip(search.free, search.deviation.tolist(), search.stuck.tolist(), strict=True)
@@ -110,7 +111,7 @@ def _entry(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], ta
             n for n, sd, at in zip(search.free, search.deviation, search.stuck, strict=True) if at or sd > values[n] / 2
         ),
         uncertainty={n: write_constant(n, sd) for n, sd, at in sure if not at},
-        seen={n: (float(group.columns[n].min()), float(group.columns[n].max())) for n in POINT},
+        seen={n: (min(p[n] for p in points), max(p[n] for p in points)) for n in POINT},
         intervals=regimes_of(judged[aside], group.measured_s[aside], np.ones(len(aside), np.int64)),
         method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit_experts.py)",
     )
