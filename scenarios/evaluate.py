@@ -31,15 +31,15 @@ MOST_SEQUENCES, MOST_LOW_LATENCY = 1024, 256
 _ANY_NODES = 1
 
 
-def evaluate(question: ServingQuestion) -> Evaluation:
-    """The answer for the question's own deployment.
+def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evaluation:
+    """The answer for the question's own deployment. ``backend``: its engine, if not as shipped.
 
     Raises Unanswerable (one line) if it has none, if its memory does not fit, or if an arrival rate is beyond its capacity.
     """
     serving = question.serving
     if serving is None:
         raise Unanswerable(("deployment",), "there is no deployment to evaluate: add one, or let `epicycle plan` look for one")
-    backend = load_backend(serving.backend)
+    backend = backend or load_backend(serving.backend)
     precision = precision_of(question.model, serving)
     memory = {role: _memory(question, role, worker, precision) for role, worker in _workers(serving)}
     served = _served(question, serving, backend, precision, memory)
