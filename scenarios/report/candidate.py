@@ -26,7 +26,7 @@ def candidate_panel(candidate: Candidate, name: str, command: str, known: Mappin
         words, unit = (known[key].words, known[key].unit) if key in known else key_words(key)
         items.append(fact(words, said(candidate.values[key], unit, key)))
     verdict = "Meets every limit" if candidate.meets else "Does not meet every limit"
-    front = "on the front" if candidate.on_front else "not on the front: another is faster and cheaper"
+    front = "on the front" if candidate.on_front else "not on the front of cost and time per token"
     look = "note" if candidate.meets else "note warn"
     rest = value_table(candidate.values, known)
     return Html(

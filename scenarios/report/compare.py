@@ -13,7 +13,7 @@ from .bill import bills
 from .difference import compositions, contributions, walk
 from .inputs import inputs
 from .memory import item_colours, memory_bar
-from .metrics import FIRST, SHOWN_FACTS, fact, facts, interval
+from .metrics import SHOWN_FACTS, fact, facts, interval, leading
 from .opening import opening
 from .quantity import between, change, said
 
@@ -79,9 +79,8 @@ def _verdict(x: Metric | None, y: Metric | None) -> Html | str:
 
 def _facts(a: Evaluation, b: Evaluation) -> Html:
     first, second = ({m.key: m for m in e.metrics} for e in (a, b))
-    both = [k for k in (*FIRST, *first) if k in first and k in second]
     items = []
-    for key in list(dict.fromkeys(both))[:SHOWN_FACTS]:
+    for key in leading(k for k in first if k in second)[:SHOWN_FACTS]:
         x, y = first[key], second[key]
         small = between(x.value, y.value, x.unit, key)
         items.append(fact(x.words, change(x.value, y.value), small))

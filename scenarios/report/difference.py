@@ -8,12 +8,13 @@ from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Change, Comparison, StepTime
 from ..mechanism import PartChange, StepChange, step_changes
 from .bars import Bar, Span, bars, stacked
-from .metrics import key_words
+from .metrics import key_words, leading
 from .panels import panels, switch
 from .parts import PHASES, bound_name, group_colour, group_legend, listed, part_says, step_words
 from .quantity import change, relative, said, scale
 
 SHOWN_PARTS = 14  # of a difference; the rest moved less and are added up
+SHOWN_METRICS = 6  # of a walk, the headline ones first
 SLOWER, FASTER = "var(--nic)", "var(--sm)"
 
 
@@ -59,14 +60,14 @@ def walk(comparison: Comparison) -> Html:
     changes = comparison.changes
     if not changes:
         return Html("")
-    keys = [k for k in dict.fromkeys(k for c in changes for k in c.effect) if any(c.effect.get(k) for c in changes)]
+    keys = leading(k for c in changes for k, effect in c.effect.items() if effect)[:SHOWN_METRICS]
     known = {m.key: m.words for m in comparison.a.metrics}
     names = {k: known.get(k, key_words(k)[0]) for k in keys}
     choice = switch("metric", [(f"walk-{k}", names[k]) for k in keys])
     parts = [(f"walk-{k}", f"<h3>{safe(names[k])}</h3>{_walk_bars(comparison, changes, k)}") for k in keys]
     lead = "The inputs that differ, changed one after the other from A to B, and what each step of that walk does."
-    rows = [(c.path, c.before, c.after, *(relative(c.effect.get(k, 0.0)) for k in keys)) for c in changes]
-    listing = table(("input", "A", "B", *names.values()), rows, (0, 1, 2))
+    rows = [(c.path, c.before, c.after) for c in changes]
+    listing = more("The inputs that differ", table(("input", "A", "B"), rows, (0, 1, 2)), open_=not parts)
     drawn = f"{choice}{panels(parts, each_in_print=True)}" if parts else ""
     return section("walk", "What was changed, and what each change does", lead, f"{drawn}{listing}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from .panels import chooser, panels, switch
 from .quantity import said
 from .words import legend
 
+STEEP = 20.0  # costs that differ by more are drawn by decades
 DRAWN = 200  # candidates drawn and unfolded, the front first
 COLOURS = ("--nvlink", "--nic", "--sm", "--fabric", "--nvlink-3", "--nic-3", "--sm-3", "--wait")
 
@@ -79,16 +81,17 @@ def front(plan: Plan, command: str) -> Html:
     body = (
         f"{choice}{legend(colours.items())}{panels(pictures, each_in_print=True)}{note}"
         f"<h3>The chosen deployment</h3>{panels(unfolded)}"
-        f"<h3>The front, cheapest first</h3>{front_table(plan, shown, names)}"
+        f"<h3>The front: what meets the limits first, the cheapest first</h3>{front_table(plan, shown, names)}"
     )
     return section("front", "What there is to choose from", lead, body)
 
 
 def front_table(plan: Plan, shown: Sequence[Candidate], names: Mapping[int, str]) -> Html:
     """The candidates on the front; without one, the best of the rest. Each opens its panel."""
-    listed = [c for c in shown if c.on_front] or list(shown[:12])
-    listed = sorted(listed, key=lambda c: c.values.get("usd_per_mtok_output", 0.0))
+    listed = [c for c in shown if c.on_front or c is shown[0]] if any(c.on_front for c in shown) else list(shown[:12])
+    listed = sorted(listed, key=lambda c: (not c.meets, c.values.get("usd_per_mtok_output", 0.0)))
     keys = [k for k in TOLD if any(k in c.values for c in listed)]
+    several = len({c.cluster for c in listed}) > 1
     played = any(c.events_tpot_s is not None for c in listed)
     rows = []
     for c in listed:
@@ -108,9 +111,9 @@ def front_table(plan: Plan, shown: Sequence[Candidate], names: Mapping[int, str]
         "output_tokens_per_s_gpu": "output per GPU",
         "usd_per_mtok_output": "cost of output",
     }
-    head = ["deployment", "cluster", "GPUs", "tokens/s per user", *(heads[k] for k in keys)]
+    head = ["deployment"] + ["cluster"] * several + ["GPUs", "tokens/s per user", *(heads[k] for k in keys)]
     head += ["TPOT by events"] * played + ["limits"]
-    return table(head, rows, (0, 1, len(head) - 1))
+    return table(head, rows, (0, *([1] * several), len(head) - 1))
 
 
 def _picture(view: View, plan: Plan, shown: Sequence[Candidate], names: Mapping[int, str], colours: Mapping[str, str]) -> Html:
@@ -149,8 +152,11 @@ def _picture(view: View, plan: Plan, shown: Sequence[Candidate], names: Mapping[
         }
     )
     x = axis("speed of a user, output tokens/s (1 / TPOT)", rangemode="tozero")
-    y = axis(view.title, rangemode="tozero", tickprefix="" if view.high else "$")
-    lines, words = _limit_lines(view, plan.limits)
+    heights = [c.values[view.key] for c in points if c.values[view.key] > 0]
+    steep = not view.high and bool(heights) and max(heights) > STEEP * min(heights)
+    decades = {"type": "log", "dtick": 1} if steep else {"rangemode": "tozero"}
+    y = axis(view.title, tickprefix="" if view.high else "$", **decades)
+    lines, words = _limit_lines(view, plan.limits, steep)
     drawn = layout(
         x,
         y,
@@ -184,7 +190,7 @@ def _line(view: View, points: Sequence[Candidate]) -> dict[str, object]:
     }
 
 
-def _limit_lines(view: View, limits: Sequence[Limit]) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def _limit_lines(view: View, limits: Sequence[Limit], steep: bool) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """The limits that lie on this picture's axes, as dotted lines with their words."""
     shapes: list[dict[str, object]] = []
     words: list[dict[str, object]] = []
@@ -200,7 +206,8 @@ def _limit_lines(view: View, limits: Sequence[Limit]) -> tuple[list[dict[str, ob
             words.append(text | {"x": at, "y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": "left", "xshift": -2})
         elif x.key == view.key:
             shapes.append({"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": x.wanted, "y1": x.wanted, "line": ink})
-            words.append(text | {"x": 1, "xref": "paper", "y": x.wanted, "yanchor": "bottom", "xanchor": "right"})
+            height = math.log10(x.wanted) if steep and x.wanted > 0 else x.wanted  # plotly's annotations speak in decades there
+            words.append(text | {"x": 1, "xref": "paper", "y": height, "yanchor": "bottom", "xanchor": "right"})
     return shapes, words
 
 

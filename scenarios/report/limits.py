@@ -16,7 +16,7 @@ def unmet(limits: Sequence[Limit]) -> Html:
         return Html("")
     items = "".join(
         f"<li><b>{safe(x.words)}</b>: wanted {safe(_bound(x))}, the nearest came to "
-        f"<b>{safe(said(x.got, x.unit, x.key))}</b> ({safe(gap(x))})."
+        f"<b>{safe(said(x.got, x.unit, x.key))}</b>, {safe(_missed(x))}."
         + (f"<p>{safe(x.lever)}</p>" if x.lever else "")
         + "</li>"
         for x in missed
@@ -54,7 +54,7 @@ def gap(limit: Limit) -> str:
 def _missed(limit: Limit) -> str:
     """The gap in its own unit and as a share: ``"1.40 ms (18 %) too much"``."""
     off = limit.got - limit.wanted
-    share = f" ({100 * abs(off / limit.wanted):.0f} %)" if limit.wanted else ""
+    share = f" ({100 * abs(limit.got / limit.wanted - 1.0):.0f} %)" if limit.wanted else ""
     return f"{said(abs(off), limit.unit, limit.key)}{share} too {'much' if off > 0 else 'little'}"
 
 

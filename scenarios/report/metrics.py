@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Evaluation, Metric
@@ -36,9 +36,14 @@ def facts(items: Sequence[Html]) -> Html:
 def metric_facts(evaluation: Evaluation, before: Sequence[Html] = ()) -> Html:
     """The headline numbers with their 90 % intervals, after the facts ``before``."""
     known = {m.key: m for m in evaluation.metrics}
-    chosen = [known[k] for k in FIRST if k in known] or list(evaluation.metrics)
-    shown = chosen[: SHOWN_FACTS - len(before)]
+    shown = [known[k] for k in leading(known)][: SHOWN_FACTS - len(before)]
     return facts([*before, *(fact(m.words, said(m.value, m.unit, m.key), interval(m)) for m in shown)])
+
+
+def leading(keys: Iterable[str]) -> list[str]:
+    """``keys`` with the headline ones first."""
+    have = dict.fromkeys(keys)
+    return [k for k in FIRST if k in have] + [k for k in have if k not in FIRST]
 
 
 def interval(metric: Metric) -> str:

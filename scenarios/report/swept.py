@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ...sim.page import Html, axis, figure, label, layout, safe, section
 from ..evaluation import Evaluation, Metric, Sweep
-from .metrics import FIRST
+from .metrics import leading
 from .quantity import said, scale
 
 _NUMBER = re.compile(r"([-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\s*([^0-9]*)")
@@ -29,15 +29,13 @@ def charts(sweep: Sweep) -> Html:
     return section("metrics", f"The answer over {' and '.join(sweep.axes)}", lead, f'<div class="grid two">{body}</div>')
 
 
-def shown_metrics(evaluations: Sequence[Evaluation], every: bool = False) -> list[tuple[str, Metric]]:
-    """(key, a metric of that key): the headline ones that vary, or ``every`` one there is."""
+def shown_metrics(evaluations: Sequence[Evaluation]) -> list[tuple[str, Metric]]:
+    """(key, a metric of that key) of those that vary, the headline ones first; of all if none does."""
     have: dict[str, list[Metric]] = {}
     for e in evaluations:
         for m in e.metrics:
             have.setdefault(m.key, []).append(m)
-    ordered = [k for k in FIRST if k in have] + [k for k in have if k not in FIRST]
-    if every:
-        return [(k, have[k][0]) for k in ordered]
+    ordered = leading(have)
     varying = [k for k in ordered if len({m.value for m in have[k]}) > 1]
     return [(k, have[k][0]) for k in (varying or ordered)[:8]]
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Evaluation, Sensitivity
 from .bars import Bar, Span, bars
 from .inputs import linked
-from .metrics import key_words
+from .metrics import key_words, leading
 from .panels import panels, switch
 from .quantity import relative
 
 SHOWN_BARS = 14  # the strongest; all are in the table
+SHOWN_METRICS = 6  # behind the switch, the headline ones first
 NOTHING = 5e-4  # a relative change below this is none
 
 
@@ -20,7 +21,7 @@ def tornado(sensitivities: Sequence[Sensitivity], evaluation: Evaluation) -> Htm
     """One tornado for every metric that something moves, chosen by a switch; and the table with values and sources."""
     keys = list(dict.fromkeys(k for s in sensitivities for k in s.more))
     known = {m.key: m.words for m in evaluation.metrics}
-    moved = [k for k in keys if any(_reach(s, k) >= NOTHING for s in sensitivities)]
+    moved = [k for k in leading(keys) if any(_reach(s, k) >= NOTHING for s in sensitivities)][:SHOWN_METRICS]
     if not moved:
         return Html("")
     names = {k: known.get(k, key_words(k)[0]) for k in moved}
@@ -39,6 +40,11 @@ def _reach(s: Sensitivity, key: str) -> float:
     return max(abs(s.more.get(key, 0.0)), abs(s.less.get(key, 0.0)))
 
 
+def _effect(effects: Mapping[str, float], key: str) -> str:
+    """The change in words; a dash where the number cannot be moved that way."""
+    return relative(effects.get(key, 0.0)) if effects else "–"
+
+
 def _bars(sensitivities: Sequence[Sensitivity], key: str) -> Html:
     strong = sorted((s for s in sensitivities if _reach(s, key) >= NOTHING), key=lambda s: -_reach(s, key))[:SHOWN_BARS]
     rows = []
@@ -48,7 +54,7 @@ def _bars(sensitivities: Sequence[Sensitivity], key: str) -> Html:
             Span(0.0, down, "var(--nvlink)", f"{100 * s.step:.0f} % less: {relative(down)}", "ghost"),
             Span(0.0, up, "var(--nvlink)", f"{100 * s.step:.0f} % more: {relative(up)}"),
         )
-        rows.append(Bar(s.words, spans, f"{relative(up)} / {relative(down)}", s.value))
+        rows.append(Bar(s.words, spans, f"{_effect(s.more, key)} / {_effect(s.less, key)}", s.value))
     silent = len(sensitivities) - len(strong)
     words = f"{silent} other numbers move" if silent > 1 else "One other number moves"
     note = f"<p class=note>{words} it less, or not at all.</p>" if silent else ""
@@ -63,6 +69,6 @@ def _table(sensitivities: Sequence[Sensitivity], names: dict[str, str]) -> Html:
     for s in sensitivities:
         row: list[object] = [s.words, s.value]
         for k in names:
-            row += [relative(s.more.get(k, 0.0)), relative(s.less.get(k, 0.0))]
+            row += [_effect(s.more, k), _effect(s.less, k)]
         rows.append([*row, Html(f"<code>{safe(s.path)}</code>"), linked(s.source)])
     return table([*head, "path", "source"], rows, (0, len(head), len(head) + 1))

@@ -36,7 +36,8 @@ def steps(evaluation: Evaluation, title: str = "Where a step's time goes") -> Ht
         seen.add(pool)
     if not body:
         return Html("")
-    lead = "Parts in the order they run, all layers together, on the busiest GPU. Pale: time that other work hides."
+    together = "" if evaluation.serving is None else ", all layers together"
+    lead = f"Parts in the order they run{together}, on the busiest GPU. Pale: time that other work hides."
     keys = group_legend([step for _, step in whole_steps(evaluation)])
     return section("step", title, lead, f"{keys}{body}")
 
@@ -57,7 +58,7 @@ def waterfall(step: StepTime) -> Html:
         span = Span(min(at, step.seconds), max(at, step.seconds), "var(--wait-3)", "time that no part explains")
         rows.append(Bar("not attributed" if rest > 0 else "parts overlap", (span,), _amount(rest, step)))
     whole = Span(0.0, step.seconds, "var(--ink)", step_words(step))
-    rows.append(Bar("the step", (whole,), said(step.seconds, "s"), total=True))
+    rows.append(Bar("the layer" if step.phase == "layer" else "the step", (whole,), said(step.seconds, "s"), total=True))
     factor, unit = scale([step.seconds], "s")
     return Html(f"{bars(rows, unit, factor)}{more('The parts in numbers', _table(step))}")
 
@@ -68,7 +69,7 @@ def bounds(evaluation: Evaluation) -> Html:
     for pool in evaluation.pools:
         for step in pool.steps[:1]:
             body += f"<h3>{safe(step_words(step))}: {safe(_verdict(step))}</h3>{_bounds(step)}"
-    lead = "Only what is exposed counts. Speeding up the resource of the longest bar shortens the step; nothing else helps yet."
+    lead = "Only exposed time counts: more of the resource with the longest bar is where it pays most."
     return section("bounds", "What bounds the step", lead, body) if body else Html("")
 
 
