@@ -17,7 +17,7 @@ from .measurement import Group, grouped, read_table
 
 _NO_CHUNKS = {"chunk": fixed(0.0), "drain_copy": fixed(1000.0)}
 _NO_RECEIVER = {"receive_copy": fixed(1000.0), "receive_token": fixed(0.0)}
-_NO_WALK = {"token": fixed(0.0), "token_per_doubling": fixed(0.0)}
+_NO_WALK = {"token": fixed(0.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ MECHANISMS = (
     Mechanism("imperfect overlap", "deepep-normal", "combine", True, {"sharpness": fixed(15.0)}),
     Mechanism("SM copy rate", "deepep-normal", "combine", False, {"send_copy": fixed(300.0)}),
     Mechanism("chunks: handshake and drain", "deepep-normal", "combine", False, _NO_CHUNKS),
-    Mechanism("ranks arriving apart", "deepep-normal", "combine_notify", False, {"arrival": fixed(0.0)}),
+    Mechanism("ranks arriving apart", "deepep-normal", "combine_notify", False, {"drift": fixed(0.0)}),
     Mechanism("walk over the heads", "deepep-normal", "combine_notify", False, _NO_WALK),
     Mechanism("counting loop, flags of experts", "deepep-low-latency", "dispatch", True, {"launch_per_expert": fixed(0.0)}),
     Mechanism("a CTA's time per token", "deepep-low-latency", "dispatch", True, {"token": fixed(0.0)}),

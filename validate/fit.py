@@ -1,6 +1,6 @@
 """Fit a kernel's constants to at most 24 measured rows, robustly, inside physical bounds.
 
-The rows are spread over the table (greedy maximin over the logarithms of what varies), never chosen by how well they fit. The
+The rows are spread over the table, or stand for it (`spread`), never chosen by how well they fit. The
 loss is Cauchy on ``log(predicted / measured)``. A weak pull towards the starting point settles what the rows cannot tell;
 those constants are reported as undetermined.
 """
@@ -23,7 +23,7 @@ from ..sim.ep.stage import Machine
 from .bounds import Bound, bounds_for
 from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
 from .measurement import POINT, PROTOCOL_NAMES, Group, point_of
-from .spread import MOST_ROWS, spread
+from .spread import MOST_ROWS, spread, stand_for
 
 _STARTS = 2  # searches: one from the bounds' own start, one from a seeded point near it
 _ROBUST = 0.05  # log error at which the loss turns from square to logarithmic
@@ -41,12 +41,16 @@ class Fitted:
 
 
 def spread_rows(group: Group, most: int = MOST_ROWS) -> NDArray[np.intp]:
-    """Indices of at most ``most`` rows, spread over tokens, SMs, hidden, top-k, experts, ranks and payload."""
+    """Indices of at most ``most`` rows, over tokens, SMs, hidden, top-k, experts, ranks and payload.
+
+    Across nodes a table mixes runs, clusters and waits for late ranks: there they stand for the others.
+    """
     shape = group.shape()
     ranks = np.asarray(shape.ranks, float)
     density = np.asarray(shape.payload_bytes) / shape.hidden
     columns = (shape.tokens, np.maximum(shape.comm_sms, 1.0), shape.hidden, shape.top_k, shape.experts, ranks, density)
-    return spread([np.asarray(c, float) for c in columns], (2.0, 1.5, 1.0, 0.7, 0.7, 1.5, 1.0), most)
+    choose = stand_for if group.scope == "multi-node" else spread
+    return choose([np.asarray(c, float) for c in columns], (2.0, 1.5, 1.0, 0.7, 0.7, 1.5, 1.0), most)
 
 
 def fit(
@@ -69,7 +73,7 @@ def fit(
     used = spread_rows(group) if rows is None else rows
     kernel = PROTOCOLS[PROTOCOL_NAMES[group.protocol]][group.op]
     names = [f.name for f in fields(kernel.constants)]
-    bounds = bounds_for(kernel.constants, group.scope, group.op) | dict(changed or {})
+    bounds = bounds_for(kernel.constants, group.scope, group.op, PROTOCOL_NAMES[group.protocol]) | dict(changed or {})
     free = [n for n in names if bounds[n].low < bounds[n].high]
     subset = replace(group, rows=tuple(group.rows[i] for i in used))
 
@@ -124,7 +128,7 @@ def fit(
         uncertainty={n: write_constant(n, float(sd)) for n, sd, at in zip(free, deviation, stuck, strict=True) if not at},
         seen=seen,
         intervals=regimes,
-        method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit.py)",
+        method="Cauchy loss on log error over rows spread over the table (validate/fit.py)",
     )
     entry = Entry(
         protocol=PROTOCOL_NAMES[group.protocol],

@@ -28,7 +28,7 @@ _STEPS = 2
 _NOTHING_S = 1e-30
 _HIDDEN = 80.0  # a sender this far (as a logarithm) behind the other loads pays for no handshake
 #: Bytes of received rows at which half of the address-translation penalty is paid. No datasheet gives it: between what two free
-#: fits to H100 rows found (2.2 and 6.5 GB). Read off the develop rows, as `ARRIVAL_TOKENS`; their amplitudes are fitted.
+#: fits to H100 rows found (2.2 and 6.5 GB). Read off the develop rows; its amplitude is fitted.
 TRANSLATION_REACH_BYTES = 3e9
 
 #: A warp's copy loop: lanes, bytes a lane moves at once, and vectors of an unrolled step.
@@ -37,8 +37,6 @@ _UNROLLED = 5 * _LANES
 
 #: Three RDMA barriers and one round of puts, one after another (internode.cu, notify_dispatch).
 NOTIFY_CROSSINGS = 4
-#: Tokens per rank at which half of the ranks' arrival spread shows: where notify times rise on H100, 2 and 4 nodes.
-ARRIVAL_TOKENS = 1024.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +65,10 @@ class Notify:
 
     launch: float
     launch_per_doubling: float
-    arrival: float  # how far apart ranks arrive after a long preceding kernel; the barriers wait for the last
-    token: float  # seconds per token of a channel
-    token_per_doubling: float  # more of the same for every doubling of the nodes
+    drift: float  # seconds by which ranks drift apart for every token of a channel in the kernel before; the barriers wait
+    drift_most: float  # how far apart they get in the longest kernel
+    token: float  # head fix-up: seconds per token of a channel
+    sharpness: float  # how well the fix-up hides beside the barriers
 
 
 def dispatch_row_bytes(shape: Shape, two_hop: bool) -> Num:
@@ -106,18 +105,20 @@ def copy_steps(shape: Shape, op: str) -> Num:
 def notify(shape: Shape, machine: Machine, k: Notify, op: str) -> tuple[Stage, ...]:
     """Before dispatch, every rank learns what it will receive, behind barriers; before combine, the ring heads are fixed up."""
     doublings = np.log2(shape.nodes)
-    latency = (
-        ("count exchange and barriers", k.launch + k.launch_per_doubling * doublings),
-        ("ranks arriving apart", k.arrival * shape.tokens / (shape.tokens + ARRIVAL_TOKENS)),
-    )
-    walk_s = (k.token + k.token_per_doubling * doublings) * _per_channel(shape)
-    walk = Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", walk_s),))
+    barriers = ("count exchange and barriers", k.launch + k.launch_per_doubling * doublings)
+    apart = k.drift * np.ceil(shape.tokens / _channels(shape))
+    late = ("ranks arriving apart", k.drift_most * apart / np.maximum(k.drift_most + apart, _NOTHING_S))
     if op.startswith(COMBINE):
-        return (Stage("combine_notify.heads", "combine_notify", Join.OWN, (walk,), latency),)
+        # One SM holds the barriers while others walk the heads backwards (cached_notify): a load for every token of a channel,
+        # and a store for one that had nothing to send to some node.
+        missed = 1.0 - (shape.nodes_reached / shape.nodes) ** shape.nodes
+        walk = Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", k.token * (1.0 + missed) * _per_channel(shape)),))
+        beside = barriers[1] + late[1]
+        return (Stage("combine_notify.heads", "combine_notify", Join.OWN, (walk,), floor_s=beside, sharpness=k.sharpness),)
     rail, peer = count_bytes(shape)
     rails = Move(Rows.PAIR, Path.RAIL, rail, (Load("nic", rail),))
     peers = Move(Rows.PAIR, Path.NVLINK, peer, (Load("nvlink", peer),))
-    return (Stage("notify.counts", "notify", Join.ALL, (rails, peers, walk), latency, crossings=NOTIFY_CROSSINGS),)
+    return (Stage("notify.counts", "notify", Join.ALL, (rails, peers), (barriers, late), crossings=NOTIFY_CROSSINGS),)
 
 
 def count_bytes(shape: Shape) -> tuple[Num, Num]:

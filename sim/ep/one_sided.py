@@ -31,6 +31,8 @@ class Constants:
     field_row: float  # seconds more per copy for every separate field beyond the first (fp4 carries its scales apart)
     copy: float  # bytes per cycle of the whole GPU
     peer_row: float  # seconds per row on one peer's counter or ring
+    peer_field: float  # ring: seconds more per row for every separate field beyond the first
+    peer_copy: float  # ring: bytes per cycle that the warps of one peer move; few peers leave most warps of an SM idle
     nvlink_efficiency: float
     sharpness: float
 
@@ -52,7 +54,8 @@ def transfer(
     back = op == COMBINE
     row_bytes = (combine_row_bytes if back else dispatch_row_bytes)(shape)
     row_s = k.row + k.field_row * (fields - 1.0) + row_bytes / (k.copy * machine.clock_hz)
-    ring_s = k.peer_row / shape.ranks
+    ring_row_s = k.peer_row + k.peer_field * (fields - 1.0) + row_bytes / (k.peer_copy * machine.clock_hz)
+    ring_s = ring_row_s / shape.ranks
     work = (Load("sm_send", row_s, End.HOME), Load("sm_forward", ring_s, End.EXPERT))
     moves = (
         Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", k.token),)),

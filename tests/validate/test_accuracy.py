@@ -17,7 +17,7 @@ BARS: tuple[tuple[str, str, str, tuple[int, ...], float], ...] = (
         "combine_notify",
         (2,),
         19.0,
-    ),  # short of the 15 asked for; 14.0 without its odd rows: see below
+    ),  # short of the 15 asked for; 14.9 without its odd rows: see below
     ("h100_sxm", "deepep-normal", "combine_notify", (4,), 15.0),
     ("h100_sxm", "deepep-normal", "dispatch_notify", (2, 4), 15.0),
     ("h100_sxm", "", "", (1,), 5.0),
@@ -30,11 +30,9 @@ BARS: tuple[tuple[str, str, str, tuple[int, ...], float], ...] = (
 BIAS_PCT = 3.0
 # The groups that lean further, how far each may, and why it does: these fall short of the 3 % that is asked of every group.
 BIASED = {
-    ("h100_sxm", "deepep-normal", "combine_notify", 2): 11.5,  # waits of the run that looks like a slow NIC (oddities)
-    ("h100_sxm", "deepep-normal", "combine_notify", 4): 7.5,  # the fitted rows of 2 nodes hold more waiting than these
-    ("h100_sxm", "deepep-normal", "dispatch_notify", 2): 5.5,  # as combine_notify at 2 nodes
-    ("h100_sxm", "deepep-normal", "dispatch", 2): 3.5,  # that run again
-    ("gb200", "nvlink-two-sided", "dispatch", 1): 4.0,  # fp8 and fp4 on 2 and 4 GPUs: a ring cost is missing
+    # Both hold the waits of the run that looks like a slow NIC (oddities); without it -1.7 and +3.2.
+    ("h100_sxm", "deepep-normal", "dispatch_notify", 2): 6.5,
+    ("h100_sxm", "deepep-normal", "combine_notify", 2): 3.5,
 }
 
 

@@ -74,6 +74,32 @@ def test_counts_go_ahead_of_dispatch_only():
     assert not any(float(np.asarray(m.row_bytes)) for m in behind.moves)
 
 
+def test_the_head_walk_runs_beside_the_barriers():
+    """Twelve channels walk 100 tokens each; four nodes miss one token in three, at the price of a store; the longer counts."""
+    s = shape(1200, 32)
+    missed = 1 - (1 - np.prod([(192 - i) / (256 - i) for i in range(8)])) ** 4
+
+    def took(tokens_s, barriers_s):
+        k = only(high_throughput.Notify, token=tokens_s, launch_per_doubling=barriers_s / 2, sharpness=30.0)
+        return seconds(high_throughput.notify(s, MACHINE, k, "combine_notify"), s)
+
+    assert took(1e-6, 0.0) == pytest.approx(100e-6 * (1 + missed))
+    assert took(1e-9, 30e-6) == pytest.approx(30e-6)
+    assert took(1e-6, 30e-6) == pytest.approx(took(1e-6, 0.0), rel=1e-6)
+
+
+def test_ranks_drift_apart_up_to_a_limit():
+    """0.1 us for a token of a channel, never more than 50 us: half of that after 500 tokens, all but a tenth after 4,500."""
+    k = only(high_throughput.Notify, drift=1e-7, drift_most=50e-6)
+
+    def late(op, tokens):
+        s = shape(12 * tokens, 32)
+        return 1e6 * seconds(high_throughput.notify(s, ENDLESS, k, op), s)
+
+    for op in ("dispatch_notify", "combine_notify"):
+        assert [round(late(op, tokens), 3) for tokens in (500, 4500)] == [25.0, 45.0]
+
+
 @pytest.mark.parametrize(("experts", "ctas"), [(8, 8), (64, 64), (132, 132), (133, 67), (256, 128), (288, 96)])
 def test_a_low_latency_grid_follows_the_experts(experts, ctas):
     assert float(np.asarray(low_latency.grid(float(experts), 132))) == ctas
@@ -118,6 +144,19 @@ def test_one_sided_by_hand(op, row):
     assert seconds(one_sided.transfer(s, ENDLESS, copy, op, gpus_per_node=4.0), s) == pytest.approx(1600 * 8 * 1e-7)
     wire = seconds(one_sided.transfer(s, MACHINE, only(one_sided.Constants), op, gpus_per_node=4.0), s, MACHINE)
     assert wire == pytest.approx(1600 * 8 * 15 / 16 * row / 450e9)
+
+
+def test_a_ring_copies_its_own_rows():
+    """One ring a peer: of 8 copies to 8 ranks each ring has one a token, whose bytes and separate fields it moves alone."""
+    s = shape(1600, 8, 8, routing="balanced")
+    copy, field = (only(one_sided.Constants, **k) for k in ({"peer_copy": 100.0}, {"peer_field": 1e-8}))
+
+    def took(k, fields=1.0):
+        stages = one_sided.transfer(s, ENDLESS, k, "dispatch", gpus_per_node=4.0, fields=fields)
+        return seconds(stages, s)
+
+    assert took(copy) == pytest.approx(1600 * (7392 + 64) / (100 * MACHINE.clock_hz))
+    assert [took(field, fields) for fields in (1.0, 3.0)] == pytest.approx([0.0, 1600 * 2e-8], abs=1e-12)
 
 
 def test_collectives_by_hand():
