@@ -229,16 +229,17 @@ def compute(
 ) -> Work:
     """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group; ``graphs``: replayed.
 
-    Without the contiguous layout's permutes, which are works of their own (`permute`). What only some ranks have to do in the
-    kernels around the GEMMs lengthens both their loads; what all share is latency.
+    Without the contiguous layout's gather and scatter, which are works of their own (`permute`). What a rank's rows cost
+    in the kernels around its GEMMs lengthens both their loads; what all ranks share is latency.
     """
     found = block(kind, counted(rows, tokens), shape, machine, k, sms)
     own = 0.0 if kind == "triton" else found.activation_s
-    fixed: tuple[tuple[str, Num], ...] = (("expert kernel launches", k.launch), ("gather and scatter", found.walk_s))
+    fixed: tuple[tuple[str, Num], ...] = (("expert kernel launches", k.launch),)
     if kind == "triton":
         # Other ranks' tiles and pairs are nearly the same for every rank: the mean, so that the latency is one number.
         idle = float(np.mean(np.asarray(found.idle_s)))
-        fixed = (*fixed, ("activation and sum over experts", found.activation_s), ("tiles of other ranks' experts", idle))
+        walk = found.activation_s + found.walk_s
+        fixed = (*fixed, ("activation and sum over experts", walk), ("tiles of other ranks' experts", idle))
     waited = sum(float(np.asarray(seconds)) for _, seconds in fixed)
     host = ("host", 0.0 if graphs else max(0.0, k.host - waited))
     parts = (("tensor", found.tensor_s + own), ("hbm", found.hbm_s + own), host)

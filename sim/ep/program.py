@@ -179,7 +179,7 @@ def _expert_block(
         return [experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs)]
     total = rows.sum(axis=-1)
     payload = model.hidden * PAYLOAD_BYTES[deployment.payload]
-    gather = experts.permute("experts.permute", "compute", total, payload, machine, k.hbm_efficiency, Join.INBOUND)
+    gather = experts.permute("experts.permute", "compute", total, payload, machine, k.side_hbm_efficiency, Join.INBOUND)
     block = replace(experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs), waits=Join.OWN)
-    scatter = experts.permute("experts.unpermute", "compute", total, 2.0 * model.hidden, machine, k.hbm_efficiency, Join.OWN)
+    scatter = experts.permute("experts.unpermute", "compute", total, 2.0 * model.hidden, machine, k.side_hbm_efficiency, Join.OWN)
     return [gather, block, scatter]
