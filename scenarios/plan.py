@@ -218,7 +218,7 @@ def _sentence(
     wanted += [f"{load.concurrency:,} in flight"] if load.concurrency is not None else []
     asked = (
         f"{question.model.name}, {load.input_tokens:,} tokens in and {load.output_tokens:,} out"
-        f"{', ' + ' and '.join(wanted) if wanted else ''}"
+        f"{''.join(f', {each}' for each in wanted)}"
     )
     if best is None:
         missed = [limit for limit in limits if not limit.met]

@@ -173,15 +173,7 @@ def _setting(question: ServingQuestion, search: Search) -> Setting:
         acceptance=search.acceptance,
     )
     precision = precision_of(question.model, serving)
-    missing = {precision.weights, precision.experts} - set(question.cluster.node.gpu.tensor_flop_per_cycle_sm)
-    if missing:
-        gpu = question.cluster.node.gpu
-        raise BadInput(f"{gpu.name} has no {' or '.join(sorted(missing))} tensor rate: use one of {_dtypes(gpu)}")
     return setting_of(question, serving, load_backend(search.backends[0]), precision)
-
-
-def _dtypes(gpu: object) -> str:
-    return ", ".join(getattr(gpu, "tensor_flop_per_cycle_sm"))  # noqa: B009
 
 
 def _bill(question: ServingQuestion, search: Search, rows: Deployments) -> Floats:

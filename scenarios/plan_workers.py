@@ -109,8 +109,8 @@ def prefill_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
         return prefill_worker(here.model, here.cluster, a, here.precision, here.backend, here.workload, chunk, here.alpha)
 
-    most = min(most_gpus, search.prefill_worker_gpus or most_gpus)
-    return _table(setting, search, most, (0,), search.prefill_chunk_tokens, rates)
+    own = {name: getattr(search, f"prefill_{name}") or getattr(search, name) for name in ("tp", "dp", "pp", "worker_gpus")}
+    return _table(setting, search.model_copy(update=own), most_gpus, (0,), search.prefill_chunk_tokens, rates)
 
 
 def aggregated_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
