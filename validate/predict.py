@@ -86,6 +86,7 @@ class Predicted:
         own = {"system": system, "protocol": protocol, "op": op, "nodes": nodes, "latency_us": f"{self.measured_us:.3f}"}
         said = {"reason": self.note} if self.note else {}
         said |= {"bound": self.bound} if self.bound else {}
+        said |= {"group_op": op} if self.values.get("op", op) not in ("", op) else {}  # several kernels of one op in the table
         if self.interval is not None:
             bands = {"low90": self.interval.low90, "high90": self.interval.high90}
             said |= {f"predicted_{n}_us": f"{self.predicted_us * band:.3f}" for n, band in bands.items()}

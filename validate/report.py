@@ -55,7 +55,7 @@ def render_validation_report(
         "regime": section(
             "regime",
             "Error by regime",
-            "Mean absolute error, percent, by tokens per rank (from, below). Small batches are latency, large ones bandwidth.",
+            f"Mean absolute error, percent, by {_unit(timings)} (from, below). Small sizes are latency, large ones bandwidth.",
             _regimes(by_group),
         ),
         "scatter": section(
@@ -128,19 +128,23 @@ def _groups(groups: Table) -> Html:
     return table(head, rows, (0, 1, 2, 3))
 
 
+def _unit(timings: Sequence[Timing]) -> str:
+    return " or ".join(dict.fromkeys(t.unit for t in timings if t.unit)) or "size"
+
+
 def _or_nothing(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
 def _regimes(by_group: Mapping[Key, Sequence[Timing]]) -> Html:
-    """MAPE of each group (rows) by tokens per rank in powers of four (columns); the fuller the colour, the larger the error."""
-    regimes = sorted({regime_of(r.tokens) for rows in by_group.values() for r in rows})
+    """MAPE of each group (rows) by size in powers of four (columns); the fuller the colour, the larger the error."""
+    regimes = sorted({regime_of(r.size) for rows in by_group.values() for r in rows})
     head = "".join(f"<th class=n>{safe(regime_words(b))}</th>" for b in regimes)
     lines = ""
     for key, rows in by_group.items():
         errors: dict[int, list[float]] = defaultdict(list)
         for r in rows:
-            errors[regime_of(r.tokens)].append(abs(r.error_pct))
+            errors[regime_of(r.size)].append(abs(r.error_pct))
         lines += (
             f"<tr><td class=s>{safe(name_of(key))}</td>" + "".join(_regime_cell(errors.get(b, [])) for b in regimes) + "</tr>"
         )

@@ -10,30 +10,50 @@ Key = tuple[str, str, str, int]  # system, protocol, op, nodes
 #: Columns that say what was measured, and how the page says them.
 CASE = (
     ("tokens_per_rank", "{} tokens"),
+    ("tokens", "{} tokens"),
+    ("message_bytes", "{} B"),
+    ("gpus", "{} GPUs"),
+    ("m", "m {}"),
+    ("n", "n {}"),
+    ("k", "k {}"),
+    ("heads", "{} heads"),
+    ("batch", "batch {}"),
+    ("context_len", "context {}"),
     ("hidden", "hidden {}"),
+    ("inter", "inter {}"),
+    ("ep", "EP{}"),
     ("top_k", "top-{}"),
     ("experts", "{} experts"),
     ("comm_sms", "{} SMs"),
     ("payload_dtype", "{}"),
     ("routing", "{}"),
 )
+#: The column whose powers of four are a table's regimes, the first that a row has, and what it counts.
+SIZES = (
+    ("tokens_per_rank", "tokens per rank"),
+    ("tokens", "tokens"),
+    ("message_bytes", "bytes"),
+    ("m", "rows of the product"),
+    ("context_len", "tokens of context"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """``case``: what was measured, in words; ``tokens``: 0 if the table has none.
+    """``case``: what was measured, in words; ``size``: how much of ``unit`` (`SIZES`), 0 if the table says neither.
 
     ``bound``: the resource needed longest, if known; ``low90_us`` and ``high90_us``: the 90 % interval, 0.0 if there is none.
     """
 
     key: Key
-    tokens: int
+    size: int
     case: str
     measured_us: float
     predicted_us: float
     bound: str = ""
     low90_us: float = 0.0
     high90_us: float = 0.0
+    unit: str = ""
 
     @property
     def error_pct(self) -> float:
@@ -48,15 +68,17 @@ def timing(row: Mapping[str, Any]) -> Timing:
         return float(str(row[name]))
 
     said = [words.format(row[name]) for name, words in CASE if row.get(name) not in (None, "")]
-    tokens = int(number("tokens_per_rank")) if row.get("tokens_per_rank") not in (None, "") else 0
+    column, unit = next(((name, unit) for name, unit in SIZES if row.get(name) not in (None, "")), ("", ""))
+    size = int(number(column)) if column else 0
     limits = [float(row.get(name) or 0.0) for name in ("predicted_low90_us", "predicted_high90_us")]
     times = (number("latency_us"), number("predicted_us"))
-    return Timing(key_of(row), tokens, ", ".join(said), *times, str(row.get("bound", "")), *limits)
+    return Timing(key_of(row), size, ", ".join(said), *times, str(row.get("bound", "")), *limits, unit)
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
     """The group of a row, or of a group's record."""
-    return str(record["system"]), str(record["protocol"]), str(record["op"]), int(float(str(record["nodes"])))
+    op = record.get("group_op") or record["op"]
+    return str(record["system"]), str(record["protocol"]), str(op), int(float(str(record["nodes"])))
 
 
 def name_of(key: Key) -> str:
@@ -65,12 +87,16 @@ def name_of(key: Key) -> str:
     return f"{system}, {nodes} node{'s' if nodes != 1 else ''}: {protocol} {op}"
 
 
-def regime_of(tokens: int) -> int:
-    """Bands of tokens per rank, in powers of four."""
-    return max(0, (max(tokens, 1).bit_length() - 1) // 2)
+def regime_of(size: int) -> int:
+    """Bands of size, in powers of four."""
+    return max(0, (max(size, 1).bit_length() - 1) // 2)
 
 
 def regime_words(regime: int) -> str:
     """A band: "16–64", "4k–16k"."""
-    low, high = (f"{n // 1024}k" if n >= 1024 else str(n) for n in (4**regime, 4 ** (regime + 1)))
-    return f"{low}–{high}"
+    return "–".join(_short(4**power) for power in (regime, regime + 1))
+
+
+def _short(number: int) -> str:
+    factor, letter = next(((f, c) for f, c in ((1 << 30, "G"), (1 << 20, "M"), (1 << 10, "k")) if number >= f), (1, ""))
+    return f"{number // factor}{letter}"

@@ -48,10 +48,10 @@ def coverage(groups: Sequence[Mapping[str, Any]], timings: Iterable[Timing]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Regime:
-    """Rows of one group in one band of tokens per rank."""
+    """Rows of one group in one band of sizes."""
 
     key: Key
-    tokens: int
+    size: int
     rows: tuple[Timing, ...]
 
     @property
@@ -60,7 +60,8 @@ class _Regime:
 
     @property
     def words(self) -> str:
-        where = f", {regime_words(self.tokens)} tokens" if any(r.tokens for r in self.rows) else ""
+        unit = self.rows[0].unit
+        where = f", {regime_words(self.size)} {unit}" if unit else ""
         return f"{name_of(self.key)}{where}: {self.mape_pct:.1f} % of {len(self.rows)} rows"
 
     @property
@@ -76,17 +77,15 @@ def right_and_wrong(timings: Iterable[Timing]) -> Html:
     """The regimes of this table that are predicted best and worst, and what is known of the shipped calibrations."""
     split: dict[tuple[Key, int], list[Timing]] = defaultdict(list)
     for t in timings:
-        split[t.key, regime_of(t.tokens)].append(t)
-    regimes = [_Regime(key, tokens, tuple(rows)) for (key, tokens), rows in split.items() if len(rows) >= LEAST_ROWS]
+        split[t.key, regime_of(t.size)].append(t)
+    regimes = [_Regime(key, size, tuple(rows)) for (key, size), rows in split.items() if len(rows) >= LEAST_ROWS]
     right = sorted((r for r in regimes if r.mape_pct <= RIGHT_PCT), key=lambda r: (-len(r.rows), r.mape_pct))
     wrong = sorted((r for r in regimes if r.mape_pct > WRONG_PCT), key=lambda r: -r.mape_pct)
     body = _list(RIGHT, right, len(regimes), f"within {RIGHT_PCT:.0f} %", lambda r: r.words)
     body += _list(WRONG, wrong, len(regimes), f"beyond {WRONG_PCT:.0f} %", lambda r: r.leaning)
     known = "".join(f"<h3>{safe(title)}</h3>{as_html(sections()[title])}" for title in (RIGHT, WRONG))
     body += more("What is known of the shipped calibrations on the public tables", known)
-    lead = (
-        f"Regimes (a group at one band of tokens per rank) of {LEAST_ROWS} rows or more of this table, by mean absolute error."
-    )
+    lead = f"Regimes (a group in one band of sizes) of {LEAST_ROWS} rows or more of this table, by mean absolute error."
     return section("verdict", "Where the model is right, and where it is wrong", lead, body)
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import plotly.graph_objects as go
 import pytest
 
 from epicycle.sim.page import safe
-from epicycle.validate.predict import GroupError
+from epicycle.validate.predict import GroupError, validate_table
 from epicycle.validate.prose import ABLATION, HONESTLY, RIGHT, WRONG, sections
 from epicycle.validate.report import DRAWN_POINTS, WORST, _sample, render_validation_report, write_validation_report
-from epicycle.validate.timing import Timing, regime_of, timing
+from epicycle.validate.timing import Timing, regime_of, regime_words, timing
 from epicycle.validate.verdict import coverage, right_and_wrong
 
 EVIL = '</script><img src=x onerror="alert(1)"><!--'
@@ -91,8 +92,8 @@ def test_right_and_wrong_are_told_apart() -> None:
     rows += [names | {"nodes": 4, "tokens_per_rank": 4096, "latency_us": "100", "predicted_us": 10.0}] * 4
     html = right_and_wrong([timing(row) for row in rows])
     right, wrong = html.split("<h3>Where it is wrong</h3>", 1)
-    assert "s, 1 node: p o, 4–16 tokens: 2.0 % of 6 rows" in right
-    assert "s, 2 nodes: p o, 4k–16k tokens: 40.0 % of 5 rows, 40 % too fast, mostly bound by nic" in wrong
+    assert "s, 1 node: p o, 4–16 tokens per rank: 2.0 % of 6 rows" in right
+    assert "s, 2 nodes: p o, 4k–16k tokens per rank: 40.0 % of 5 rows, 40 % too fast, mostly bound by nic" in wrong
     assert "4 nodes" not in html.split("<details")[0], "too few rows to judge"
 
 
@@ -132,8 +133,37 @@ def test_many_rows_are_sampled_and_the_worst_kept() -> None:
 def test_a_row_is_read_from_text_and_empty_cells_left_out() -> None:
     row = made_up_run(1).rows[-1] | {"latency_us": "200.0", "predicted_us": 190.0}
     read = timing(row)
-    assert read == Timing(("h100_sxm", "deepep-low-latency", "combine", 4), read.tokens, read.case, 200.0, 190.0)
+    assert read == Timing(
+        ("h100_sxm", "deepep-low-latency", "combine", 4), read.size, read.case, 200.0, 190.0, unit="tokens per rank"
+    )
     assert read.error_pct == pytest.approx(-5.0) and "SMs" not in read.case and "top-8, 256 experts" in read.case
+
+
+@pytest.mark.parametrize(
+    ("columns", "size", "case"),
+    [
+        ({"m": 8, "n": 2112, "k": 7168}, (8, "rows of the product"), "m 8, n 2112, k 7168"),
+        ({"gpus": 4, "message_bytes": 1 << 21}, (1 << 21, "bytes"), "2097152 B, 4 GPUs"),
+        ({"heads": 16, "batch": 2, "context_len": 4096}, (4096, "tokens of context"), "16 heads, batch 2, context 4096"),
+        ({}, (0, ""), ""),
+    ],
+)
+def test_other_tables_have_cases_and_sizes_too(columns: dict[str, int], size: tuple[int, str], case: str) -> None:
+    names = {"system": "s", "protocol": "p", "op": "o", "nodes": "1", "latency_us": "1", "predicted_us": "1"}
+    read = timing(names | columns)
+    assert ((read.size, read.unit), read.case) == (size, case)
+
+
+@pytest.mark.parametrize("table", ["gemm.csv", "collectives.csv", "mla_attention.csv", "grouped_gemm.csv", "ep_comm.csv"])
+def test_every_row_belongs_to_its_group(tables: Path, table: str) -> None:
+    found = validate_table(tables / table)
+    counted = Counter(timing(row).key for row in found.rows)
+    assert counted == {(g.system, g.protocol, g.op, g.nodes): g.rows for g in found.groups}
+    assert all(timing(row).size and timing(row).case for row in found.rows)
+
+
+def test_bands_in_words() -> None:
+    assert [regime_words(r) for r in (0, 4, 5, 9, 14)] == ["1–4", "256–1k", "1k–4k", "256k–1M", "256M–1G"]
 
 
 @pytest.mark.parametrize(("tokens", "regime"), [(0, 0), (1, 0), (3, 0), (4, 1), (15, 1), (16, 2), (128, 3), (4096, 6)])
