@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..hwmodels.backends import Backend
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput
 from ..sim.inputs.feasible import Unanswerable
@@ -31,8 +32,8 @@ def answered(scenario: Scenario) -> Evaluation:
         raise scenario.error_at(error.key, error) from None
 
 
-def evaluated(question: Question | ServingQuestion) -> Evaluation:
-    """One layer, played event by event, or one deployment, in closed form. Raises BadInput."""
+def evaluated(question: Question | ServingQuestion, engine: Backend | None = None) -> Evaluation:
+    """One layer, played event by event, or one deployment, in closed form. ``engine``: if not as shipped. Raises BadInput."""
     if isinstance(question, Question):
         from ..sim.ep.layer import simulate
         from .layer_evaluation import layer_evaluation
@@ -40,7 +41,7 @@ def evaluated(question: Question | ServingQuestion) -> Evaluation:
         return layer_evaluation(question, simulate(question))
     from .evaluate import evaluate
 
-    return evaluate(question)
+    return evaluate(question, engine)
 
 
 def searched(scenario: ServingScenario, progress: Progress | None = None) -> Plan:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from ..hwmodels.backends import Backend, load_backend
 from ..hwmodels.errors import BadInput
 from ..hwmodels.units import format_time
 from ..sim.inputs.question import Question
 from ..sim.inputs.serving_question import ServingQuestion
 from .answered import answered, evaluated, settled
+from .engine_number import ENGINE_TIMES, slowed, time_words
 from .evaluation import Evaluation, Explanation, Sensitivity, StepTime
 from .figure import digits, share
 from .hardware_number import NUMBERS, HardwareNumber, scaled, shown
@@ -25,12 +28,14 @@ _NOTHING = 1e-4
 _LISTED = 3
 
 Progress = Callable[[int, int], None]
+#: Path, words, (value, source), and the answer with that many times of it.
+Number = tuple[str, str, tuple[str, str], Callable[[float], Evaluation | None]]
 
 
 def explain(
     name_or_path: str | Path, sets: Sequence[str] = (), step: float = STEP, progress: Progress | None = None
 ) -> Explanation:
-    """The scenario's answer, and its sensitivity to ``step`` more and less of each hardware number, the strongest first.
+    """The scenario's answer, and its sensitivity to ``step`` more and less of each number, the strongest first.
 
     A scenario that looks for a deployment is explained at the best one. Raises BadInput.
     """
@@ -38,11 +43,13 @@ def explain(
         raise BadInput(f"step must lie between 0 and 1 (0.1: 10 % more and less), got {step:g}")
     scenario = settled(load_scenario(name_or_path, sets))
     question, answer = scenario.resolve(), answered(scenario)
-    found = []
-    for done, number in enumerate(NUMBERS):
+    found: list[Sensitivity] = []
+    shaken = list(_shaken(question))
+    for done, (path, words, (value, source), vary) in enumerate(shaken):
         if progress is not None:
-            progress(done, len(NUMBERS))
-        found.append(_sensitivity(question, answer, number, step))
+            progress(done, len(shaken))
+        more, less = (_effect(answer, vary, factor) for factor in (1.0 + step, 1.0 - step))
+        found.append(Sensitivity(path, words, value, source, step, more, less))
     key = answer_key(answer, found)
     found.sort(key=lambda s: -abs(strength(s, key)))
     return Explanation(_sentence(answer, found, key), answer, tuple(found))
@@ -70,22 +77,35 @@ def bought(answer: Evaluation, key: str, change: float) -> str:
     return f"{'buys' if better else 'costs'} {size:.1f} %" if size >= 1 else f"{'buys' if better else 'costs'} {size:.1g} %"
 
 
-def _sensitivity(question: Question | ServingQuestion, answer: Evaluation, number: HardwareNumber, step: float) -> Sensitivity:
-    value, source = shown(question.cluster, number)
-    more, less = (_changed(question, answer, number, factor) for factor in (1.0 + step, 1.0 - step))
-    return Sensitivity(f"cluster.{number.path}", number.words, value, source, step, more, less)
+def _shaken(question: Question | ServingQuestion) -> Iterator[Number]:
+    """Every hardware number, and the times of the engine where there is one."""
+    cluster = question.cluster
+    for number in NUMBERS:
+        yield f"cluster.{number.path}", number.words, shown(cluster, number), partial(_on_other_hardware, question, number)
+    if isinstance(question, ServingQuestion) and question.serving is not None:
+        engine = load_backend(question.serving.backend)
+        for key, words in ENGINE_TIMES.items():
+            told = time_words(engine, cluster.calibration, key)
+            yield f"{engine.name}.{key}", f"{engine.name}'s {words}", told, partial(_by_other_engine, question, engine, key)
 
 
-def _changed(
-    question: Question | ServingQuestion, answer: Evaluation, number: HardwareNumber, factor: float
-) -> dict[str, float]:
+def _on_other_hardware(question: Question | ServingQuestion, number: HardwareNumber, factor: float) -> Evaluation | None:
     cluster = scaled(question.cluster, number, factor)
-    if cluster is None:
-        return {}
+    return evaluated(replace(question, cluster=cluster)) if cluster is not None else None
+
+
+def _by_other_engine(question: ServingQuestion, engine: Backend, key: str, factor: float) -> Evaluation | None:
+    other = slowed(engine, question.cluster.calibration, key, factor)
+    return evaluated(question, other) if other is not None else None
+
+
+def _effect(answer: Evaluation, vary: Callable[[float], Evaluation | None], factor: float) -> dict[str, float]:
+    """Relative change of every metric; empty if the number cannot be moved that way."""
     try:
-        return relative(answer, evaluated(replace(question, cluster=cluster)))
+        there = vary(factor)
     except BadInput:  # with less of it there is no answer (memory that no longer fits)
         return {}
+    return relative(answer, there) if there is not None else {}
 
 
 def _sentence(answer: Evaluation, found: Sequence[Sensitivity], key: str) -> str:

@@ -227,10 +227,10 @@ def test_two_that_ask_the_same_have_no_changes(toy: ModuleType) -> None:
 
 
 def test_layers_compare_too() -> None:
-    found = compare("ep-anatomy", sets=["deployment.ep=4", "traffic.tokens_per_rank=512"])
-    assert {change.path for change in found.changes} == {"deployment.ep", "traffic.tokens_per_rank"}
+    found = compare("ep-anatomy", "ep-anatomy", ["traffic.tokens_per_rank=4096"], sets_b=["deployment.ep=4"])
+    assert [change.path for change in found.changes] == ["deployment.ep"], "one node instead of two"
     assert found.mechanism.startswith("Layer ")
-    assert "before, by NVLink after" in found.mechanism
+    assert "bound by the NIC before, by " in found.mechanism
 
 
 def test_only_one_kind_compares(toy: ModuleType) -> None:
@@ -246,13 +246,14 @@ def test_only_one_kind_compares(toy: ModuleType) -> None:
 @pytest.mark.parametrize("step", [0.1, 0.25])
 def test_sensitivities_are_those_of_the_quotients(toy: ModuleType, step: float) -> None:
     found = explain("s.yaml", step=step)
-    attention, experts, dispatch, _ = toy.seconds(128, HBM, NIC)
+    attention, experts, dispatch, host = toy.seconds(128, HBM, NIC)
     tpot = sum(toy.seconds(128, HBM, NIC))
     by_words = {s.words: s for s in found.sensitivities}
     for words, share in (("HBM bandwidth", attention + experts), ("NIC bandwidth", dispatch), ("NVLink bandwidth", 0.0)):
         more, less = by_words[words].more["tpot"], by_words[words].less["tpot"]
         assert more == pytest.approx(share / tpot * (1 / (1 + step) - 1), abs=1e-12)
         assert less == pytest.approx(share / tpot * (1 / (1 - step) - 1), abs=1e-12)
+    assert by_words["sglang's host time of a step"].more["tpot"] == pytest.approx(step * host / tpot)
     assert [s.words for s in found.sensitivities[:2]] == ["NIC bandwidth", "HBM bandwidth"]
     assert by_words["fabric oversubscription"].less == {}, "it is 1, and cannot be less"
     assert found.sentence.startswith(

@@ -6,6 +6,7 @@ step = (ATTENTION x batch + EXPERTS) / HBM bandwidth + EXCHANGE x batch / NIC ba
 from __future__ import annotations
 
 from epicycle import __version__
+from epicycle.hwmodels.backends import Backend, load_backend
 from epicycle.hwmodels.prices import load_prices
 from epicycle.scenarios.evaluation import Candidate, Evaluation, Limit, Metric, PartTime, Plan, Pool, StepTime
 from epicycle.scenarios.search import Search
@@ -22,7 +23,7 @@ def seconds(batch: float, hbm: float, nic: float) -> tuple[float, float, float, 
     return ATTENTION * batch / hbm, EXPERTS / hbm, EXCHANGE * batch / nic, HOST
 
 
-def evaluate(question: ServingQuestion) -> Evaluation:
+def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evaluation:
     serving = question.serving
     assert serving is not None
     batch = serving.decode.batch or 64
@@ -35,7 +36,9 @@ def evaluate(question: ServingQuestion) -> Evaluation:
         ("dispatch", "communication", "nic"),
         ("host", "host", "host"),
     )
-    times = seconds(batch, gpu.hbm_bandwidth, nic.bandwidth)
+    slower = backend.constants.step / load_backend(serving.backend).constants.step if backend else 1.0
+    *kernels, host = seconds(batch, gpu.hbm_bandwidth, nic.bandwidth)
+    times = (*kernels, host * slower)
     parts = tuple(PartTime(*name, time, time, bound, 0.0, 0.0, 0.0) for (*name, bound), time in zip(named, times, strict=True))
     tpot = sum(times)
     out = batch * serving.decode.dp * serving.decode.count / tpot / serving.gpus
