@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..hwmodels.interval import UNKNOWN, Interval
 from ..sim.inputs.question import Question
 from ..sim.result import Answer, LayerResult
 from .evaluation import Evaluation, Metric, PartTime, Pool, StepTime
@@ -27,16 +28,25 @@ def layer_evaluation(question: Question, answer: Answer) -> Evaluation:
     tokens = sum(question.traffic.on_ranks(answer.ranks))
     seconds = layer.makespan_ps / 1e12
     parts = tuple(_part(layer, op.op, answer.ranks) for op in layer.ops)
+    through = tokens / answer.ranks / seconds
+    low90, low50, high50, high90 = (through / factor for factor in reversed(layer.interval.scaled(1.0)))
     metrics = [
-        Metric("layer", "time of one MoE layer", "s", seconds, "low"),
+        _timed("layer", "time of one MoE layer", seconds, layer.interval),
         Metric(
             "tokens_per_s_gpu",
             "tokens through the layer per second and GPU",
             "tokens/s",
-            tokens / answer.ranks / seconds,
+            through,
             "high",
+            low90,
+            low50,
+            high50,
+            high90,
         ),
-        *(Metric(part.name, f"{part.name} on the critical path", "s", part.exposed_s, "low") for part in parts),
+        *(
+            _timed(part.name, f"{part.name} on the critical path", part.exposed_s, layer.intervals.get(part.name, UNKNOWN))
+            for part in parts
+        ),
         Metric("imbalance", "expert rows of the fullest rank over the mean", "", _imbalance(layer), "low"),
     ]
     bounds: dict[str, float] = {}
@@ -67,10 +77,15 @@ def layer_evaluation(question: Question, answer: Answer) -> Evaluation:
         cost={},
         limits=(),
         notes=layer.notes,
+        why_wide=layer.interval.why,
         inputs=answer.inputs,
         seed=answer.seed,
         version=answer.version,
     )
+
+
+def _timed(key: str, words: str, seconds: float, interval: Interval) -> Metric:
+    return Metric(key, words, "s", seconds, "low", *interval.scaled(seconds))
 
 
 def _part(layer: LayerResult, op: str, ranks: int) -> PartTime:
