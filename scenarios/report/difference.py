@@ -14,6 +14,7 @@ from .parts import PHASES, bound_name, group_colour, group_legend, listed, part_
 from .quantity import change, relative, said, scale
 
 SHOWN_PARTS = 14  # of a difference; the rest moved less and are added up
+SMALL = 0.01  # of the largest difference: below it a part needs no row of its own
 SHOWN_METRICS = 6  # of a walk, the headline ones first
 SLOWER, FASTER = "var(--nic)", "var(--sm)"
 
@@ -74,7 +75,8 @@ def walk(comparison: Comparison) -> Html:
 
 def _waterfall(step: StepChange) -> Html:
     found = sorted((p for p in step.parts if p.moved_s), key=lambda p: -abs(p.moved_s))
-    shown, rest = found[:SHOWN_PARTS], found[SHOWN_PARTS:]
+    shown = [p for p in found[:SHOWN_PARTS] if abs(p.moved_s) >= SMALL * abs(found[0].moved_s)]
+    rest = found[len(shown) :]
     rows: list[Bar] = []
     at = 0.0
     for part in shown:
@@ -83,7 +85,7 @@ def _waterfall(step: StepChange) -> Html:
     unnamed = step.moved_s - sum(p.moved_s for p in found)
     small = sum(p.moved_s for p in rest) + (unnamed if abs(unnamed) > 1e-3 * abs(step.moved_s) else 0.0)
     if small:
-        rows.append(_step_bar(f"{len(rest)} parts that moved less" if rest else "not attributed", at, small, "", ""))
+        rows.append(_step_bar(_rest_words(len(rest)), at, small, "", ""))
     total = Span(0.0, step.moved_s, "var(--ink)")
     before, after = step.before.seconds, step.after.seconds
     rows.append(Bar("B less A", (total,), _delta(step.moved_s), change(before, after), total=True))
@@ -97,6 +99,10 @@ def _bounds(part: PartChange) -> str:
         return "only in B" if not part.bound_before else "only in A"
     before, after = bound_name(part.bound_before), bound_name(part.bound_after)
     return before if before == after else f"{before}, then {after}"
+
+
+def _rest_words(parts: int) -> str:
+    return f"{parts} parts that moved less" if parts > 1 else "one part that moved less" if parts else "not attributed"
 
 
 def _step_bar(name: str, at: float, delta: float, note: str, colour: str) -> Bar:

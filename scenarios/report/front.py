@@ -95,12 +95,8 @@ def front_table(plan: Plan, shown: Sequence[Candidate], names: Mapping[int, str]
     played = any(c.events_tpot_s is not None for c in listed)
     rows = []
     for c in listed:
-        row: list[object] = [
-            chooser(names[id(c)], c.arrangement, c is shown[0]),
-            c.cluster,
-            f"{c.gpus:,}",
-            digits(user_speed(c)),
-        ]
+        row: list[object] = [chooser(names[id(c)], c.arrangement, c is shown[0])]
+        row += [c.cluster] * several + [f"{c.gpus:,}", digits(user_speed(c))]
         row += [said(c.values[k], key_words(k)[1], k) if k in c.values else "–" for k in keys]
         if played:
             row.append(said(c.events_tpot_s, "s") if c.events_tpot_s is not None else "–")

@@ -23,6 +23,10 @@ SHADES = (
     "--nvlink-3",
     "--nic-4",
     "--sm-3",
+    "--nic-3",
+    "--op-other",
+    "--second",
+    "--wait",
 )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ..figure import digits
 
 SHARES = ("mfu", "mbu")  # metrics of no unit that are shares of a peak
-_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _PRICES = {"USD/Mtok": "per Mtok", "USD/h": "per hour", "USD": ""}
 
 
@@ -40,7 +40,7 @@ def scale(values: Iterable[float], unit: str, key: str = "") -> tuple[float, str
         return 1 / size, name
     if unit == "" and key in SHARES:
         return 100.0, "%"
-    return 1.0, unit.replace("USD/", "USD / ")
+    return 1.0, "per second" if unit == "1/s" else unit.replace("USD/", "USD / ")
 
 
 def change(before: float, after: float) -> str:

@@ -11,6 +11,7 @@ from ..evaluation import Evaluation, Metric, Sweep
 from .metrics import leading
 from .quantity import said, scale
 
+STEEP = 20.0  # values that differ by more are drawn by decades
 _NUMBER = re.compile(r"([-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\s*([^0-9]*)")
 
 
@@ -110,10 +111,11 @@ def _lines(sweep: Sweep, metric: Metric, name: str) -> Html:
     else:
         more = {"type": "category"}
     title = short_axes(sweep)[0] + (f", {at[1]}" if at and at[1] else "")
-    drawn = layout(
-        axis(title, **more), axis(_axis_unit(unit, key), rangemode="tozero"), margin={"l": 58, "r": 10, "t": 8, "b": 46}
-    )
     best = [m.value for m in here if m]
+    steep = min(best) > 0 and max(best) > STEEP * min(best)
+    tall: dict[str, object] = {"type": "log", "dtick": 1} if steep else {"rangemode": "tozero"}
+    margin = {"l": 58, "r": 10, "t": 8, "b": 46}
+    drawn = layout(axis(title, **more), axis(_axis_unit(unit, key), **tall), margin=margin)
     says = f"{metric.words} over {sweep.axes[0]}: {said(best[0], metric.unit, key)} to {said(best[-1], metric.unit, key)}"
     return figure(name, [*traces, line], drawn, 260, says)
 

@@ -99,6 +99,17 @@ def test_what_is_copied_is_the_deployment(made_up: ModuleType, tmp_path: Path) -
         assert asked.workload.input_tokens == 4000 and asked.cluster.name == "h200-cx7"
 
 
+def test_the_front_table_has_a_cell_for_every_heading(made_up: ModuleType) -> None:
+    plan = made_up.plan()
+    moved = replace(plan, candidates=(*plan.candidates[:3], *(replace(c, cluster="b200-cx7") for c in plan.candidates[3:])))
+    for each, heads in ((plan, 9), (moved, 10)):
+        html = render_plan(each, made_up.COMMAND)
+        table = html[html.index("<h3>The front") :]
+        table = table[: table.index("</table>")]
+        assert {len(re.findall("<t[hd] ", row)) for row in table.split("<tr>")[1:]} == {heads}
+        assert table.count("<tr>") == 1 + sum(c.on_front for c in each.candidates)
+
+
 def test_no_names_each_unmet_limit_its_gap_and_its_lever(made_up: ModuleType) -> None:
     plan = made_up.plan(possible=False)
     html = render_plan(plan, made_up.COMMAND)
