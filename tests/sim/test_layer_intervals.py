@@ -79,4 +79,5 @@ def test_the_interval_is_in_the_sentence_and_in_the_json() -> None:
     assert f"(90 % interval {limits[0]:.0f} us to {limits[3]:.0f} us)" in found.sentence
     for op in layer["ops"]:
         assert op["interval"]["low90_us"] < op["critical_us"] < op["interval"]["high90_us"]
-        assert "constants of h100_sxm" in op["interval"]["why"]
+        # B200's experts were measured, its exchange over several nodes was not.
+        assert ("constants of h100_sxm" in op["interval"]["why"]) == (op["op"] != "compute")
