@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -159,6 +159,7 @@ def constants_of(entry: Entry, record: type[_Constants]) -> _Constants:
     return record(**{name: read_constant(name, value) for name, value in entry.constants.items()})
 
 
+@lru_cache(4096)
 def read_constant(name: str, value: str | float) -> float:
     """ "20.5 us" -> 2.05e-5, "34 B/cycle" -> 34.0, a bare ratio as it is (only efficiencies, sharpness and shares are bare).
 
