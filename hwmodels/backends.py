@@ -32,6 +32,7 @@ class Constants(BaseModel):
     sequence: Seconds  # the same for every running sequence
     all_reduce: Seconds  # a small all-reduce inside an NVLink domain by the engine's own kernel
     busy: Share = 1.0
+    overlap_sms: Annotated[float, Field(ge=0, le=64)] = 0.0  # kept for communication while two halves of a batch overlap
     prompt_wait: Share = 1.0  # share of the prompts' time that a decoding request waits for
 
 

@@ -18,7 +18,7 @@ from ..sim.result import InputRow
 from ..sim.serving.deployment import PoolShape, Served, Setting, aggregated, disaggregated
 from ..sim.serving.steady import Speculation
 from ..sim.step.memory import WorkerMemory, worker_memory
-from ..sim.step.worker import Precision, arrangement_of, precision_of
+from ..sim.step.worker import Precision, Skew, arrangement_of, precision_of
 from .cost import Cost, cost_of
 from .evaluation import Evaluation, Limit, Metric, Pool
 from .provenance import provenance
@@ -71,7 +71,8 @@ def setting_of(question: ServingQuestion, serving: Serving, backend: Backend, pr
     routing = question.workload.routing
     alpha = routing.alpha if routing.kind == "power-law" else 0.0
     drafts = Speculation(serving.mtp, serving.acceptance)
-    return Setting(question.model, question.cluster, precision, backend, question.workload, drafts, alpha)
+    skew = Skew(alpha, question.workload.rank_imbalance)
+    return Setting(question.model, question.cluster, precision, backend, question.workload, drafts, skew)
 
 
 def bill(cost: Cost) -> dict[str, float]:

@@ -41,7 +41,7 @@ def events_tpot_s(setting: Setting, worker: Worker, batch: float, tpot_s: float,
         setting.workload,
         batch,
         setting.speculation,
-        setting.alpha,
+        setting.skew,
     )
     travel = [part for part in step.parts if part.group == "communication"]
     exchange = [part for part in travel if part.name in ("dispatch", "combine", "dispatch notify", "combine notify", "prepare")]

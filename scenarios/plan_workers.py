@@ -97,7 +97,7 @@ def decode_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
         return decode_worker(
-            here.model, here.cluster, a, here.precision, here.backend, here.workload, batch, here.speculation, here.alpha
+            here.model, here.cluster, a, here.precision, here.backend, here.workload, batch, here.speculation, here.skew
         )
 
     return _table(setting, search, most_gpus, search.batches, (0,), rates)
@@ -107,7 +107,7 @@ def prefill_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
     """Workers that only compute prompts: widths x protocol x overlap x chunk."""
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
-        return prefill_worker(here.model, here.cluster, a, here.precision, here.backend, here.workload, chunk, here.alpha)
+        return prefill_worker(here.model, here.cluster, a, here.precision, here.backend, here.workload, chunk, here.skew)
 
     own = {name: getattr(search, f"prefill_{name}") or getattr(search, name) for name in ("tp", "dp", "pp", "worker_gpus")}
     return _table(setting, search.model_copy(update=own), most_gpus, (0,), search.prefill_chunk_tokens, rates)
@@ -127,7 +127,7 @@ def aggregated_workers(setting: Setting, search: Search, most_gpus: int) -> Foun
             batch,
             chunk,
             speculation=here.speculation,
-            alpha=here.alpha,
+            skew=here.skew,
         )
 
     return _table(setting, search, most_gpus, search.batches, search.chunk_tokens, rates)
@@ -190,7 +190,7 @@ def _table(
     rates: Rated,
 ) -> Found:
     model, cluster = setting.model, setting.cluster
-    columns = widths(model, cluster, search, most_gpus, skewed=setting.alpha > 0)
+    columns = widths(model, cluster, search, most_gpus, skewed=setting.skew.alpha > 0)
     ruled_out: Counter[str] = Counter()
     tables: list[Workers] = []
     kinds: list[Kind] = []

@@ -22,7 +22,8 @@ class Workload(BaseModel):
     ``input_tokens`` and ``output_tokens`` are the longest of a request; ``length_spread`` s draws each uniformly from
     ``[(1 - s) L, L]``. ``cached_input``: share of a prompt's tokens whose KV cache is already there. Load is a closed loop of
     ``concurrency`` requests in flight over the whole deployment, or ``rate`` requests a second; with neither, as much as the
-    deployment carries. ``routing``: how the router spreads tokens over experts.
+    deployment carries. ``routing``: how the router spreads tokens over experts. ``rank_imbalance``: (max - mean) / mean rows of
+    the ranks that persists beyond chance, as measured behind a load balancer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +35,7 @@ class Workload(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
     rate: PerSecond | None = None
     routing: Routing = Routing()
+    rank_imbalance: Annotated[float, Field(ge=0, le=64)] = 0.0
 
     @model_validator(mode="after")
     def _one_load(self) -> Self:

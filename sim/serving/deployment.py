@@ -18,11 +18,14 @@ from ...hwmodels.backends import Backend
 from ...hwmodels.specs import Cluster
 from ..inputs.model import MoeModel
 from ..step.part import Num
-from ..step.worker import Arrangement, Precision
+from ..step.worker import EVEN, Arrangement, Precision, Skew
 from .queue import queue_wait
 from .steady import NO_DRAFTS, Lengths, Rates, Speculation, aggregated_worker, decode_step, decode_worker, prefill_worker
 
 _ROUNDS = 18  # of bisection: 1,024 sequences to a hundredth of one
+#: Batches at which a decode pool's steps are worked out before its loop is closed, how often it is closed again at the batch
+#: just found (what is left is below a thousandth of it), and rounds of bisection between them, which cost no step.
+_GRID, _CLOSINGS, _FINE_ROUNDS = 9, 2, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Setting:
     backend: Backend
     workload: Lengths
     speculation: Speculation = NO_DRAFTS
-    alpha: float = 0.0
+    skew: Skew = EVEN
 
 
 def aggregated(setting: Setting, pool: PoolShape, concurrency: Num | None = None, rate: Num | None = None) -> Served:
@@ -84,13 +87,13 @@ def aggregated(setting: Setting, pool: PoolShape, concurrency: Num | None = None
             pool.chunk_tokens,
             pool.slots,
             setting.speculation,
-            setting.alpha,
+            setting.skew,
         )
 
     full = at(pool.slots)
     capacity = full.requests_per_s * pool.count
     if rate is not None:
-        found = at(_largest(lambda b: at(b).requests_per_s * pool.count <= rate, pool.slots + 0.0 * capacity))
+        found = at(largest_batch(lambda b: at(b).requests_per_s * pool.count <= rate, pool.slots + 0.0 * capacity))
     elif concurrency is not None:
         found = at(concurrency / groups)
     else:
@@ -115,7 +118,7 @@ def disaggregated(
         setting.backend,
         workload,
         prefill.chunk_tokens,
-        setting.alpha,
+        setting.skew,
     )
     transfer = transfer_seconds(setting, prefill.arrangement, decode.arrangement)
     servers = prefill.arrangement.dp * prefill.count
@@ -132,23 +135,24 @@ def disaggregated(
             workload,
             batch,
             setting.speculation,
-            setting.alpha,
+            setting.skew,
         )
         return step.seconds / setting.speculation.accepted
 
-    def per_s(batch: Num) -> Num:
-        return batch * groups / (tpot(batch) * workload.mean_output)
+    def per_s(batch: Num, tpot_s: Num) -> Num:
+        return batch * groups / (tpot_s * workload.mean_output)
 
     def first_token(requests_per_s: Num) -> Num:
         return pre.ttft_s + transfer + queue_wait(pre.prompt_s, servers, requests_per_s / most_prefill)
 
     slots = decode.slots + 0.0 * most_prefill
-    capacity = np.minimum(most_prefill, per_s(slots))
+    capacity = np.minimum(most_prefill, per_s(slots, tpot(slots)))
     if rate is not None:
-        batch = _largest(lambda b: per_s(b) <= rate, slots)
+        batch = _closed(tpot, lambda b, t: per_s(b, t) <= rate, slots)
     else:
         flying = slots * groups if concurrency is None else concurrency
-        batch = _largest(lambda b: b * groups + per_s(b) * first_token(per_s(b)) <= flying, np.minimum(slots, flying / groups))
+        most = np.minimum(slots, flying / groups)
+        batch = _closed(tpot, lambda b, t: b * groups + per_s(b, t) * first_token(per_s(b, t)) <= flying, most)
     rates = decode_worker(
         model,
         setting.cluster,
@@ -158,7 +162,7 @@ def disaggregated(
         workload,
         batch,
         setting.speculation,
-        setting.alpha,
+        setting.skew,
     )
     throughput = rates.requests_per_s * decode.count
     if rate is None:
@@ -184,7 +188,9 @@ def transfer_seconds(setting: Setting, prefill: Arrangement, decode: Arrangement
     return nic.latency + size / (lanes * share * nic.bandwidth * nic.efficiency)
 
 
-def _largest(holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], most: NDArray[np.float64] | Num) -> NDArray[np.float64]:
+def largest_batch(
+    holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], most: NDArray[np.float64] | Num
+) -> NDArray[np.float64]:
     """The largest batch up to ``most`` of which ``holds`` is true, by bisection in the logarithm; it must be monotone."""
     high = np.log(np.maximum(np.asarray(most, float), 1e-3))
     low = np.full(high.shape, np.log(1e-3))
@@ -195,3 +201,41 @@ def _largest(holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], most: ND
         fine = np.asarray(holds(np.exp(middle)))
         low, high = np.where(fine, middle, low), np.where(fine, high, middle)
     return np.exp(low)
+
+
+def _closed(
+    tpot: Callable[[Num], Num], holds: Callable[[Num, Num], NDArray[np.bool_]], most: NDArray[np.float64] | Num
+) -> NDArray[np.float64]:
+    """The largest batch up to ``most`` of which ``holds(batch, tpot(batch))`` is true; it must be monotone in the batch.
+
+    ``tpot`` is worked out for a grid of batches at once; between them its logarithm runs straight, shifted so that it passes
+    through the value at the batch last found.
+    """
+    top = np.log(np.maximum(np.asarray(most, float), 1e-3))
+    floor = np.minimum(top - 1e-9, np.log(0.05))
+    share = np.linspace(0.0, 1.0, _GRID).reshape(-1, *(1 for _ in top.shape))
+    grid = floor + share * (top - floor)
+    known = np.log(np.broadcast_to(tpot(np.exp(grid)), grid.shape))
+    shift: Num = 0.0
+    found = top
+    for closing in range(_CLOSINGS + 1):
+        low, high = np.full(top.shape, np.log(1e-3)), top
+        low = np.where(holds(np.exp(high), np.exp(_between(grid, known, high) + shift)), high, low)
+        for _ in range(_FINE_ROUNDS):
+            middle = 0.5 * (low + high)
+            fine = holds(np.exp(middle), np.exp(_between(grid, known, middle) + shift))
+            low, high = np.where(fine, middle, low), np.where(fine, high, middle)
+        found = low
+        if closing < _CLOSINGS:
+            shift = np.log(tpot(np.exp(found))) - _between(grid, known, found)
+    return np.exp(found)
+
+
+def _between(grid: NDArray[np.float64], known: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``known`` [node, ...] on the evenly spaced ``grid`` [node, ...], straight between its nodes, constant outside."""
+    step = np.maximum(grid[1] - grid[0], 1e-12)
+    place = np.clip((at - grid[0]) / step, 0.0, len(grid) - 1.0)
+    node = np.minimum(place.astype(np.intp), len(grid) - 2)
+    below = np.take_along_axis(known, node[None], 0)[0]
+    above = np.take_along_axis(known, node[None] + 1, 0)[0]
+    return np.asarray(below + (place - node) * (above - below))

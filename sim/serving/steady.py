@@ -18,7 +18,7 @@ from ...hwmodels.specs import Cluster
 from ..inputs.model import MoeModel
 from ..step.part import Num
 from ..step.step import Step, model_step
-from ..step.worker import Arrangement, Batch, Precision, for_prompts
+from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
 
 
 class Lengths(Protocol):
@@ -74,10 +74,10 @@ def decode_worker(
     workload: Lengths,
     batch: Num,
     speculation: Speculation = NO_DRAFTS,
-    alpha: float = 0.0,
+    skew: Skew = EVEN,
 ) -> Rates:
     """A worker that only decodes, ``batch`` sequences in each attention group, half-way through their outputs on average."""
-    step = decode_step(model, cluster, arrangement, precision, backend, workload, batch, speculation, alpha)
+    step = decode_step(model, cluster, arrangement, precision, backend, workload, batch, speculation, skew)
     tpot = step.seconds / speculation.accepted
     per_s = batch * arrangement.dp / (tpot * workload.mean_output)
     return Rates(per_s, tpot, 0.0 * tpot, batch * arrangement.dp, batch, 0.0 * tpot, decode=step)
@@ -91,7 +91,7 @@ def prefill_worker(
     backend: Backend,
     workload: Lengths,
     chunk_tokens: Num,
-    alpha: float = 0.0,
+    skew: Skew = EVEN,
 ) -> Rates:
     """A worker that only computes prompts: steps of ``chunk_tokens`` in each attention group, full when it is saturated.
 
@@ -101,8 +101,8 @@ def prefill_worker(
     full = prompt_batch(workload, chunk_tokens, alone=False)
     engine = backend.on(cluster.calibration)
     eager = for_prompts(arrangement)
-    alone = model_step(model, cluster, eager, own, precision, engine, alpha=alpha)
-    packed = model_step(model, cluster, eager, full, precision, engine, alpha=alpha)
+    alone = model_step(model, cluster, eager, own, precision, engine, skew=skew)
+    packed = model_step(model, cluster, eager, full, precision, engine, skew=skew)
     rounds = np.maximum(1.0, new_tokens(workload) / chunk_tokens)
     per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
     ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp)
@@ -121,7 +121,7 @@ def aggregated_worker(
     chunk_tokens: Num,
     most: Num = np.inf,
     speculation: Speculation = NO_DRAFTS,
-    alpha: float = 0.0,
+    skew: Skew = EVEN,
 ) -> Rates:
     """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding."""
     in_flight = np.asarray(batch, float)
@@ -129,9 +129,9 @@ def aggregated_worker(
     output = workload.mean_output
     engine = backend.on(cluster.calibration)
     for _ in range(2):
-        step = decode_step(model, cluster, arrangement, precision, backend, workload, decoding, speculation, alpha)
+        step = decode_step(model, cluster, arrangement, precision, backend, workload, decoding, speculation, skew)
         token_s = step.seconds / speculation.accepted
-        prompt = _prompt_seconds(model, cluster, arrangement, precision, backend, workload, decoding, chunk_tokens, step, alpha)
+        prompt = _prompt_seconds(model, cluster, arrangement, precision, backend, workload, decoding, chunk_tokens, step, skew)
         tpot = token_s + engine.prompt_wait * decoding * prompt / output
         # A request spends its own prompt's time, and half a step before it is taken up, without a token.
         waiting = prompt + 0.5 * step.seconds
@@ -151,13 +151,13 @@ def decode_step(
     workload: Lengths,
     batch: Num,
     speculation: Speculation = NO_DRAFTS,
-    alpha: float = 0.0,
+    skew: Skew = EVEN,
 ) -> Step:
     """One decode step of ``batch`` sequences in each attention group; a pipeline holds one micro-batch in each stage."""
     context = workload.mean_input + workload.mean_output / 2.0
     rows = Batch(batch / arrangement.pp, context, speculated=1.0 + speculation.drafts)
     engine = backend.on(cluster.calibration)
-    return model_step(model, cluster, arrangement, rows, precision, engine, alpha=alpha, drafts=float(speculation.drafts))
+    return model_step(model, cluster, arrangement, rows, precision, engine, skew=skew, drafts=float(speculation.drafts))
 
 
 def new_tokens(workload: Lengths) -> Num:
@@ -184,15 +184,15 @@ def _prompt_seconds(
     decoding: Num,
     chunk_tokens: Num,
     step: Step,
-    alpha: float,
+    skew: Skew,
 ) -> Num:
     """What one prompt adds to its attention group's steps: its own steps, or what its chunks lengthen the decode steps by."""
     engine = backend.on(cluster.calibration)
     own = prompt_batch(workload, chunk_tokens, alone=True)
     rounds = np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
     if not backend.mixes_prompts:
-        return rounds * model_step(model, cluster, for_prompts(arrangement), own, precision, engine, alpha=alpha).seconds
+        return rounds * model_step(model, cluster, for_prompts(arrangement), own, precision, engine, skew=skew).seconds
     context = workload.mean_input + workload.mean_output / 2.0
     both = replace(own, decode=decoding / arrangement.pp, context=context)
-    mixed = model_step(model, cluster, for_prompts(arrangement), both, precision, engine, alpha=alpha)
+    mixed = model_step(model, cluster, for_prompts(arrangement), both, precision, engine, skew=skew)
     return rounds * np.maximum(mixed.seconds - step.seconds, 0.0)

@@ -46,12 +46,12 @@ def exchange_parts(
     width = np.maximum(ranks, 2.0)
     shape = Shape(
         tokens=np.maximum(tokens, 1e-9) * imbalance,
-        hidden=float(model.hidden),
+        hidden=float(model.expert_width),
         top_k=float(model.top_k),
         experts=model.experts + np.asarray(arrangement.redundant, float),
         ranks=width,
         domain=np.minimum(width, domain_gpus),
-        payload_bytes=model.hidden * PAYLOAD_BYTES[precision.payload],
+        payload_bytes=model.expert_width * PAYLOAD_BYTES[precision.payload],
         comm_sms=arrangement.comm_sms,
         routing=routing,
         groups=np.maximum(width / domain_gpus, 1.0),

@@ -11,11 +11,16 @@ from ..ep.experts import Constants, ExpertShape
 from ..ep.machine import machine_of
 from ..inputs.model import MoeModel
 from .part import Num, Part
-from .worker import Arrangement, Batch, Precision
+from .worker import Arrangement, Batch, Precision, Skew
 
 
 def expert_part(
-    model: MoeModel, cluster: Cluster, arrangement: Arrangement, batch: Batch, precision: Precision, alpha: float
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    batch: Batch,
+    precision: Precision,
+    skew: Skew,
 ) -> tuple[Part, Num]:
     """The grouped GEMMs of the busiest rank, and its rows over the mean rank's.
 
@@ -26,11 +31,12 @@ def expert_part(
     entry, source = find_entry(cluster.calibration, "expert-compute", kind, "one-node")
     k = constants_of(entry, Constants)
     activations = precision.experts if precision.experts in machine.tensor_flops else "bf16"
-    shape = ExpertShape(float(model.hidden), model.moe_intermediate / arrangement.moe_tp, precision.experts, activations)
+    width = model.moe_intermediate * model.mlp_matrices / 3.0 / arrangement.moe_tp
+    shape = ExpertShape(float(model.expert_width), width, precision.experts, activations)
     tokens = np.asarray(batch.tokens * arrangement.dp, float)
     found = expert_time(
         kind,
-        np.maximum(tokens, 1e-9),
+        np.maximum(tokens, 1e-9) * (1.0 + skew.rank_imbalance),
         shape,
         machine,
         k,
@@ -38,7 +44,7 @@ def expert_part(
         top_k=float(model.top_k),
         ranks=arrangement.ep,
         redundant=arrangement.redundant,
-        alpha=alpha,
+        alpha=skew.alpha,
         sms=float(machine.sms),
         graphs=True,
     )
@@ -55,4 +61,4 @@ def expert_part(
         kernels=0.0,
         source=f"expert-compute {kind}, fitted on {source}",
     )
-    return part, np.maximum(found.rows / mean, 1.0) if alpha > 0.0 else 1.0
+    return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 else 1.0 + skew.rank_imbalance

@@ -19,7 +19,7 @@ def feed_forward_parts(
 
     def mlp(name: str, width: float, times: float) -> Part:
         inter = width / tp
-        shapes = ((rows, 2.0 * inter, float(model.hidden)), (rows, float(model.hidden), inter))
+        shapes = ((rows, (model.mlp_matrices - 1.0) * inter, float(model.hidden)), (rows, float(model.hidden), inter))
         activation = 2.0 * 3.0 * rows * inter + 2.0 * 2.0 * rows * model.hidden  # bf16: two read, one written; the norm
         return gemm_part(
             name,

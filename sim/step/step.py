@@ -21,8 +21,9 @@ from .attention import attention_parts
 from .exchange import exchange_parts
 from .expert_block import expert_part
 from .feed_forward import feed_forward_parts, head_parts
+from .overlap import overlapped_seconds
 from .part import RESOURCES, Num, Part
-from .worker import Arrangement, Batch, Precision
+from .worker import EVEN, Arrangement, Batch, Precision, Skew
 
 #: Rounds of an overlapped pass: the halves into which the batch is split.
 HALVES = 2.0
@@ -60,18 +61,19 @@ def model_step(
     precision: Precision,
     engine: Constants,
     *,
-    alpha: float = 0.0,
+    skew: Skew = EVEN,
     drafts: float = 0.0,
 ) -> Step:
     """One pass of ``model``: ``batch`` on every attention group. Arrays in ``arrangement`` and ``batch`` broadcast.
 
-    ``alpha``: exponent of the experts' popularity (0: uniform). ``drafts``: passes of the multi-token-prediction layer beside
-    the main model. Raises BadInput if nobody measured a kernel that the arrangement needs.
+    ``drafts``: passes of the multi-token-prediction layer beside the main model.
+
+    Raises BadInput if nobody measured a kernel that the arrangement needs.
     """
     rounds = HALVES if arrangement.overlap else 1.0
     share = replace(batch, decode=batch.decode / rounds, prefill=batch.prefill / rounds)
     parts = [
-        _repeated(part, rounds, drafts, model) for part in _parts(model, cluster, arrangement, share, precision, engine, alpha)
+        _repeated(part, rounds, drafts, model) for part in _parts(model, cluster, arrangement, share, precision, engine, skew)
     ]
     parts = [_without_launch(part, engine) for part in parts]
     kernels: Num = sum((part.kernels * part.times for part in parts), 0.0)
@@ -79,8 +81,8 @@ def model_step(
     gaps = engine.gap * kernels
     communication, compute = busy[True], busy[False] + gaps
     if arrangement.overlap:
-        first = np.minimum(communication, compute) / max(1.0, rounds * model.layers)
-        on_gpu: Num = np.maximum(communication, compute) + first
+        kept, sms = (arrangement.comm_sms, engine.overlap_sms), cluster.node.gpu.sms
+        on_gpu: Num = overlapped_seconds(parts, gaps, arrangement.protocol, *kept, sms)
         hidden: Num = communication + compute - on_gpu
     else:
         on_gpu, hidden = communication + compute, 0.0 * compute
@@ -107,7 +109,7 @@ def _parts(
     batch: Batch,
     precision: Precision,
     engine: Constants,
-    alpha: float,
+    skew: Skew,
 ) -> Iterator[Part]:
     gpu, system, tp = cluster.node.gpu, cluster.calibration, arrangement.tp
     yield from attention_parts(model, arrangement, batch, precision, gpu, system)
@@ -117,7 +119,7 @@ def _parts(
     if model.dense_layers:
         yield all_reduce_part("MLP all-reduce", batch.tokens, model.hidden, tp, cluster, engine, float(model.dense_layers))
     if model.moe_layers:
-        block, imbalance = expert_part(model, cluster, arrangement, batch, precision, alpha)
+        block, imbalance = expert_part(model, cluster, arrangement, batch, precision, skew)
         yield block
         # Where all GPUs hold all tokens, one sum finishes routed and shared experts; else only the shared experts need one.
         alone = np.asarray(arrangement.dp) <= 1.0

@@ -52,6 +52,20 @@ class Precision:
 
 
 @dataclass(frozen=True, slots=True)
+class Skew:
+    """How unevenly tokens fall on experts. ``alpha``: exponent of the experts' popularity (0: uniform), placed by load if
+    there are replicas. ``rank_imbalance``: (max - mean) / mean rows of the ranks that stays beyond that and beyond chance, as
+    a load balancer leaves it.
+    """
+
+    alpha: float = 0.0
+    rank_imbalance: float = 0.0
+
+
+EVEN = Skew()
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one attention group (one of ``dp``) runs in one step.
 

@@ -1,0 +1,77 @@
+"""Two-batch overlap: what a pass takes when one half of the batch travels while the other half computes.
+
+In every layer the two halves alternate in four slots (SGLang and vLLM order them so; DeepSeek's profile data of 2025-02 shows
+it): dispatch of one beside attention of the other, then the experts beside the dispatch, the combine beside the experts, and
+the combine beside the next attention. A slot lasts as long as the longer of its two sides.
+
+What cannot hide: a low-latency exchange's own kernels (they send and receive on the SMs; only the wait for the wire is free),
+and the SMs kept for communication, which the other half's kernels miss: of high-throughput kernels for as long as they run,
+beside a low-latency exchange those that the engine sets aside for the whole step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .part import Num, Part
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """One direction over all layers and halves: seconds that can hide, and seconds in which its kernels keep all SMs."""
+
+    hides: Num
+    keeps: Num
+
+
+def overlapped_seconds(parts: Sequence[Part], gaps: Num, protocol: str, comm_sms: Num, aside_sms: float, sms: int) -> Num:
+    """GPU seconds of a pass whose ``parts`` count both halves; ``gaps`` between its kernels count as computing.
+
+    ``comm_sms``: of high-throughput kernels; ``aside_sms``: kept from every kernel of the step by the engine.
+    """
+    experts = _sum(p for p in parts if p.name == "experts")
+    compute = _sum(p for p in parts if p.group != "communication") - experts + gaps
+    others = _sum(p for p in parts if p.group == "communication" and not _exchanged(p))  # all-reduces and stage hops
+    dispatch, combine = (_direction(parts, way, protocol) for way in ("dispatch", "combine"))
+    if protocol == "high-throughput":
+        share: Num = sms / (sms - np.asarray(comm_sms, float))
+    else:
+        kept = sms / (sms - aside_sms)
+        compute, experts, share = compute * kept, experts * kept, 1.0
+    # A slot holds half of a layer's attention or experts beside one half's dispatch or combine: halves of the pass's sums.
+    total: Num = others
+    for work, exchange in ((compute, dispatch), (experts, dispatch), (experts, combine), (compute, combine)):
+        total = total + _slot(work / 2.0, exchange, share)
+    return total
+
+
+def _slot(work: Num, exchange: _Exchange, share: Num) -> Num:
+    """``work`` beside half of ``exchange``: it goes ``share`` times slower for as long as the exchange runs."""
+    hides, keeps = exchange.hides / 2.0, exchange.keeps / 2.0
+    beside: Num = np.where(work * share <= hides, hides, hides + work - hides / share)
+    return beside + keeps
+
+
+def _direction(parts: Sequence[Part], way: str, protocol: str) -> _Exchange:
+    mine = [p for p in parts if _exchanged(p) and p.name.startswith(way)]
+    whole = _sum(mine)
+    if protocol == "high-throughput":
+        return _Exchange(whole, 0.0)
+    wire: Num = 0.0
+    for part in mine:
+        wire = wire + np.minimum(part.loads.get("nic", 0.0), part.seconds) * part.times
+    return _Exchange(wire, whole - wire)
+
+
+def _exchanged(part: Part) -> bool:
+    return part.group == "communication" and part.name.split(" ")[0] in ("dispatch", "combine", "prepare")
+
+
+def _sum(parts: Iterable[Part]) -> Num:
+    total: Num = 0.0
+    for part in parts:
+        total = total + part.step_seconds
+    return total
