@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hwmodels.errors import BadInput
 from .placement import place
 
 Floats = NDArray[np.float64]
@@ -55,8 +56,13 @@ def busiest_share(alpha: float, experts: int, top_k: float, ranks: int, redundan
     """The busiest rank's shares under a power law of exponent ``alpha``.
 
     ``balanced``: slots packed by load, heaviest first, as `placement.place` does; otherwise placed at random, the mean over
-    seeded placements. Replicas of an expert share its tokens.
+    seeded placements. Replicas of an expert share its tokens. Raises BadInput for slots that do not divide over the ranks.
     """
+    if (experts + redundant) % ranks:
+        raise BadInput(
+            f"experts ({experts}) and replicas ({redundant}) do not divide over {ranks} ranks: use "
+            f"redundant_experts={redundant + -(experts + redundant) % ranks}"
+        )
     weight = np.arange(1, experts + 1, dtype=float) ** -alpha
     share = inclusion(weight / weight.sum(), top_k)
     slots = experts + redundant

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_cluster
+from epicycle.hwmodels.errors import BadInput
 from epicycle.sim.ep import experts as law
 from epicycle.sim.ep.expert_share import busiest_share, inclusion
 from epicycle.sim.ep.expert_time import busiest_rows, expected_counts, expert_constants, expert_time
@@ -116,6 +117,22 @@ def test_every_argument_broadcasts():
     )  # fmt: skip
     for name in ("seconds", "tensor_s", "hbm_s", "flops", "hbm_bytes", "rows"):
         assert getattr(whole, name)[2, 1] == pytest.approx(float(getattr(one, name)))
+
+
+@pytest.mark.parametrize("kind", ["contiguous", "masked", "triton"])
+@pytest.mark.parametrize("alpha", [0.0, 3.0])
+@pytest.mark.parametrize(("experts", "top_k", "ranks"), [(8, 8, 1), (1, 1, 1), (256, 8, 256), (512, 22, 8)])
+def test_ends_of_the_range_are_finite(kind, alpha, experts, top_k, ranks):
+    tokens = np.array([0.0, 1e-9, 0.5, 1.0, 1e7])
+    found = expert_time(kind, tokens, V3, MACHINE, TRITON, experts=experts, top_k=top_k, ranks=ranks, alpha=alpha)
+    for name in ("seconds", "tensor_s", "hbm_s", "flops", "hbm_bytes", "rows"):
+        assert np.isfinite(getattr(found, name)).all() and (getattr(found, name) >= 0).all()
+    assert found.rows[0] == 0 and found.flops[0] == 0
+
+
+def test_slots_that_do_not_divide_are_refused_with_the_number_that_does():
+    with pytest.raises(BadInput, match="redundant_experts=24"):
+        expert_time("masked", 64.0, V3, MACHINE, K, experts=256, top_k=8, ranks=40, redundant=8, alpha=1.0)
 
 
 def test_popular_experts_fill_one_rank_and_placement_by_load_empties_it():
