@@ -25,7 +25,7 @@ from .steady import NO_DRAFTS, Lengths, Rates, Speculation, aggregated_worker, d
 _ROUNDS = 18  # of bisection: 1,024 sequences to a hundredth of one
 #: Batches at which a decode pool's steps are worked out before its loop is closed, how often it is closed again at the batch
 #: just found (what is left is below a thousandth of it), and rounds of bisection between them, which cost no step.
-_GRID, _CLOSINGS, _FINE_ROUNDS = 9, 2, 40
+_GRID, _CLOSINGS, _FINE_ROUNDS = 9, 3, 40
 
 
 @dataclass(frozen=True, slots=True)
