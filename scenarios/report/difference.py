@@ -8,7 +8,7 @@ from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Change, Comparison, StepTime
 from ..mechanism import PartChange, StepChange, step_changes
 from .bars import Bar, Span, bars, stacked
-from .metrics import key_words, leading
+from .metrics import key_words, leading, short_words
 from .panels import panels, switch
 from .parts import PHASES, bound_name, group_colour, group_legend, listed, part_says, step_words
 from .quantity import change, relative, said, scale
@@ -64,7 +64,7 @@ def walk(comparison: Comparison) -> Html:
     keys = leading(k for c in changes for k, effect in c.effect.items() if effect)[:SHOWN_METRICS]
     known = {m.key: m.words for m in comparison.a.metrics}
     names = {k: known.get(k, key_words(k)[0]) for k in keys}
-    choice = switch("metric", [(f"walk-{k}", names[k]) for k in keys])
+    choice = switch("metric", [(f"walk-{k}", short_words(k, names[k])) for k in keys])
     parts = [(f"walk-{k}", f"<h3>{safe(names[k])}</h3>{_walk_bars(comparison, changes, k)}") for k in keys]
     lead = "The inputs that differ, changed one after the other from A to B, and what each step of that walk does."
     rows = [(c.path, c.before, c.after) for c in changes]

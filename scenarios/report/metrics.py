@@ -82,6 +82,11 @@ def key_words(key: str) -> tuple[str, str]:
     return _KEYS.get(key, (key.replace("_", " "), ""))
 
 
+def short_words(key: str, words: str) -> str:
+    """A metric's name for a button: short where it is a usual one, else its own ``words``."""
+    return _KEYS[key][0] if key in _KEYS else words
+
+
 def sureness(evaluation: Evaluation) -> Html:
     """How wide the intervals are, each beside the value it belongs to, and what widened them."""
     sure = [m for m in evaluation.metrics if m.value and m.low90 is not None and m.high90 is not None and m.low90 < m.high90]

@@ -24,9 +24,9 @@ def charts(sweep: Sweep) -> Html:
     draw = _lines if len(sweep.axes) == 1 else _heat
     body = "".join(f"<div><h4>{safe(m.words)}</h4>{draw(sweep, m, f'metric-{key}')}</div>" for key, m in metrics)
     if len(sweep.axes) == 1:
-        lead = f"Over {sweep.axes[0]}. Bands: the 50 % and the 90 % interval of each prediction; a gap is a refused point."
+        lead = "Bands: the 50 % and the 90 % interval of each prediction. A gap is a refused point."
     else:
-        lead = f"{sweep.axes[0]} down, {sweep.axes[1]} across; darker is more, the best is outlined, a gap is a refused point."
+        lead = "A stronger colour is more; the best is outlined, a gap is a refused point."
     return section("metrics", f"The answer over {' and '.join(sweep.axes)}", lead, f'<div class="grid two">{body}</div>')
 
 

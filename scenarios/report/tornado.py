@@ -8,7 +8,7 @@ from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Evaluation, Sensitivity
 from .bars import Bar, Span, bars
 from .inputs import linked
-from .metrics import key_words, leading
+from .metrics import key_words, leading, short_words
 from .panels import panels, switch
 from .quantity import relative
 
@@ -26,7 +26,7 @@ def tornado(sensitivities: Sequence[Sensitivity], evaluation: Evaluation) -> Htm
         return Html("")
     names = {k: known.get(k, key_words(k)[0]) for k in moved}
     step = sensitivities[0].step
-    choice = switch("metric", [(f"tornado-{k}", names[k]) for k in moved])
+    choice = switch("metric", [(f"tornado-{k}", short_words(k, names[k])) for k in moved])
     parts = [(f"tornado-{k}", f"<h3>{safe(names[k])}</h3>{_bars(sensitivities, k)}") for k in moved]
     lead = (
         f"What {100 * step:.0f} % more (dark) and less (pale) of each hardware number does to the answer, the strongest first."
