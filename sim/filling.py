@@ -9,7 +9,8 @@ Shapes: ``flow`` rows in CSR (``indptr``, ``resource``, ``coefficient``), the sa
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from .quick_numba import njit
 
 NEVER = np.int64(2**62)  # finish of a flow at rate zero
 OWN_CAP = -1
