@@ -14,6 +14,7 @@ from ..sim.inputs.feasible import Unanswerable
 from ..sim.inputs.question import Question
 from ..sim.inputs.serving_question import ServingQuestion
 from .evaluation import Evaluation, Plan
+from .figure import figure
 from .question_file import ClusterChoice
 from .scenario import LayerScenario, Scenario, ServingScenario
 from .search import Search
@@ -68,5 +69,8 @@ def _best(plan: Plan) -> Evaluation:
     if plan.best is not None:
         return plan.best
     missed = next((limit for limit in plan.limits if not limit.met), None)
-    why = f": {missed.words} {missed.got:.3g} {missed.unit}, wanted {missed.wanted:.3g}; {missed.lever}" if missed else ""
+    why = ""
+    if missed:
+        got, wanted = (figure(value, missed.unit, missed.key) for value in (missed.got, missed.wanted))
+        why = f": {missed.words} {got}, wanted {wanted}: {missed.lever}"
     raise BadInput(f"{plan.name}: none of {plan.considered:,} deployments meets the limits{why}")

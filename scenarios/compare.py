@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..hwmodels.errors import BadInput
 from .answered import answered, settled
+from .difference import differences, value_words
 from .evaluation import Change, Comparison, Evaluation
 from .figure import figure, percent
 from .headline import LEADING
@@ -16,6 +17,7 @@ from .walk import walk
 
 _SHOWN = ("tpot", "ttft", "output_tokens_per_s_gpu", "usd_per_mtok_output", "layer")
 _SAME = 5e-5
+_LISTED = 4
 
 Progress = Callable[[int, int], None]
 
@@ -49,16 +51,18 @@ def compared(a: Scenario, b: Scenario, progress: Progress | None = None) -> Comp
         raise BadInput(f"{a.name} and {b.name} are different kinds of question, one layer and serving: compare two of one kind")
     for scenario in (a, b):
         scenario.resolve()  # both can be asked, before either is answered
-    a, b = settled(a), settled(b)
-    at_a, at_b = answered(a), answered(b)
-    changes = walk(a, b, at_a, at_b, progress)
-    return Comparison(_sentence(at_a, at_b, changes), mechanism(at_a, at_b), at_a, at_b, changes)
+    ours, theirs = settled(a), settled(b)
+    at_a, at_b = answered(ours), answered(theirs)
+    changes = walk(ours, theirs, at_a, at_b, progress)
+    asked = _asked(a, b)
+    if ours is not a or theirs is not b:
+        asked += f": the best deployment goes from {_deployment(at_a)} to {_deployment(at_b)}"
+    return Comparison(_sentence(at_a, at_b, asked, changes), mechanism(at_a, at_b), at_a, at_b, changes)
 
 
-def _sentence(a: Evaluation, b: Evaluation, changes: Sequence[Change]) -> str:
+def _sentence(a: Evaluation, b: Evaluation, asked: str, changes: Sequence[Change]) -> str:
     if not changes:
         return f"{a.name} and {b.name} ask the same question."
-    named = f"{b.name} against {a.name}" if a.name != b.name else _made(changes)
     shared = {metric.key for metric in b.metrics}
     told = []
     for metric in a.metrics:
@@ -69,13 +73,20 @@ def _sentence(a: Evaluation, b: Evaluation, changes: Sequence[Change]) -> str:
                 told.append(
                     f"{metric.words} {figure(metric.value, metric.unit)} -> {figure(after, metric.unit)} ({percent(moved)})"
                 )
-    return f"{named}: {'; '.join(told) or 'nothing that is answered changes'}.{_strongest(changes, a)}"
+    return f"{asked}: {'; '.join(told) or 'nothing that is answered changes'}.{_strongest(changes, a)}"
 
 
-def _made(changes: Sequence[Change]) -> str:
-    return ", ".join(f"{change.path} {change.before} -> {change.after}" for change in changes[:4]) + (
-        f" and {len(changes) - 4} more" if len(changes) > 4 else ""
-    )
+def _asked(a: Scenario, b: Scenario) -> str:
+    """What was changed, as it was asked: two names, or the inputs that differ."""
+    if a.name != b.name:
+        return f"{b.name} against {a.name}"
+    found = differences(a, b)
+    told = [f"{d.words} {value_words(d, d.before, a)} -> {value_words(d, d.after, b)}" for d in found[:_LISTED]]
+    return ", ".join(told) + (f" and {len(found) - _LISTED} more" if len(found) > _LISTED else "")
+
+
+def _deployment(answer: Evaluation) -> str:
+    return f"{answer.gpus} GPUs ({'; '.join(f'{pool.role} {pool.arrangement}' for pool in answer.pools)})"
 
 
 def _strongest(changes: Sequence[Change], a: Evaluation) -> str:

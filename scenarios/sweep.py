@@ -116,6 +116,6 @@ def _sentence(axes: Sequence[str], points: Sequence[SweepPoint]) -> str:
     lead = fitting[0][1].metric(key)
     best, answer = min(fitting, key=lambda pair: pair[1].metric(key).value * (-1 if lead.better == "high" else 1))
     where = ", ".join(f"{path}={value}" for path, value in zip(axes, best.values, strict=True))
-    limits = " of those that meet every limit" if any(evaluation.limits for _, evaluation in answers) else ""
+    limits = "of those that meet every limit, " if any(evaluation.limits for _, evaluation in answers) else ""
     metric = answer.metric(key)
-    return f"{told}: the {lead.better}est {lead.words}{limits} is {figure(metric.value, metric.unit)}, at {where}."
+    return f"{told}: {limits}the {lead.better}est {lead.words} is {figure(metric.value, metric.unit)}, at {where}."
