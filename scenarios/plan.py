@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import __version__
 from ..hwmodels.backends import load_backend
@@ -102,19 +101,21 @@ def _candidates(tables: list[Table], search: Search) -> tuple[list[_Shown], list
     at = np.concatenate([np.arange(len(t.rows)) for t in tables])
     if not len(of):
         return [], []
-    usd, misses = (np.concatenate([f(t) for t in tables]) for f in (lambda t: t.usd_per_mtok_output, Table.misses))
+    # Equal bills differ by rounding only: then the earlier first token wins, then the larger deployment.
+    usd = np.round(np.concatenate([t.usd_per_mtok_output for t in tables]), 9)
+    misses = np.concatenate([t.misses() for t in tables])
     tpot, ttft, per_s = (np.concatenate([getattr(t.rows, c) for t in tables]) for c in ("tpot_s", "ttft_s", "requests_per_s"))
     meets = misses <= 1.0
-    # Equal bills differ by rounding only: then the earlier first token wins, then the larger deployment.
-    order = np.lexsort((tpot, -per_s, ttft, np.round(usd, 9), np.where(meets, 0.0, misses)))[:_LOOKED_THROUGH].tolist()
+    order = np.lexsort((tpot, -per_s, ttft, usd, np.where(meets, 0.0, misses)))[:_LOOKED_THROUGH].tolist()
     in_time = np.flatnonzero(ttft <= (tables[0].question.slo.ttft or np.inf))
+    in_time = in_time[np.lexsort((-per_s[in_time], ttft[in_time]))]
     edge = in_time[front(tpot[in_time], usd[in_time])]
 
     def shown(row: int) -> _Shown:
         return _shown(tables[of[row]], int(at[row]), row in on_front, bool(meets[row]))
 
     on_front = set(edge.tolist())
-    found = [shown(row) for row in _spread(edge, usd, meets, max(1, search.keep * 2 // 3))]
+    found = [shown(row) for row in _spread(edge, usd, misses, max(1, search.keep * 2 // 3))]
     told = {each.candidate.arrangement for each in found}
     for row in order:
         if len(found) >= search.keep:
@@ -127,15 +128,16 @@ def _candidates(tables: list[Table], search: Search) -> tuple[list[_Shown], list
     return found, [(tables[of[row]], int(at[row])) for row in order if meets[row]]
 
 
-def _spread(edge: Rows, usd: Floats, meets: NDArray[np.bool_], most: int) -> list[int]:
-    """At most ``most`` rows of the front, evenly along it, the cheapest that meets the limits among them."""
-    if len(edge) <= most:
-        return edge.tolist()
-    picked = set(edge[np.linspace(0, len(edge) - 1, most).round().astype(int)].tolist())
-    good = edge[meets[edge]]
+def _spread(edge: Rows, usd: Floats, misses: Floats, most: int) -> list[int]:
+    """At most ``most`` rows of the front, evenly along it, the cheapest that meets the limits among them and first of all.
+
+    Then come the others that meet the limits, from cheap to dear, and those that do not, from near to far.
+    """
+    picked = set(edge[np.linspace(0, len(edge) - 1, min(len(edge), most)).round().astype(int)].tolist())
+    good = edge[misses[edge] <= 1.0]
     if len(good):
         picked.add(int(good[np.argmin(usd[good])]))
-    return [row for row in edge.tolist() if row in picked]
+    return sorted(picked, key=lambda row: (max(1.0, misses[row]), usd[row]))
 
 
 def _shown(table: Table, row: int, on_front: bool, meets: bool) -> _Shown:
