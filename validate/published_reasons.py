@@ -14,11 +14,6 @@ def _is_misprint(row: Row) -> bool:
 
 _REASONS: tuple[tuple[Callable[[Row], bool], str], ...] = (
     (
-        lambda r: r["lib"] == "DeepEP-V2",
-        "V2 kernels: every one of 28 warps is a channel with TMA stores and no rings, so an SM copies several times faster than"
-        " V1's, whose constants are all we have",
-    ),
-    (
         lambda r: r["lib"] == "pplx-kernels" and r["fabric"] == "IBRC",
         "one host thread posts every write (IBRC); our description lets the GPU post",
     ),

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...hwmodels.calibration import Scope, constants_of, find_entry, load_calibration
+from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
-from . import collectives, high_throughput, low_latency, one_sided
+from . import collectives, elastic, high_throughput, low_latency, one_sided
 from .shape import Num, Path, Shape
 from .stage import Machine, Stage
 
@@ -42,6 +42,10 @@ class Op:
     describe: Describe
 
 
+def _elastic(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
+    return elastic.transfer(shape, machine, k, op)
+
+
 def _transfer(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
     return high_throughput.transfer(shape, machine, k, op)
 
@@ -68,6 +72,10 @@ PROTOCOLS: dict[str, dict[str, Op]] = {
         "dispatch": Op(high_throughput.Transfer, partial(_transfer, "dispatch")),
         "combine_notify": Op(high_throughput.Notify, partial(_notify, "combine_notify")),
         "combine": Op(high_throughput.Transfer, partial(_transfer, "combine")),
+    },
+    "elastic": {
+        "dispatch": Op(elastic.Constants, partial(_elastic, "dispatch")),
+        "combine": Op(elastic.Constants, partial(_elastic, "combine")),
     },
     "low-latency": {
         "dispatch": Op(
@@ -111,8 +119,12 @@ def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, ma
     kernel = PROTOCOLS[protocol][op]
     # The count exchange was timed across nodes only; on one node its per-doubling terms vanish.
     measured: Scope = "multi-node" if kernel.constants is high_throughput.Notify else scope
-    entry, source = find_entry(system, protocol, op, measured)
-    stages = kernel.describe(shape, machine, constants_of(entry, kernel.constants), context)
+    if kernel.constants is elastic.Constants:
+        constants, entry, source = _lent(system, op, scope)
+    else:
+        entry, source = find_entry(system, protocol, op, measured)
+        constants = constants_of(entry, kernel.constants)
+    stages = kernel.describe(shape, machine, constants, context)
     reference = _nic_latency(load_calibration(source).cluster)
     return Described(tuple(_other_wire(s, machine.wire_latency_s - reference) for s in stages), source, entry)
 
@@ -120,6 +132,16 @@ def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, ma
 @cache
 def _nic_latency(cluster: str) -> float:
     return load_cluster(cluster).node.nic.latency
+
+
+def _lent(system: str, op: str, scope: Scope) -> tuple[elastic.Constants, Entry, str]:
+    """What the elastic protocol borrows on ``system``, the entry that weighs most in it, and whose that is."""
+    entry, source = find_entry(system, "one-sided", op, "nvlink-domain")
+    near, far = constants_of(entry, one_sided.Constants), None
+    if scope == "multi-node":
+        entry, source = find_entry(system, "high-throughput", op, scope)
+        far = constants_of(entry, high_throughput.Transfer)
+    return elastic.Constants(near, far), entry, source
 
 
 def _other_wire(stage: Stage, extra_s: float) -> Stage:

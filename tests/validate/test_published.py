@@ -33,6 +33,14 @@ def test_deepep_on_h800_is_predicted_from_h100(figures: list[Figure]) -> None:
     assert np.median([abs(f.error_pct) for f in own]) <= 8.0
 
 
+def test_deepep_v2_is_predicted_from_its_sources(figures: list[Figure]) -> None:
+    """Slots for rings, TMA at the library's own rates, one-sided NVLink, the first generation's rails: nothing fitted."""
+    second = [f for f in figures if f.values["lib"] == "DeepEP-V2"]
+    assert len(second) == 10
+    assert {f.protocol for f in second} == {"elastic"}
+    assert max(abs(f.error_pct) for f in second) <= 15.0
+
+
 def test_every_large_error_has_a_reason(figures: list[Figure]) -> None:
     far = [f for f in figures if abs(f.error_pct) > FAR_PCT]
     assert far
