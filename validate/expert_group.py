@@ -81,10 +81,11 @@ class ExpertGroup:
         )
         return [dict(zip(POINT, row, strict=True)) for row in columns]
 
-    def used(self) -> Ints:
-        """Rows that a fit uses, spread over what varies, the routing's exponent among it."""
+    def used(self, among: Ints | None = None) -> Ints:
+        """Rows that a fit uses (of ``among``, default all), spread over what varies, the routing's exponent among it."""
         weights = {"tokens": 2.0, "hidden": 1.0, "inter": 1.0, "top_k": 0.7, "experts": 0.7, "ep": 1.5, "skew": 1.0}
-        return spread([self.columns[n] for n in weights], tuple(weights.values()))
+        chosen = np.arange(len(self.measured_s)) if among is None else among
+        return chosen[spread([self.columns[n][chosen] for n in weights], tuple(weights.values()))]
 
 
 def expert_groups(path: Path) -> tuple[list[ExpertGroup], dict[str, int]]:

@@ -45,7 +45,7 @@ BOUNDS["triton.fp8"] = BOUNDS["triton.bf16"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
+class Searched:
     """A search's result: the constants, which of them were free, their deviations, and which lie at a bound."""
 
     k: Constants
@@ -60,18 +60,18 @@ def fit_experts(path: Path, system: str, machine: Machine, relative: Relative | 
     ``relative``: op -> the entry of the nearest relative, where the search begins and to which a weak pull ties it, for a
     system with a few rows only. Intervals come from rows left aside, or from fits without each third of the rows.
     """
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for group in expert_groups(path)[0]:
         if group.system != system:
             continue
         bounds = dict(BOUNDS[group.op])
-        if group.op == "triton.fp8" and "triton.bf16" in found and not np.any(group.columns["ep"] > 1.0):
+        if group.op == "triton.fp8" and "triton.bf16" in entries and not np.any(group.columns["ep"] > 1.0):
             # No row has another rank, whose tiles the constant is about.
-            bounds["idle_tile"] = fixed(read_constant("idle_tile", found["triton.bf16"].constants["idle_tile"]))
+            bounds["idle_tile"] = fixed(read_constant("idle_tile", entries["triton.bf16"].constants["idle_tile"]))
         if relative is not None:
-            bounds = _around(bounds, relative(group.op))
-        found[group.op] = _entry(group, machine, bounds, path.name)
-    return list(found.values())
+            bounds = around(bounds, relative(group.op))
+        entries[group.op] = _entry(group, machine, bounds, path.name)
+    return list(entries.values())
 
 
 def left_out_seconds(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound]) -> Floats:
@@ -79,7 +79,7 @@ def left_out_seconds(group: ExpertGroup, machine: Machine, bounds: Mapping[str, 
     seconds = np.empty(len(group.measured_s))
     for fold in range(FOLDS):
         out = np.arange(len(seconds)) % FOLDS == fold
-        k = _search(group, machine, bounds, np.flatnonzero(~out)).k
+        k = search(group, machine, bounds, np.flatnonzero(~out)).k
         seconds[out] = group.seconds(machine, k)[out]
     return seconds
 
@@ -87,8 +87,8 @@ def left_out_seconds(group: ExpertGroup, machine: Machine, bounds: Mapping[str, 
 def _entry(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], table: str) -> Entry:
     total = len(group.measured_s)
     used = group.used()
-    search = _search(group, machine, bounds, used)
-    predicted = group.seconds(machine, search.k)
+    found = search(group, machine, bounds, used)
+    predicted = group.seconds(machine, found.k)
     aside = conformal_rows(total, used)
     if len(aside) < LEAST_ROWS:
         judged, aside = left_out_seconds(group, machine, bounds), np.arange(total)
@@ -97,8 +97,8 @@ def _entry(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], ta
     rest = np.setdiff1d(np.arange(total), used)
     points = group.points()
     error = predicted / group.measured_s - 1.0
-    values = {n: float(getattr(search.k, n)) for n in (f.name for f in fields(Constants))}
-    sure = zip(search.free, search.deviation.tolist(), search.stuck.tolist(), strict=True)
+    values = {n: float(getattr(found.k, n)) for n in (f.name for f in fields(Constants))}
+    sure = zip(found.free, found.deviation.tolist(), found.stuck.tolist(), strict=True)
     record = Fit(
         table=table,
         library=f"{group.records[0][1]['kernel']}@{group.records[0][1]['library']}",
@@ -108,7 +108,7 @@ def _entry(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], ta
         mape_rest_pct=round(float(np.abs(error[rest]).mean() * 100), 2) if len(rest) else None,
         residual_log_sd=round(float(np.log1p(error[used]).std()), 4),
         undetermined=tuple(
-            n for n, sd, at in zip(search.free, search.deviation, search.stuck, strict=True) if at or sd > values[n] / 2
+            n for n, sd, at in zip(found.free, found.deviation, found.stuck, strict=True) if at or sd > values[n] / 2
         ),
         uncertainty={n: write_constant(n, sd) for n, sd, at in sure if not at},
         seen={n: (min(p[n] for p in points), max(p[n] for p in points)) for n in POINT},
@@ -119,7 +119,8 @@ def _entry(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], ta
     return Entry(protocol="expert-compute", op=group.op, scope="one-node", constants=kept, fit=record)
 
 
-def _search(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], used: Ints) -> _Search:
+def search(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], used: Ints) -> Searched:
+    """The constants within ``bounds`` that fit the rows ``used`` of a group best."""
     free = [n for n, b in bounds.items() if b.low < b.high]
     start, low, high, scale = (np.array([getattr(bounds[n], side) for n in free]) for side in ("start", "low", "high", "scale"))
     held = {n: b.start for n, b in bounds.items()}
@@ -143,10 +144,10 @@ def _search(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], u
     jacobian = np.asarray(solution.jac)
     covariance = np.linalg.pinv(jacobian.T @ jacobian)
     deviation = noise * np.sqrt(np.maximum(np.diag(covariance), 0.0)) * scale
-    return _Search(constants(solution.x), tuple(free), deviation, solution.active_mask != 0)
+    return Searched(constants(solution.x), tuple(free), deviation, solution.active_mask != 0)
 
 
-def _around(bounds: Mapping[str, Bound], relative: Entry) -> dict[str, Bound]:
+def around(bounds: Mapping[str, Bound], relative: Entry) -> dict[str, Bound]:
     """``bounds`` with the search beginning at the relative's constants."""
     moved = {}
     for name, bound in bounds.items():

@@ -13,8 +13,8 @@ from epicycle.hwmodels.calibration import find_entry, load_calibration
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.machine import machine_of
 from epicycle.validate.expert_deal import deal, exponent, power_law
-from epicycle.validate.expert_group import expert_groups
-from epicycle.validate.fit_experts import BOUNDS, _around, left_out_seconds
+from epicycle.validate.expert_group import ExpertGroup, expert_groups
+from epicycle.validate.fit_experts import BOUNDS, around, left_out_seconds, search
 from epicycle.validate.predict import Validation, validate_table
 
 Command = Callable[..., Any]
@@ -57,13 +57,48 @@ def test_nine_in_ten_unseen_rows_are_inside(outcome: Validation) -> None:
     assert 88.0 <= covered <= 93.0
 
 
+Pick = Callable[[dict[str, np.ndarray]], np.ndarray]
+# op, what is predicted without one row of its kind in the fit, which rows those are, bar in percent
+SPLITS: list[tuple[str, str, Pick, float]] = [
+    ("contiguous", "power law from even routing", lambda c: c["skew"] > 1, 8.0),
+    ("contiguous", "EP32 from 8 and 128", lambda c: c["ep"] == 32, 8.0),
+    ("masked", "power law from even routing", lambda c: c["skew"] > 1, 8.0),
+    ("masked", "EP32 from 8 and 128", lambda c: c["ep"] == 32, 8.0),
+    ("triton.bf16", "power law from even routing", lambda c: c["skew"] > 1, 8.0),
+    ("triton.bf16", "hidden 2048 from 4096", lambda c: c["hidden"] == 2048, 10.0),
+    ("triton.bf16", "512 experts from fewer", lambda c: c["experts"] == 512, 8.0),
+    ("triton.bf16", "EP32 from 1, 8 and 128", lambda c: c["ep"] == 32, 8.0),
+    ("triton.bf16", "beyond 2048 tokens", lambda c: c["tokens"] > 2048, 10.0),
+    ("triton.fp8", "power law from even routing", lambda c: c["skew"] > 1, 5.0),
+    ("triton.fp8", "hidden 2048 from 4096 and 7168", lambda c: c["hidden"] == 2048, 6.0),
+    ("triton.fp8", "beyond 2048 tokens", lambda c: c["tokens"] > 2048, 6.0),
+]
+
+
+@pytest.fixture(scope="module")
+def groups(tables: Path) -> dict[tuple[str, str], ExpertGroup]:
+    return {(g.system, g.op): g for g in expert_groups(tables / "grouped_gemm.csv")[0]}
+
+
+@pytest.mark.parametrize(("op", "what", "pick", "bar"), SPLITS, ids=[f"{s[0]}: {s[1]}" for s in SPLITS])
+def test_rows_of_a_kind_the_fit_never_saw(
+    groups: dict[tuple[str, str], ExpertGroup], op: str, what: str, pick: Pick, bar: float
+) -> None:
+    group, machine = groups["h100_sxm", op], machine_of(load_cluster(load_calibration("h100_sxm").cluster))
+    tested = pick(group.columns)
+    used = group.used(np.flatnonzero(~tested))
+    assert len(used) <= 24 and not tested[used].any() and tested.sum() >= 16, what
+    seconds = group.seconds(machine, search(group, machine, BOUNDS[op], used).k)
+    assert np.abs(seconds / group.measured_s - 1.0)[tested].mean() * 100 <= bar
+
+
 @pytest.mark.parametrize(("op", "bar"), [("contiguous", 7.5), ("masked", 4.0)])
-def test_a_third_left_out_on_blackwell(tables: Path, op: str, bar: float) -> None:
+def test_a_third_left_out_on_blackwell(groups: dict[tuple[str, str], ExpertGroup], op: str, bar: float) -> None:
     """B200's own constants from its 24 calibrate rows of each kernel; with H100's they were 13 % off."""
-    (group,) = [g for g in expert_groups(tables / "grouped_gemm.csv")[0] if (g.system, g.op) == ("b200_sxm", op)]
+    group = groups["b200_sxm", op]
     assert {r["role"] for _, r in group.records} == {"calibrate"}
     machine = machine_of(load_cluster(load_calibration("b200_sxm").cluster))
-    near = _around(BOUNDS[op], find_entry("h100_sxm", "expert-compute", op, "one-node")[0])
+    near = around(BOUNDS[op], find_entry("h100_sxm", "expert-compute", op, "one-node")[0])
     assert np.abs(left_out_seconds(group, machine, near) / group.measured_s - 1.0).mean() * 100 <= bar
 
 
