@@ -75,11 +75,11 @@ def fit_experts(path: Path, system: str, machine: Machine, relative: Relative | 
 
 
 def left_out_seconds(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound]) -> Floats:
-    """[row] seconds that a fit to the other two thirds predicts for each third."""
+    """[row] seconds that a fit to rows of the other two thirds predicts for each third."""
     seconds = np.empty(len(group.measured_s))
     for fold in range(FOLDS):
         out = np.arange(len(seconds)) % FOLDS == fold
-        k = search(group, machine, bounds, np.flatnonzero(~out)).k
+        k = search(group, machine, bounds, group.used(np.flatnonzero(~out))).k
         seconds[out] = group.seconds(machine, k)[out]
     return seconds
 
