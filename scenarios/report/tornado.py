@@ -13,7 +13,7 @@ from .panels import panels, switch
 from .quantity import relative
 
 SHOWN_BARS = 14  # the strongest; all are in the table
-SHOWN_METRICS = 6  # behind the switch, the headline ones first
+SHOWN_METRICS = 5  # behind the switch, the headline ones first
 NOTHING = 5e-4  # a relative change below this is none
 
 
@@ -21,7 +21,8 @@ def tornado(sensitivities: Sequence[Sensitivity], evaluation: Evaluation) -> Htm
     """One tornado for every metric that something moves, chosen by a switch; and the table with values and sources."""
     keys = list(dict.fromkeys(k for s in sensitivities for k in s.more))
     known = {m.key: m.words for m in evaluation.metrics}
-    moved = [k for k in leading(keys) if any(_reach(s, k) >= NOTHING for s in sensitivities)][:SHOWN_METRICS]
+    moved = [k for k in leading(keys) if any(_reach(s, k) >= NOTHING for s in sensitivities)]
+    moved = _distinct(sensitivities, moved)[:SHOWN_METRICS]
     if not moved:
         return Html("")
     names = {k: known.get(k, key_words(k)[0]) for k in moved}
@@ -31,7 +32,7 @@ def tornado(sensitivities: Sequence[Sensitivity], evaluation: Evaluation) -> Htm
     lead = (
         f"What {100 * step:.0f} % more (dark) and less (pale) of each hardware number does to the answer, the strongest first."
     )
-    listing = more("Every number and where it comes from", _table(sensitivities, names))
+    listing = more("Every number and where it comes from", _table(sensitivities))
     body = f"{choice}{panels(parts, each_in_print=True)}{listing}"
     return section("sensitivity", "What the answer hangs on", lead, body)
 
@@ -61,14 +62,14 @@ def _bars(sensitivities: Sequence[Sensitivity], key: str) -> Html:
     return Html(f"{bars(rows, '%', 100.0, signed=True)}{note}")
 
 
-def _table(sensitivities: Sequence[Sensitivity], names: dict[str, str]) -> Html:
-    head: list[object] = ["number", "value"]
-    for words in names.values():
-        head += [f"{words}, more", "less"]
-    rows: list[list[object]] = []
-    for s in sensitivities:
-        row: list[object] = [s.words, s.value]
-        for k in names:
-            row += [_effect(s.more, k), _effect(s.less, k)]
-        rows.append([*row, Html(f"<code>{safe(s.path)}</code>"), linked(s.source)])
-    return table([*head, "path", "source"], rows, (0, len(head), len(head) + 1))
+def _table(sensitivities: Sequence[Sensitivity]) -> Html:
+    rows = [(s.words, s.value, Html(f"<code>{safe(s.path)}</code>"), linked(s.source)) for s in sensitivities]
+    return table(("number", "value", "path", "source"), rows, (0, 1, 2, 3))
+
+
+def _distinct(sensitivities: Sequence[Sensitivity], keys: Sequence[str]) -> list[str]:
+    """``keys`` without those that every number moves exactly as it moves an earlier one."""
+    seen: dict[tuple[float, ...], str] = {}
+    for key in keys:
+        seen.setdefault(tuple(round(effects.get(key, 0.0), 9) for s in sensitivities for effects in (s.more, s.less)), key)
+    return list(seen.values())

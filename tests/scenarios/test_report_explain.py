@@ -77,6 +77,16 @@ def test_the_tornado_has_the_strongest_first_and_leaves_out_what_does_nothing(ht
     assert "−21 % / +24 %" in body and "One other number" in body
 
 
+def test_a_metric_that_moves_like_another_has_no_tornado_of_its_own(made_up: ModuleType) -> None:
+    x = made_up.explanation()
+    same = tuple(
+        replace(s, more={**s.more, "requests_per_s": s.more["tpot"]}, less={**s.less, "requests_per_s": s.less["tpot"]})
+        for s in x.sensitivities
+    )
+    page = render_explanation(replace(x, sensitivities=same), COMMAND)
+    assert "tornado-tpot" in page and "tornado-usd_per_mtok_output" in page and "tornado-requests_per_s" not in page
+
+
 def test_intervals_say_why_they_are_wide(made_up: ModuleType, html: str) -> None:
     for reason in made_up.evaluation().why_wide:
         assert reason.replace("'", "&#x27;") in html
