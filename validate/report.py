@@ -70,8 +70,8 @@ def render_validation_report(
         "skipped": _skipped(skipped),
         "reproduce": _reproduce(command, version),
     }
-    words = ("Answer", "Groups", "Intervals", "Right and wrong", "Regimes", "Scatter", "Worst rows", "Mechanisms", "Honestly")
-    words += ("Skipped", "Reproduce")
+    words = ["Answer", "Groups", "Intervals", "Right and wrong", "Regimes", "Scatter", "Worst rows", "Mechanisms", "Honestly"]
+    words += ["Skipped", "Reproduce"]
     contents = [(name, w) for (name, part), w in zip(parts.items(), words, strict=True) if part]
     return page.document(
         f"Validation {source} · epicycle", contents, "\n".join(parts[name] for name, _ in contents), get_plotlyjs()
@@ -107,8 +107,8 @@ def _headline(groups: Table, rows: Sequence[Timing], skipped: Mapping[str, int],
 
 
 def _groups(groups: Table) -> Html:
-    head = ("system", "protocol", "op", "constants of", "nodes", "rows", "MAPE, %", "median, %", "p90, %", "bias, %")
-    head += ("without odd rows, %", "in 90 %")
+    head = ["system", "protocol", "op", "constants of", "nodes", "rows", "MAPE, %", "median, %", "p90, %", "bias, %"]
+    head += ["without odd rows, %", "in 90 %"]
     rows: list[list[object]] = []
     for g in groups:
         errors = [f"{v:.1f}" for v in (g["mape_pct"], g["median_ape_pct"], g["p90_ape_pct"])]

@@ -70,9 +70,9 @@ def timing(row: Mapping[str, Any]) -> Timing:
     said = [words.format(row[name]) for name, words in CASE if row.get(name) not in (None, "")]
     column, unit = next(((name, unit) for name, unit in SIZES if row.get(name) not in (None, "")), ("", ""))
     size = int(number(column)) if column else 0
-    limits = [float(row.get(name) or 0.0) for name in ("predicted_low90_us", "predicted_high90_us")]
+    low90, high90 = (float(row.get(name) or 0.0) for name in ("predicted_low90_us", "predicted_high90_us"))
     times = (number("latency_us"), number("predicted_us"))
-    return Timing(key_of(row), size, ", ".join(said), *times, str(row.get("bound", "")), *limits, unit)
+    return Timing(key_of(row), size, ", ".join(said), *times, str(row.get("bound", "")), low90, high90, unit)
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
