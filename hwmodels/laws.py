@@ -60,7 +60,8 @@ class Collective:
 
 def smooth_max(sharpness: float, *loads: Floats | float) -> Floats:
     """``(sum load**q)**(1/q)``, elementwise: how long loads take that overlap with sharpness q (1: they add up); 0 for none."""
-    return in_blocks(partial(_smooth_max, sharpness), *[np.asarray(x, float) for x in loads if np.ndim(x) or x != 0.0] or [0.0])
+    parts = [np.asarray(x, float) for x in loads if np.ndim(x) or x != 0.0]
+    return in_blocks(partial(_smooth_max, sharpness), *(parts or [np.zeros(())]))
 
 
 def _smooth_max(sharpness: float, *loads: Floats) -> Floats:

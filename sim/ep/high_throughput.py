@@ -8,14 +8,11 @@ token's, is what a kernel takes. Combine walks the same paths backwards in bf16,
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import partial, reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...hwmodels.blocks import in_blocks
+from .chunk import Chunk
 from .shape import Num, Path, Rows, Shape
 from .stage import End, Join, Load, Machine, Move, Stage
 
@@ -23,10 +20,6 @@ DISPATCH, COMBINE = "dispatch", "combine"
 #: Chunk sizes (tokens) the DeepEP benchmarks try before they report their best (tests/test_{intranode,internode}.py).
 NVLINK_CHUNKS = {DISPATCH: range(4, 33, 2), COMBINE: range(1, 17)}
 RDMA_CHUNKS = range(4, 33, 4)
-#: Rounds after which the search for the best chunk size has settled (`_Chunk.best`).
-_STEPS = 2
-_NOTHING_S = 1e-30
-_HIDDEN = 80.0  # a sender this far (as a logarithm) behind the other loads pays for no handshake
 #: Bytes of received rows at which half of the address-translation penalty is paid. No datasheet gives it: between what two free
 #: fits to H100 rows found (2.2 and 6.5 GB). Read off the develop rows; its amplitude is fitted.
 TRANSLATION_REACH_BYTES = 3e9
@@ -107,7 +100,7 @@ def notify(shape: Shape, machine: Machine, k: Notify, op: str) -> tuple[Stage, .
     doublings = np.log2(shape.nodes)
     barriers = ("count exchange and barriers", k.launch + k.launch_per_doubling * doublings)
     apart = k.drift * np.ceil(shape.tokens / _channels(shape))
-    late = ("ranks arriving apart", k.drift_most * apart / np.maximum(k.drift_most + apart, _NOTHING_S))
+    late = ("ranks arriving apart", k.drift_most * apart / np.maximum(k.drift_most + apart, 1e-30))
     if op.startswith(COMBINE):
         # One SM holds the barriers while others walk the heads backwards (cached_notify): a load for every token of a channel,
         # and a store for one that had nothing to send to some node.
@@ -151,7 +144,7 @@ def _one_node(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Sta
     wire = copies * (1.0 - 1.0 / shape.ranks) * row_bytes / (machine.nvlink_bytes_per_s * k.nvlink_efficiency)
     ring_rows = np.ceil(shape.tokens / _channels(shape)) * shape.ranks_reached / shape.ranks
     drained = 1.0 + shape.ranks_reached if back else 1.0  # a combined row is written once and read from each source
-    chunk = _Chunk.best(
+    chunk = Chunk.best(
         NVLINK_CHUNKS[op],
         ring_rows,
         k.chunk,
@@ -186,7 +179,7 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
     nic = shape.expected_rows(Rows.NODE, Path.RAIL) * row_bytes / (machine.nic_bytes_per_s * k.nic_efficiency)
     nvlink = copies * (1.0 - 1.0 / shape.domain) * row_bytes / (machine.nvlink_bytes_per_s * k.nvlink_efficiency)
     ring_rows = np.ceil(shape.tokens / _channels(shape))
-    chunk = _Chunk.best(
+    chunk = Chunk.best(
         RDMA_CHUNKS,
         ring_rows,
         k.chunk,
@@ -212,68 +205,6 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
     return (
         Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), chunk.drain_s, sharpness=k.sharpness),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """The chunk size at which a ring's handshakes and its last drain cost least together."""
-
-    rows: Num
-    handshakes_s: Num
-    drain_s: Num
-
-    @classmethod
-    def best(
-        cls,
-        sizes: range,
-        ring_rows: Num,
-        handshake_s: float,
-        row_drain_s: Num,
-        send_s: Num,
-        beside_s: tuple[Num, ...],
-        sharpness: float,
-    ) -> _Chunk:
-        """The best of ``sizes`` for ``ring_rows`` rows of a ring, whose sender takes ``send_s`` beside the loads ``beside_s``.
-
-        A chunk of c rows costs ``g(send + h n / c) + c d``: g the smooth maximum with the other loads, h a handshake, n rows,
-        d a row's drain. That is convex, and least where ``c^2 = g' h n / d`` with ``g' = (1 + (beside / sender)^q)^(1/q - 1)``:
-        Newton's steps in log c find it, in single precision, and the better of the two sizes around it is taken.
-        """
-        find = partial(_best_size, sizes, handshake_s, sharpness)
-        rows = np.clip(ring_rows, 1.0, in_blocks(find, ring_rows, row_drain_s, send_s, *beside_s))
-        return cls(rows, np.maximum(ring_rows / rows, 1.0) * handshake_s, rows * row_drain_s)
-
-
-def _best_size(
-    sizes: range, handshake_s: float, q: float, ring_rows: Num, row_drain_s: Num, send_s: Num, *beside_s: Num
-) -> NDArray[np.float64]:
-    smallest, largest, step = float(sizes[0]), float(sizes[-1]), float(sizes.step)
-    sent, waits, drain, *others = (
-        np.maximum(np.asarray(x, np.float32), _NOTHING_S) for x in (send_s, ring_rows * handshake_s, row_drain_s, *beside_s)
-    )
-    logs = [np.log(x) for x in others]
-    top = reduce(np.maximum, logs)
-    log_beside = top + np.log(reduce(np.add, [np.exp(q * (x - top)) for x in logs])) / q
-    alone = np.log(waits / drain)  # twice log c where nothing else hides a handshake
-    low, high = math.log(smallest), math.log(largest)
-    # From where the sender would just catch up with the other loads, if it is below that.
-    level = np.log(waits / np.maximum(np.exp(log_beside) - sent, _NOTHING_S))
-    log_rows = np.clip(np.minimum(0.5 * alone, level), low, high)
-    for _ in range(_STEPS):
-        waited = waits * np.exp(-log_rows)
-        sender = sent + waited
-        hidden = np.exp(np.minimum(q * (log_beside - np.log(sender)), _HIDDEN))
-        slope = 2.0 + (q - 1.0) * hidden / (1.0 + hidden) * waited / sender
-        log_rows = np.clip(log_rows - (2.0 * log_rows - alone + (1.0 - 1.0 / q) * np.log(1.0 + hidden)) / slope, low, high)
-    below = np.clip(np.floor(np.exp(log_rows) / step + 1e-5) * step, smallest, largest)
-    whole_s: list[NDArray[np.float32]] = []
-    for size in (below, np.minimum(below + step, largest)):
-        rows = np.clip(np.asarray(ring_rows, np.float32), 1.0, size)
-        log_sender = np.log(sent + np.maximum(waits / rows, handshake_s))
-        apart = np.log(1.0 + np.exp(-q * np.abs(log_beside - log_sender))) / q
-        whole_s.append(np.exp(np.maximum(log_beside, log_sender) + apart) + rows * drain)
-    size = np.minimum(below + step * (whole_s[1] < whole_s[0]), largest)
-    return size.astype(float)
 
 
 def _channels(shape: Shape) -> Num:

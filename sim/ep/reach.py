@@ -75,10 +75,10 @@ def _grouped_bins(experts: int, bins: int, drawn: int, groups: int, kept: int) -
     return found
 
 
-def _avoiding(rest: Num, items: Num, drawn: Num) -> Num:
+def _avoiding(rest: Num, items: Num, drawn: Num) -> NDArray[np.float64]:
     """``C(rest, drawn) / C(items, drawn)``: the chance that ``drawn`` of ``items`` items all lie among ``rest`` of them."""
     least, most = int(np.min(drawn)), int(np.max(drawn))
-    chance: Num = 1.0
+    chance = np.ones(())
     for i in range(most):
         factor = np.maximum(rest - i, 0.0)
         factor /= np.maximum(items - i, 1.0)
@@ -88,4 +88,4 @@ def _avoiding(rest: Num, items: Num, drawn: Num) -> Num:
             factor += 1.0
         factor *= chance
         chance = factor
-    return chance
+    return np.asarray(chance)

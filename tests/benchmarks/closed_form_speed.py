@@ -29,6 +29,7 @@ CASES: dict[str, tuple[str, str, Scope, float, float, str]] = {
     "high throughput, EP8": ("high-throughput", "h100_sxm", "one-node", 8.0, 8.0, "uniform"),
     "high throughput, EP32": ("high-throughput", "h100_sxm", "multi-node", 32.0, 8.0, "uniform"),
     "high throughput, EP32, group-limited": ("high-throughput", "h100_sxm", "multi-node", 32.0, 8.0, "group-limited"),
+    "elastic, EP32": ("elastic", "h100_sxm", "multi-node", 32.0, 8.0, "uniform"),
     "one-sided, EP16": ("one-sided", "gb200", "nvlink-domain", 16.0, 16.0, "balanced"),
     "two-sided, EP16": ("two-sided", "gb200", "nvlink-domain", 16.0, 16.0, "balanced"),
     "all-gather, EP16": ("all-gather", "h100_sxm", "one-node", 16.0, 8.0, "uniform"),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.laws import smooth_max
-from epicycle.sim.ep.high_throughput import NVLINK_CHUNKS, RDMA_CHUNKS, _Chunk
+from epicycle.sim.ep.chunk import Chunk
+from epicycle.sim.ep.high_throughput import NVLINK_CHUNKS, RDMA_CHUNKS
 
 DRAWS = np.random.default_rng(5)
 POINTS = 20_000
@@ -26,7 +27,7 @@ def test_no_size_is_better_than_the_chosen_one(sizes, handshake_s, sharpness):
         rows = np.clip(ring_rows, 1.0, size)
         sender = sender_s + np.maximum(ring_rows / rows, 1.0) * handshake_s
         least = np.minimum(least, smooth_max(sharpness, sender, *beside_s) + rows * drain_s)
-    chunk = _Chunk.best(sizes, ring_rows, handshake_s, drain_s, sender_s, tuple(beside_s), sharpness)
+    chunk = Chunk.best(sizes, ring_rows, handshake_s, drain_s, sender_s, tuple(beside_s), sharpness)
     cost = smooth_max(sharpness, sender_s + chunk.handshakes_s, *beside_s) + chunk.drain_s
     assert np.all(cost >= least * (1 - 1e-12))
     assert cost.max() < np.inf and (cost / least).max() <= 1 + 1e-6
