@@ -142,7 +142,7 @@ def _spread(edge: Rows, usd: Floats, misses: Floats, most: int) -> list[int]:
 
 def _shown(table: Table, row: int, on_front: bool, meets: bool) -> _Shown:
     """Row ``row`` of ``table`` as a plan shows it."""
-    serving, rows, workload = table.serving(row), table.rows, table.setting.workload
+    serving, rows, workload = table.serving(row), table.rows, table.question.workload
     per_s, gpus = float(rows.requests_per_s[row]), int(rows.gpus[row])
     out = per_s * workload.mean_output
     values = {
@@ -204,7 +204,7 @@ def _events(shown: _Shown, known: dict[object, float | None], seed: int) -> floa
     batch = float(table.decode.batch[table.rows.decode[shown.row]])
     key = (table.question.cluster.name, serving.backend, serving.decode.model_copy(update={"count": 1}), batch)
     if key not in known:
-        known[key] = events_tpot_s(setting, serving.decode, batch, 0.0, seed)
+        known[key] = events_tpot_s(setting, table.question.workload.routing, serving.decode, batch, 0.0, seed)
     longer = known[key]
     return None if longer is None else shown.candidate.values["tpot"] + longer
 
@@ -222,7 +222,7 @@ def _sentence(
         f"{question.model.name}, {load.input_tokens:,} tokens in and {load.output_tokens:,} out"
         f"{''.join(f', {each}' for each in wanted)}"
     )
-    if best is None:
+    if best is None or best.serving is None:
         missed = [limit for limit in limits if not limit.met]
         why = "; ".join(f"{_gap(limit)}: {limit.lever}" for limit in missed)
         return f"{asked}: none of {considered:,} deployments will do. {why}." if why else f"{asked}: nothing to deploy."

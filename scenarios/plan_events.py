@@ -13,13 +13,13 @@ from ..hwmodels.errors import BadInput
 from ..sim.inputs.deployment import Deployment
 from ..sim.inputs.question import Question
 from ..sim.inputs.serving import Worker
-from ..sim.inputs.traffic import Traffic
+from ..sim.inputs.traffic import Routing, Traffic
 from ..sim.serving.deployment import Setting
 from ..sim.serving.steady import decode_step
 from ..sim.step.worker import arrangement_of
 
 
-def events_tpot_s(setting: Setting, worker: Worker, batch: float, tpot_s: float, seed: int) -> float | None:
+def events_tpot_s(setting: Setting, routing: Routing, worker: Worker, batch: float, tpot_s: float, seed: int) -> float | None:
     """Time per token of decode ``worker`` at ``batch`` sequences a group; None if no exchange can be played for it.
 
     ``tpot_s``: what the closed form says, prompts included: the difference of the two exchanges is added.
@@ -28,7 +28,7 @@ def events_tpot_s(setting: Setting, worker: Worker, batch: float, tpot_s: float,
         return None
     halves = 2.0 if worker.overlap else 1.0
     rows = batch * (1 + setting.speculation.drafts) / worker.pp / halves / worker.tp
-    layer_s = _played_seconds(setting, worker, max(1, round(rows)), seed)
+    layer_s = _played_seconds(setting, routing, worker, max(1, round(rows)), seed)
     if layer_s is None:
         return None
     arrangement = arrangement_of(worker)
@@ -53,7 +53,7 @@ def events_tpot_s(setting: Setting, worker: Worker, batch: float, tpot_s: float,
     return tpot_s + longer / setting.speculation.accepted
 
 
-def _played_seconds(setting: Setting, worker: Worker, rows: int, seed: int) -> float | None:
+def _played_seconds(setting: Setting, routing: Routing, worker: Worker, rows: int, seed: int) -> float | None:
     """Seconds of one layer's exchange on its critical path, ``rows`` tokens on every rank. None where it cannot be played."""
     # The event engine takes a while to load, and most of a plan does without.
     from ..sim.engine import Simulator
@@ -70,7 +70,7 @@ def _played_seconds(setting: Setting, worker: Worker, rows: int, seed: int) -> f
         comm_sms=worker.comm_sms,
         redundant_experts=worker.redundant_experts,
     )
-    traffic = Traffic(tokens_per_rank=rows, routing=setting.workload.routing)
+    traffic = Traffic(tokens_per_rank=rows, routing=routing)
     try:
         layer = Question("plan", "", setting.model, setting.cluster, traffic, deployment, seed)
         program = build(layer, worker.protocol, Simulator(seed))

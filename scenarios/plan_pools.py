@@ -7,10 +7,12 @@ for the prefill pool, which must have time to spare; the requests in flight are 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..sim.inputs.serving import Workload
 from ..sim.serving.deployment import Setting, transfer_seconds
 from ..sim.serving.queue import queue_wait
 from ..sim.step.worker import Arrangement
@@ -53,38 +55,39 @@ class Deployments:
 
 def joined(tables: list[Deployments]) -> Deployments:
     """All rows of ``tables``, in order."""
-    return Deployments(*(np.concatenate([getattr(t, f.name) for t in tables]) for f in fields(Deployments)))
+    columns: Any = (np.concatenate([getattr(t, f.name) for t in tables]) for f in fields(Deployments))
+    return Deployments(*columns)
 
 
 def nothing() -> Deployments:
     """A table without rows."""
-    whole = {"decode", "prefill"}
-    return Deployments(*(np.zeros(0, np.int64 if f.name in whole else np.float64) for f in fields(Deployments)))
+    none = np.zeros(0)
+    return Deployments(none.astype(np.int64), none.astype(np.int64), *(none,) * 9)
 
 
-def aggregated_pools(setting: Setting, workers: Workers, budget: int) -> Deployments:
+def aggregated_pools(workload: Workload, workers: Workers, budget: int) -> Deployments:
     """As many of each worker as the budget or the load asks for."""
     most = np.floor(budget / np.maximum(workers.gpus, 1.0))
     in_worker = workers.batch * workers.dp
-    count = most
-    if setting.workload.rate is not None:
-        count = np.ceil(setting.workload.rate / workers.requests_per_s)
-    elif setting.workload.concurrency is not None:
-        count = np.minimum(most, np.floor(setting.workload.concurrency / in_worker))
+    count: Floats = most
+    if workload.rate is not None:
+        count = np.ceil(workload.rate / workers.requests_per_s)
+    elif workload.concurrency is not None:
+        count = np.minimum(most, np.floor(workload.concurrency / in_worker))
     rows = np.flatnonzero((count >= 1) & (count <= most))
     w, count = workers.take(rows), count[rows]
     capacity = w.requests_per_s * count
-    per_s = np.minimum(capacity, setting.workload.rate or np.inf)
+    per_s = np.minimum(capacity, workload.rate or np.inf)
     in_flight, ttft = in_worker[rows] * count, w.ttft_s
-    if setting.workload.concurrency is not None:  # what the workers do not take waits outside
-        outside = (setting.workload.concurrency - in_flight) / per_s
-        in_flight, ttft = np.full(len(rows), float(setting.workload.concurrency)), ttft + outside
+    if workload.concurrency is not None:  # what the workers do not take waits outside
+        outside = (workload.concurrency - in_flight) / per_s
+        in_flight, ttft = np.full(len(rows), float(workload.concurrency)), ttft + outside
     return Deployments(
         rows, np.full(len(rows), -1), count, 0.0 * count, w.gpus * count, per_s, capacity, w.tpot_s, ttft, in_flight, w.batch
     )
 
 
-def disaggregated_pools(setting: Setting, prefill: Workers, decode: Workers, budget: int) -> Deployments:
+def disaggregated_pools(setting: Setting, workload: Workload, prefill: Workers, decode: Workers, budget: int) -> Deployments:
     """Every prefill worker with every decode worker, in whole numbers that fit the budget.
 
     Of a pair's decode counts, all up to `ALL_COUNTS` and the largest that still leave room for the prompts' workers; of its
@@ -97,16 +100,18 @@ def disaggregated_pools(setting: Setting, prefill: Workers, decode: Workers, bud
     p, d = p[together], d[together]
     transfer = _transfer(setting, prefill, decode, p, d)
     tables = [nothing()]
-    for decode_count in _decode_counts(setting, prefill, decode, p, d, budget):
+    for decode_count in _decode_counts(workload, prefill, decode, p, d, budget):
         asked = decode_count >= 1
         for spare in SPARE_PREFILL:
             rows = np.flatnonzero(asked)
-            tables.append(_pools(setting, prefill, decode, p[rows], d[rows], decode_count[rows], spare, transfer[rows], budget))
+            tables.append(
+                _pools(workload, prefill, decode, p[rows], d[rows], decode_count[rows], spare, transfer[rows], budget)
+            )
     return joined(tables)
 
 
 def _pools(
-    setting: Setting,
+    workload: Workload,
     prefill: Workers,
     decode: Workers,
     p: Rows,
@@ -116,17 +121,17 @@ def _pools(
     transfer: Floats,
     budget: int,
 ) -> Deployments:
-    workload = setting.workload
     capacity = count * decode.requests_per_s[d]
     per_s = np.minimum(capacity, workload.rate or np.inf)
     each = prefill.requests_per_s[p]
     prefill_count = np.floor(per_s / each) + 1.0 + spare
     gpus = prefill_count * prefill.gpus[p] + count * decode.gpus[d]
     room = gpus <= budget
-    p, d, count, prefill_count, gpus, per_s, each = (x[room] for x in (p, d, count, prefill_count, gpus, per_s, each))
+    p, d = p[room], d[room]
+    count, prefill_count, gpus, per_s, each = (x[room] for x in (count, prefill_count, gpus, per_s, each))
     capacity, transfer = capacity[room], transfer[room]
     groups = decode.dp[d] * count
-    wait = queue_wait(prefill.prompt_s[p], prefill.dp[p] * prefill_count, per_s / (each * prefill_count))
+    wait = np.asarray(queue_wait(prefill.prompt_s[p], prefill.dp[p] * prefill_count, per_s / (each * prefill_count)))
     ttft = prefill.ttft_s[p] + transfer + wait
     tpot = decode.tpot_s[d]
     in_flight = per_s * (workload.mean_output * tpot + ttft)
@@ -144,11 +149,11 @@ def _pools(
     return whole.take(holds)
 
 
-def _decode_counts(setting: Setting, prefill: Workers, decode: Workers, p: Rows, d: Rows, budget: int) -> list[Floats]:
+def _decode_counts(workload: Workload, prefill: Workers, decode: Workers, p: Rows, d: Rows, budget: int) -> list[Floats]:
     """Columns of decode workers to try for each pair; 0 where a pair has no such count."""
     most = np.floor((budget - prefill.gpus[p]) / decode.gpus[d])
-    if setting.workload.rate is not None:
-        needed = np.ceil(setting.workload.rate / decode.requests_per_s[d])
+    if workload.rate is not None:
+        needed = np.ceil(workload.rate / decode.requests_per_s[d])
         return [np.where(needed <= most, needed, 0.0)]
     # Prefill GPUs that one decode worker keeps busy say how many decode workers fill the budget.
     share = decode.requests_per_s[d] / prefill.requests_per_s[p] * prefill.gpus[p]

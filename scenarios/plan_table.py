@@ -51,7 +51,7 @@ class Table:
     @property
     def usd_per_mtok_output(self) -> Floats:
         """Dollars per million generated tokens, the prompts' share of the bill included."""
-        per_hour = 3600.0 * self.rows.requests_per_s * self.setting.workload.mean_output
+        per_hour = 3600.0 * self.rows.requests_per_s * self.question.workload.mean_output
         return self.usd_per_hour / per_hour * 1e6
 
     def misses(self) -> Floats:
@@ -69,7 +69,7 @@ class Table:
         alone = p < 0
         decode = self._worker(self.decode, d, r.decode_count[row], r.slots[row], alone)
         return Serving(
-            backend=self.decode.kinds[self.decode.kind[d]].backend,  # type: ignore[arg-type]
+            backend=self.decode.kinds[self.decode.kind[d]].backend,
             mode="aggregated" if alone else "disaggregated",
             decode=decode,
             prefill=None if alone else self._worker(self.prefill, p, r.prefill_count[row], 0.0, True),
@@ -91,7 +91,7 @@ class Table:
             pp=int(workers.pp[row]),
             ep=int(workers.ep[row]),
             count=int(count),
-            protocol=kind.protocol or "low-latency",  # type: ignore[arg-type]
+            protocol=kind.protocol or "low-latency",
             comm_sms=self.search.comm_sms,
             redundant_experts=int(workers.redundant[row]),
             overlap=kind.overlap,
@@ -117,12 +117,12 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
         to = decode_workers(setting, search, budget)
         prefill = of.workers.take(worth_pairing(of.workers, decode=False))
         decode = to.workers.take(worth_pairing(to.workers, decode=True))
-        parts.append(disaggregated_pools(setting, prefill, decode, budget))
+        parts.append(disaggregated_pools(setting, question.workload, prefill, decode, budget))
         ruled_out += of.ruled_out + to.ruled_out
         nearest, short = to.nearest, to.short_bytes
     if "aggregated" in search.modes:
         both = aggregated_workers(setting, search, budget)
-        parts.append(_shifted(aggregated_pools(setting, both.workers, budget), decode))
+        parts.append(_shifted(aggregated_pools(question.workload, both.workers, budget), decode))
         decode = both.workers if decode is None else _appended(decode, both.workers)
         ruled_out += both.ruled_out
         nearest, short = nearest or both.nearest, short or both.short_bytes

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,9 +226,8 @@ def _table(
             continue
         sequences = np.broadcast_to(held.sequences, fits.shape)[fits]
         answers = (found.requests_per_s, found.tpot_s, found.ttft_s, found.prompt_s)
-        tables.append(
-            Workers((), np.full(len(tp), len(kinds)), *kept, sequences, *(np.broadcast_to(a, tp.shape) for a in answers))
-        )
+        row_columns: Any = (*kept, sequences, *(np.broadcast_to(a, tp.shape) for a in answers))
+        tables.append(Workers((), np.full(len(tp), len(kinds)), *row_columns))
         kinds.append(kind)
     ruled_out = +ruled_out
     return Found(_joined(tables, tuple(kinds)), ruled_out, nearest, 0.0 if np.isinf(least) else float(least))

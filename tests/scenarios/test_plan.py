@@ -138,9 +138,10 @@ def test_workers_left_out_of_pairs_are_missed_by_nobody():
     search = Search(**FEW)
     setting = table_of(question, search).setting
     prefill, decode = (f(setting, search, 16).workers for f in (prefill_workers, decode_workers))
-    everything = disaggregated_pools(setting, prefill, decode, 16)
+    everything = disaggregated_pools(setting, question.workload, prefill, decode, 16)
     few = disaggregated_pools(
         setting,
+        question.workload,
         prefill.take(worth_pairing(prefill, decode=False)),
         decode.take(worth_pairing(decode, decode=True)),
         16,
