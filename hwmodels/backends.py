@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -57,7 +57,8 @@ class BackendFit(BaseModel):
 class Backend(BaseModel):
     """An engine: its constants, those that differ on a system, how it schedules prompts, and its fit.
 
-    ``mixes_prompts``: prompt chunks share a step with decoding sequences; else a step is one or the other.
+    ``mixes_prompts``: prompt chunks share a step with decoding sequences; else a step is one or the other. ``acceptance``:
+    chance of a drafted token in the measured deployments with multi-token prediction; other traffic's is its scenario's to say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +66,7 @@ class Backend(BaseModel):
     name: str
     mixes_prompts: bool
     constants: Constants
+    acceptance: float = Field(0.7, gt=0, lt=1)
     systems: dict[str, dict[str, str | float]] = {}
     sources: dict[str, str]
     fit: BackendFit | None = None
@@ -112,8 +114,6 @@ def _load(name: str) -> Backend:
         raise BadInput(one_line(error, where)) from None
 
 
-def _folder():  # type: ignore[no-untyped-def]
+def _folder() -> Any:
     return files("epicycle.hwmodels").joinpath("data", "backends")
 
-
-Phase = Literal["decode", "prefill"]

@@ -7,7 +7,7 @@ import numpy as np
 from ...hwmodels.calibration import constants_of, find_entry
 from ...hwmodels.specs import Cluster
 from ..ep.expert_time import expert_time
-from ..ep.experts import Constants, ExpertShape
+from ..ep.experts import Constants, ExpertShape, Kind
 from ..ep.machine import machine_of
 from ..inputs.model import MoeModel
 from .part import Num, Part
@@ -27,7 +27,7 @@ def expert_part(
     Prompts run the contiguous kernels, decoding batches the masked ones.
     """
     machine = machine_of(cluster)
-    kind = "contiguous" if np.all(np.asarray(batch.decode) <= 0.0) else "masked"
+    kind: Kind = "contiguous" if np.all(np.asarray(batch.decode) <= 0.0) else "masked"
     entry, source = find_entry(cluster.calibration, "expert-compute", kind, "one-node")
     k = constants_of(entry, Constants)
     activations = precision.experts if precision.experts in machine.tensor_flops else "bf16"
