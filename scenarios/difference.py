@@ -47,7 +47,7 @@ def differences(a: QuestionFile, b: QuestionFile) -> list[Difference]:
 
 
 def together(found: Iterable[Difference]) -> list[tuple[Difference, ...]]:
-    """``found`` in groups that are one change to whoever reads them: the widths of a worker; a mode and its pools."""
+    """``found`` in groups that are one change to whoever reads them: a worker's widths, a fabric, a mode and its pools."""
     groups: dict[str, list[Difference]] = {}
     for difference in found:
         groups.setdefault(_group(difference), []).append(difference)
@@ -97,8 +97,10 @@ def _group(difference: Difference) -> str:
         return f"{path[1]} widths"
     if path in (("deployment", "mode"), ("deployment", "prefill")):
         return "mode"
-    if path[:2] == ("workload", "routing") or path[:2] == ("traffic", "routing"):
+    if path[:2] in (("workload", "routing"), ("traffic", "routing")):
         return "routing"
+    if path[:2] == ("cluster", "overrides") and path[2].startswith("fabric."):
+        return "fabric"
     return difference.words
 
 

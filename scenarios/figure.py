@@ -35,7 +35,9 @@ def share(part: float) -> str:
 
 
 def percent(change: float) -> str:
-    """A relative change: "+4.2 %", "-31.0 %", "+179 %"; "0 %" below what prints."""
+    """A relative change: "+4.2 %", "-31.0 %", "+179 %", "12.3 times" from ten times on; "0 %" below what prints."""
     if abs(change) < 5e-4:
         return "0 %"
+    if change >= 9.0:
+        return f"{digits(1 + change)} times"
     return f"{100 * change:+.{1 if abs(change) < 0.9995 else 0}f} %"

@@ -24,7 +24,7 @@ _PHASES: Mapping[str, str] = {"decode": "decode step", "mixed": "mixed step", "l
 _MOST = 0.8  # parts are named until they make this share of the difference
 _NAMED = 3
 _AGAINST = 0.25  # parts that move the other way by this share of the difference are told beside it
-_BESIDE = 0.1  # a step that moves by less than this share of the one that moves most is not told of
+_BESIDE, _NOTABLE = 0.1, 0.01  # a step is told of if it moves by this share of the one that moves most, or by this itself
 _SAME = 5e-4  # a relative change of time below it prints as none
 
 
@@ -85,7 +85,7 @@ def mechanism(a: Evaluation, b: Evaluation) -> str:
         return f"No {steps} takes any longer or shorter: the difference is in how many there are, or in prices."
     # Decoding first, unless it hardly moved beside the others.
     most = max(abs(change.relative) for change in moved)
-    moved = [change for change in moved if abs(change.relative) >= _BESIDE * most]
+    moved = [change for change in moved if abs(change.relative) >= min(_BESIDE * most, _NOTABLE)]
     order = sorted(moved, key=lambda change: (abs(change.relative) < 0.2 * most, list(_PHASES).index(change.phase)))
     return " ".join(_step_sentence(change) for change in order[:2])
 
