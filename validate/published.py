@@ -14,13 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ..hwmodels.calibration import load_calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput
+from ..hwmodels.interval import Interval
 from ..hwmodels.specs import Cluster
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.machine import machine_of
 from ..sim.ep.protocols import Context, describe
 from ..sim.ep.shape import Shape
+from .measurement import POINT
 from .published_reasons import reason_of
 
 COLUMNS = (
@@ -49,6 +52,7 @@ class Figure:
     predicted_us: float
     calibrated_on: str
     reason: str
+    interval: Interval
 
     @property
     def error_pct(self) -> float:
@@ -102,7 +106,10 @@ def _figure(line: int, row: dict[str, str]) -> Figure:
     if measured <= 0.0:
         raise ValueError(f"latency_us: wanted a time above zero, got {measured:g}")
     system, nodes = f"{row['lib']} on {cluster.name}", max(1, round(float(shape.ranks) / 8))
-    figure = Figure(line, row, system, protocol, row["op"], nodes, measured, predicted, described.calibrated_on, "")
+    same = load_calibration(described.calibrated_on).cluster == load_calibration(cluster.calibration).cluster
+    point = {name: float(getattr(shape, name)) for name in POINT}
+    sure = described.entry.fit.interval(1e-6 * predicted, nodes, point, "" if same else described.calibrated_on)
+    figure = Figure(line, row, system, protocol, row["op"], nodes, measured, predicted, described.calibrated_on, "", sure)
     return replace(figure, reason=reason_of(row) if abs(figure.error_pct) > FAR_PCT else "")
 
 

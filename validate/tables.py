@@ -64,7 +64,8 @@ def published_rows(path: Path) -> Found:
     for figure in figures:
         key = (figure.system, figure.protocol, figure.op, figure.nodes)
         times = (figure.measured_us, figure.predicted_us)
-        predicted.append(Predicted(figure.line, figure.values, key, *times, figure.calibrated_on, note=figure.reason))
+        source, note, sure = figure.calibrated_on, figure.reason, figure.interval
+        predicted.append(Predicted(figure.line, figure.values, key, *times, source, note=note, interval=sure))
     reasons: dict[str, int] = {}
     for figure in figures:
         if figure.reason:

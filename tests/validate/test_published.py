@@ -73,3 +73,12 @@ def test_a_broken_figure_gets_one_line(epicycle: Command, tmp_path: Path) -> Non
     done = epicycle("validate", table)
     assert done.status == 2
     assert "line 2: neither latency_us nor bw_GBps" in done.err
+
+
+def test_intervals_of_a_relatives_constants_hold_on_hardware_never_fitted(tables: Path) -> None:
+    """DeepEP on H800, MORI on MI300X: predicted with H100's constants, with what that adds to the interval."""
+    figures = [f for f in read_figures(tables / "published_ep.csv")[0] if f.system.startswith(("DeepEP-V1", "MORI"))]
+    assert len(figures) > 30
+    inside = [f.interval.low90 * f.predicted_us <= f.measured_us <= f.interval.high90 * f.predicted_us for f in figures]
+    assert sum(inside) >= 0.86 * len(inside)
+    assert all(f.interval.why for f in figures)
