@@ -8,14 +8,14 @@ from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Change, Comparison, StepTime
 from ..mechanism import PartChange, StepChange, step_changes
 from .bars import Bar, Span, bars, stacked
-from .metrics import key_words, leading, short_words
+from .metrics import distinct, key_words, leading, short_words
 from .panels import panels, switch
 from .parts import PHASES, bound_name, group_colour, group_legend, listed, part_says, step_words
 from .quantity import change, relative, said, scale
 
 SHOWN_PARTS = 14  # of a difference; the rest moved less and are added up
 SMALL = 0.01  # of the largest difference: below it a part needs no row of its own
-SHOWN_METRICS = 6  # of a walk, the headline ones first
+SHOWN_METRICS = 5  # of a walk, the headline ones first
 SLOWER, FASTER = "var(--nic)", "var(--sm)"
 
 
@@ -61,7 +61,8 @@ def walk(comparison: Comparison) -> Html:
     changes = comparison.changes
     if not changes:
         return Html("")
-    keys = leading(k for c in changes for k, effect in c.effect.items() if effect)[:SHOWN_METRICS]
+    moved = leading(k for c in changes for k, effect in c.effect.items() if effect)
+    keys = distinct(moved, [c.effect for c in changes])[:SHOWN_METRICS]
     known = {m.key: m.words for m in comparison.a.metrics}
     names = {k: known.get(k, key_words(k)[0]) for k in keys}
     choice = switch("metric", [(f"walk-{k}", short_words(k, names[k])) for k in keys])

@@ -46,6 +46,14 @@ def leading(keys: Iterable[str]) -> list[str]:
     return [k for k in FIRST if k in have] + [k for k in have if k not in FIRST]
 
 
+def distinct(keys: Iterable[str], changes: Sequence[Mapping[str, float]]) -> list[str]:
+    """``keys`` without those that all ``changes`` (key -> relative change) move exactly as they move an earlier one."""
+    seen: dict[tuple[float, ...], str] = {}
+    for key in keys:
+        seen.setdefault(tuple(round(change.get(key, 0.0), 9) for change in changes), key)
+    return list(seen.values())
+
+
 def interval(metric: Metric) -> str:
     """The 90 % interval in words; empty where nothing is known."""
     if metric.low90 is None or metric.high90 is None or metric.low90 == metric.high90:

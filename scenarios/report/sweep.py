@@ -11,7 +11,7 @@ from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Evaluation, StepTime, Sweep, SweepPoint
 from .difference import composition
 from .inputs import inputs
-from .metrics import fact, facts
+from .metrics import fact, facts, short_words
 from .opening import opening
 from .parts import group_legend
 from .quantity import between, said
@@ -103,7 +103,7 @@ def _points(sweep: Sweep) -> Html:
     for p, e in found:
         have = {m.key: m for m in e.metrics}
         rows.append([*p.values, *(said(have[k].value, have[k].unit, k) if k in have else "–" for k, _ in metrics)])
-    listing = table((*short_axes(sweep), *(m.words for _, m in metrics)), rows, range(len(sweep.axes)))
+    listing = table((*short_axes(sweep), *(short_words(k, m.words) for k, m in metrics)), rows, range(len(sweep.axes)))
     open_ = len(sweep.axes) > 2 or len(rows) <= 12
     lead = "What does not vary is left out."
     return section("points", "Every point", lead, more(f"The table ({len(rows)} points)", listing, open_=open_))

@@ -8,7 +8,7 @@ from ...sim.page import Html, more, safe, section, table
 from ..evaluation import Evaluation, Sensitivity
 from .bars import Bar, Span, bars
 from .inputs import linked
-from .metrics import key_words, leading, short_words
+from .metrics import distinct, key_words, leading, short_words
 from .panels import panels, switch
 from .quantity import relative
 
@@ -22,7 +22,7 @@ def tornado(sensitivities: Sequence[Sensitivity], evaluation: Evaluation) -> Htm
     keys = list(dict.fromkeys(k for s in sensitivities for k in s.more))
     known = {m.key: m.words for m in evaluation.metrics}
     moved = [k for k in leading(keys) if any(_reach(s, k) >= NOTHING for s in sensitivities)]
-    moved = _distinct(sensitivities, moved)[:SHOWN_METRICS]
+    moved = distinct(moved, [effects for s in sensitivities for effects in (s.more, s.less)])[:SHOWN_METRICS]
     if not moved:
         return Html("")
     names = {k: known.get(k, key_words(k)[0]) for k in moved}
@@ -65,11 +65,3 @@ def _bars(sensitivities: Sequence[Sensitivity], key: str) -> Html:
 def _table(sensitivities: Sequence[Sensitivity]) -> Html:
     rows = [(s.words, s.value, Html(f"<code>{safe(s.path)}</code>"), linked(s.source)) for s in sensitivities]
     return table(("number", "value", "path", "source"), rows, (0, 1, 2, 3))
-
-
-def _distinct(sensitivities: Sequence[Sensitivity], keys: Sequence[str]) -> list[str]:
-    """``keys`` without those that every number moves exactly as it moves an earlier one."""
-    seen: dict[tuple[float, ...], str] = {}
-    for key in keys:
-        seen.setdefault(tuple(round(effects.get(key, 0.0), 9) for s in sensitivities for effects in (s.more, s.less)), key)
-    return list(seen.values())
