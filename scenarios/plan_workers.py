@@ -35,6 +35,8 @@ STAGES, MOST_GPUS = (1, 2, 4), 320
 #: NVLinkTwoSided, DeepEP, DeepEPLowLatency, AllGatherReduceScatter), as their documentation has them in 2025.
 _DEEP_EP = ("low-latency", "high-throughput", "all-gather")
 PROTOCOLS = {"vllm": _DEEP_EP, "sglang": _DEEP_EP, "trtllm": ("one-sided", *_DEEP_EP)}
+#: Two-batch overlap goes with DeepEP's kernels: vLLM --enable-dbo, SGLang --enable-two-batch-overlap (documentation, 2025).
+_OVERLAPPED = ("low-latency", "high-throughput")
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +259,10 @@ def _kinds(search: Search, *, decodes: bool) -> list[Kind]:
     for backend in search.backends:
         found.append(Kind(backend, "", False))
         for protocol in search.protocols or PROTOCOLS[backend]:
-            if decodes or protocol != "low-latency":
-                found += [Kind(backend, protocol, overlap) for overlap in dict.fromkeys(search.overlap)]
+            if not decodes and protocol == "low-latency":
+                continue
+            hidden = dict.fromkeys(search.overlap) if protocol in _OVERLAPPED else (False,)
+            found += [Kind(backend, protocol, overlap) for overlap in hidden]
     return found
 
 
