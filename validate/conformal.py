@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from ..hwmodels.calibration import Fit
-from ..hwmodels.interval import Interval, Regime, interval_of
+from ..hwmodels.interval import UNKNOWN, Interval, Regime, interval_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -21,6 +22,8 @@ Ints = NDArray[np.intp]
 #: all, make the interval score (Gneiting and Raftery, JASA 102, 2007) of held-out rows 3 to 14 % worse over the public tables,
 #: whether every fifth row is held out or a whole SM count, hidden size or batch.
 LEAST_ROWS, MOST_BANDS = 30, 4
+#: Rows from which on the quantile of 5 % lies between two of them: ``(n + 1) 0.05 >= 1``.
+EXTREMES = 19
 #: Parts of a group with too few rows that are left out, one after another, of a fit.
 FOLDS = 3
 #: Parts of the rows left aside that are judged by the others.
@@ -84,6 +87,18 @@ def judged(
 
 
 def _quantiles(ratio: Floats) -> tuple[float, float, float, float]:
-    """Quantiles at ``(n + 1) p``: in expectation, exactly that share of further rows lies below."""
-    low90, low50, high50, high90 = np.quantile(ratio, (0.05, 0.25, 0.75, 0.95), method="weibull")
+    """Quantiles at ``(n + 1) p``: in expectation, exactly that share of further rows lies below.
+
+    Fewer rows than `EXTREMES` have no such 5 % quantile: theirs are prediction intervals of a log-normal, Student's t for one
+    more row (``mean + t s sqrt(1 + 1 / n)``).
+    """
+    shares, n = (0.05, 0.25, 0.75, 0.95), len(ratio)
+    if n >= EXTREMES:
+        limits = np.quantile(ratio, shares, method="weibull")
+    elif n > 1:
+        log = np.log(ratio)
+        limits = np.exp(log.mean() + stdtrit(n - 1, shares) * log.std(ddof=1) * np.sqrt(1.0 + 1.0 / n))
+    else:
+        limits = np.array([UNKNOWN.low90, UNKNOWN.low50, UNKNOWN.high50, UNKNOWN.high90])
+    low90, low50, high50, high90 = limits
     return float(low90), float(low50), float(high50), float(high90)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import OptimizeResult, least_squares
 
 from ..hwmodels.calibration import Entry, Fit, read_constant, write_constant
 from .bounds import US, Bound, fixed
-from .conformal import LEAST_ROWS, conformal_rows, regimes_of
+from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
 
 Floats = NDArray[np.float64]
 _ROBUST = 0.05
@@ -96,18 +96,25 @@ def fit_law(
     def constants(scaled: Floats) -> Any:
         return law(**{n: bounds[n].start for n in names} | dict(zip(free, (scaled * scale).tolist(), strict=True)))
 
-    def residuals(scaled: Floats) -> Floats:
-        pull = (_PULL if relative else 0.0) * (scaled - start / scale)
-        return np.concatenate([np.log(predict(constants(scaled), used) / measured_s[used]), pull])
-
     limits = (low / scale, high / scale)
-    solution = least_squares(residuals, start / scale, bounds=limits, loss="cauchy", f_scale=_ROBUST)
+
+    def search(rows: NDArray[np.intp]) -> OptimizeResult:
+        def residuals(scaled: Floats) -> Floats:
+            pull = (_PULL if relative else 0.0) * (scaled - start / scale)
+            return np.concatenate([np.log(predict(constants(scaled), rows) / measured_s[rows]), pull])
+
+        return least_squares(residuals, start / scale, bounds=limits, loss="cauchy", f_scale=_ROBUST)
+
+    solution = search(used)
     k = constants(solution.x)
     everything = predict(k, np.arange(len(measured_s)))
     error = everything / measured_s - 1.0
-    aside = conformal_rows(len(measured_s), used)
-    if len(aside) < LEAST_ROWS:
-        aside = used
+    judged, aside = everything.copy(), conformal_rows(len(measured_s), used)
+    if len(aside) < LEAST_ROWS:  # a fit without each third of the rows judges that third
+        aside = np.arange(len(measured_s))
+        for fold in range(FOLDS):
+            out = aside[fold::FOLDS]
+            judged[out] = predict(constants(search(np.setdiff1d(used, out)).x), out)
     rest = np.setdiff1d(np.arange(len(measured_s)), used)
     record = Fit(
         table=table,
@@ -119,7 +126,7 @@ def fit_law(
         residual_log_sd=round(float(np.log1p(error[used]).std()), 4),
         undetermined=tuple(n for n, at in zip(free, solution.active_mask, strict=True) if at),
         seen=dict(seen or {}),
-        intervals=regimes_of(everything[aside], measured_s[aside], np.ones(len(aside), np.int64)),
+        intervals=regimes_of(judged[aside], measured_s[aside], np.ones(len(aside), np.int64)),
         method="Cauchy loss on log error over rows spread by greedy maximin (validate/fit_laws.py)",
     )
     values = {n: write_constant(n, float(getattr(k, n))) for n in names}

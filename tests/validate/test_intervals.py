@@ -85,6 +85,23 @@ def test_without_residuals_the_interval_is_wide() -> None:
     assert interval_of((), {}, 1e-3, 1, {}) == UNKNOWN
 
 
+@pytest.mark.parametrize("rows", [2, 6, 18, 19, 40])
+def test_few_rows_are_not_overtrusted(rows: int) -> None:
+    """Nine tenths of one further row, on average over many small tables."""
+    rng = np.random.default_rng(rows)
+    inside = []
+    for _ in range(1500):
+        drawn = np.exp(rng.normal(0.02, 0.05, rows + 1))
+        (regime,) = regimes_of(np.ones(rows), drawn[:-1], np.ones(rows, np.int64))
+        inside.append(regime.low90 <= drawn[-1] <= regime.high90)
+    assert 0.87 < np.mean(inside) < 0.93
+
+
+def test_a_single_row_tells_nothing() -> None:
+    (regime,) = regimes_of(np.ones(1), np.ones(1), np.ones(1, np.int64))
+    assert (regime.low90, regime.high90) == (UNKNOWN.low90, UNKNOWN.high90)
+
+
 def test_a_row_has_no_part_in_its_own_interval() -> None:
     """One absurd row among many: its own interval is that of the others, theirs may know of it."""
     rng = np.random.default_rng(3)
