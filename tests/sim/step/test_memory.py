@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep import memory
 from epicycle.sim.ep.program import LOW_LATENCY_TOKENS
-from epicycle.sim.inputs.model import MoeModel, load_model, model_names
+from epicycle.sim.inputs.model import load_model, model_names
 from epicycle.sim.step import buffers
 from epicycle.sim.step.memory import worker_memory
 from epicycle.sim.step.weights import stage_of, unsplit_params
@@ -148,33 +148,18 @@ def test_a_window_stops_growing():
 
 
 def test_a_million_tokens_on_one_gpu_when_most_layers_keep_a_constant_state():
-    """As Nemotron 3 Super 120B-A12B: few attention layers of two KV heads, the others with states that do not grow."""
-    hybrid = {
-        "name": "hybrid-120b",
-        "layers": 48,
-        "hidden": 4096,
-        "experts": 256,
-        "top_k": 8,
-        "moe_intermediate": 800,
-        "vocab": 131072,
-        "max_context": 1 << 20,
-        "weight_dtype": "fp4",
-        "expert_dtype": "fp4",
-        "attention": [
-            {"kind": "linear", "layers": 40, "heads": 128, "key_heads": 8, "key_dim": 128, "value_dim": 64, "conv_kernel": 4},
-            {"kind": "gqa", "layers": 8, "heads": 32, "kv_heads": 2, "head_dim": 128},
-        ],
-        "sources": {"*": "made up for this test"},
-    }
-    model = MoeModel.model_validate(hybrid)
-    precision = Precision("fp4", "fp4", "fp8", "fp4")
+    """Nemotron 3 Super 120B-A12B: 8 attention layers of two KV heads, 40 Mamba-2 layers whose states do not grow."""
+    model = load_model("nemotron-3-super")
+    precision = Precision("fp8", "fp4", "fp8", "fp8")
     b200 = load_cluster("b200-cx7")
-    assert 115e9 < model.total_params < 130e9
-    held = _held(model, _arrangement(), precision, b200, context=1_000_000, tokens=8192)
+    held, started = (_held(model, _arrangement(), precision, b200, context=n, tokens=8192) for n in (1_000_000, 0))
     assert held.fits
     assert held.kv_token_bytes == 8 * 2 * 2 * 128
-    full = model.model_copy(update={"attention": (model.attention[1].model_copy(update={"layers": 48, "kv_heads": 32}),)})
-    assert not _held(full, _arrangement(), precision, b200, context=1_000_000, tokens=8192).fits
+    states = 40 * (4 * 128 * 128 * 64 + 3 * (2 * 8 * 128 + 128 * 64))
+    assert started.sequence_bytes == states
+    assert held.sequence_bytes == states + 4.096e9
+    full = model.attention[1].model_copy(update={"layers": 48, "kv_heads": 32})
+    assert not _held(model.model_copy(update={"attention": (full,)}), _arrangement(), precision, b200, context=1_000_000).fits
 
 
 @settings(deadline=None, max_examples=25)
