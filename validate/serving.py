@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,16 @@ from ..hwmodels.catalog import load_cluster
 from ..sim.inputs.deployment import Dtype, Protocol
 from ..sim.inputs.model import load_model
 from ..sim.serving.deployment import PoolShape, Setting, aggregated, disaggregated
+from ..sim.serving.steady import Speculation
 from ..sim.step.memory import worker_memory
 from ..sim.step.worker import Arrangement, Precision
 from .serving_rows import CLUSTERS, ServingRow, Widths
 
 Floats = NDArray[np.float64]
+
+#: Share of the memory that weights and activations leave which TensorRT-LLM gives to the KV cache (free_gpu_memory_fraction,
+#: its default); assumed for SGLang too. vLLM fills 0.9 of all (gpu_memory_utilization, its default).
+KV_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ def predict_serving(
     groups: dict[tuple[object, ...], list[int]] = {}
     for at, row in enumerate(rows):
         wide = (row.decode.dp > 1, row.prefill is not None and row.prefill.dp > 1, row.prefill is None)
-        key = (row.model, row.system, row.backend, row.weights, row.experts, row.kv, wide)
+        key = (row.model, row.system, row.backend, row.weights, row.experts, row.kv, wide, row.drafts)
         groups.setdefault(key, []).append(at)
     tpot, ttft, batch = (np.zeros(len(rows)) for _ in range(3))
     for done, members in enumerate(groups.values()):
@@ -68,17 +73,23 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
     scale = np.array([1.0 - row.spread / 2.0 for row in rows])
     requests = Requests(np.array([row.isl for row in rows]) * scale, np.array([row.osl for row in rows]) * scale)
     concurrency = np.array([row.concurrency for row in rows], float)
-    setting = Setting(model, cluster, precision, backend, requests)
+    setting = Setting(model, cluster, precision, backend, requests, Speculation(first.drafts, backend.acceptance))
     exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
-    context = requests.mean_input + requests.mean_output
+    # TensorRT-LLM admits a request only when its whole output has room (GUARANTEED_NO_EVICT, the default of its scheduler); the
+    # others take pages as they go, so that sequences hold half their outputs on average.
+    grown = 1.0 if first.backend == "trtllm" else 0.5
+    context = requests.mean_input + grown * requests.mean_output
 
     def pool(widths: list[Widths]) -> PoolShape:
         shape = Arrangement(*(np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep")), exchange)
         memory = worker_memory(model, shape, precision, cluster, tokens_per_step=256.0, prompt_tokens=8192.0, context=context)
-        slots = np.clip(np.asarray(memory.sequences, float), 1.0, 2048.0)
+        room = memory.kv_bytes if first.backend == "vllm" else KV_SHARE * (memory.hbm_bytes - memory.used_bytes)
+        slots = np.clip(np.asarray(room / memory.sequence_bytes, float), 1.0, 2048.0)
         return PoolShape(shape, np.array([w.count for w in widths], float), slots, np.full(len(widths), 8192.0))
 
     decode = pool([row.decode for row in rows])
+    listed = np.array([row.slots or np.inf for row in rows], float)
+    decode = replace(decode, slots=np.minimum(decode.slots, listed))
     if first.prefill is None:
         found = aggregated(setting, decode, concurrency=concurrency)
     else:
@@ -88,5 +99,5 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
 
 
 def protocol_of(backend: str, domain_gpus: int) -> Protocol:
-    """The exchange an engine uses with data-parallel attention: TensorRT-LLM its NVLink one-sided kernels inside a large domain."""
+    """The exchange with data-parallel attention: TensorRT-LLM's NVLink one-sided kernels in a large domain, else DeepEP's."""
     return "one-sided" if backend == "trtllm" and domain_gpus > 8 else "low-latency"

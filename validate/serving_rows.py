@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..hwmodels.errors import BadInput, UnknownName
 from ..sim.inputs.deployment import Dtype
+from .serving_recipes import Pool, Recipe, recipes_for
 
 #: Name in the table -> preset, cluster.
 MODELS = {
@@ -49,6 +50,8 @@ _DTYPES: Mapping[str, Dtype] = {
     "nvfp4": "fp4",
 }
 _DTYPES = {**_DTYPES, "fp4": "fp4", "mxfp4": "fp4", "w4a16_mxfp4": "fp4", "int4_wo": "fp4", "fp8_static": "fp8"}
+#: Models that ship a multi-token-prediction layer which the suite runs with and without.
+_DRAFTING = "deepseek"
 _SPLIT = "one count of GPUs for the whole deployment: split into pools"
 _REQUIRED = ("model", "system", "backend", "mode", "isl", "osl", "concurrency", "ttft_ms", "tpot_ms")
 
@@ -66,7 +69,9 @@ class Widths:
 
 @dataclass(frozen=True, slots=True)
 class ServingRow:
-    """One measured deployment. ``prefill`` is None for an aggregated one. ``assumed``: names of what the row does not say."""
+    """One measured deployment. ``prefill`` is None for an aggregated one. ``drafts``: tokens that multi-token prediction drafts
+    in a step; ``slots``: sequences that decode together in an attention group at most, 0 unknown. ``assumed``: names of what
+    the row does not say."""
 
     line: int
     model: str
@@ -84,6 +89,8 @@ class ServingRow:
     ttft_s: float
     tpot_s: float
     assumed: tuple[str, ...]
+    drafts: int = 0
+    slots: int = 0
 
 
 def read_serving(path: Path) -> list[ServingRow]:
@@ -109,23 +116,57 @@ def _row(path: Path, line: int, r: dict[str, str]) -> ServingRow:
     weights, experts = _DTYPES[r.get("gemm_quant_mode", "")], _DTYPES[r.get("moe_quant_mode", "")]
     spread = SUITE_SPREAD if (isl, osl) in SUITE_LENGTHS else 0.0
     assumed = ["lengths drawn from 80 to 100 %"] if spread else []
-    kv: Dtype = "bf16" if weights == "bf16" or r["backend"] == "sglang" and weights == "fp8" else "fp8"
+    kv: Dtype = "bf16" if weights == "bf16" or (r["backend"] == "sglang" and weights == "fp8") else "fp8"
     if r["model"] == "openai/gpt-oss-120b":
         weights, kv = "bf16", "fp8" if r["system"] != "h100_sxm" else "bf16"
         assumed.append("gpt-oss: attention in bf16, experts in fp4")
+    recipes = _recipes(r, isl, osl, concurrency)
+    chosen: Recipe | None = None
     if r["mode"] == "agg":
         decode, prefill = _aggregated(r), None
         if decode.tp * decode.dp > 16:
             assumed.append(_SPLIT)
             decode, prefill = _split(decode.tp * decode.dp)
+        elif r["model"].startswith(_DRAFTING):
+            chosen = _speculation(_like(recipes, decode), assumed)
     else:
-        decode, prefill = _disaggregated(r, concurrency, assumed)
+        decode, prefill, chosen = _disaggregated(r, concurrency, recipes, assumed)
     if decode.tp * decode.dp > 1 and _int(r, "attention_dp_size", "") == 0 and r["mode"] == "agg":
         assumed.append("attention data-parallelism not stated: none")
     return ServingRow(
         line, MODELS[r["model"]], r["system"], r["backend"], weights, experts, kv, isl, osl, spread, concurrency,
         decode, prefill, number("ttft_ms") / 1e3, number("tpot_ms") / 1e3, tuple(assumed),
+        chosen.drafts if chosen else 0, chosen.slots if chosen else 0,
     )  # fmt: skip
+
+
+def _recipes(r: dict[str, str], isl: int, osl: int, concurrency: int) -> list[Recipe]:
+    if not r["model"].startswith(_DRAFTING):
+        return []
+    return recipes_for(r["backend"], r.get("backend_version", ""), r["system"], r.get("precision", ""), isl, osl, concurrency)
+
+
+def _like(recipes: list[Recipe], decode: Widths) -> list[Recipe]:
+    """Aggregated recipes of a row's widths, those that treat the experts alike first."""
+    mine = [
+        r
+        for r in recipes
+        if r.prefill is None and r.decode.gpus == decode.tp * decode.dp and r.decode.data_parallel == (decode.dp > 1)
+    ]
+    return [r for r in mine if r.decode.whole_experts == (decode.ep > 1)] or mine
+
+
+def _speculation(recipes: list[Recipe], assumed: list[str]) -> Recipe | None:
+    """The recipe to go by: one without multi-token prediction wherever both are listed."""
+    if not recipes:
+        assumed.append("multi-token prediction not stated: none")
+        return None
+    kinds = {r.drafts > 0 for r in recipes}
+    if len(kinds) == 2:
+        assumed.append("listed with and without multi-token prediction: without")
+    elif True in kinds:
+        assumed.append("multi-token prediction by the suite's list")
+    return min(recipes, key=lambda r: r.drafts > 0)
 
 
 def _aggregated(r: dict[str, str]) -> Widths:
@@ -141,12 +182,32 @@ def _aggregated(r: dict[str, str]) -> Widths:
     return Widths(gpus, 1, pp, min(ep, gpus), 1)
 
 
-def _disaggregated(r: dict[str, str], concurrency: int, assumed: list[str]) -> tuple[Widths, Widths]:
+def _disaggregated(
+    r: dict[str, str], concurrency: int, recipes: list[Recipe], assumed: list[str]
+) -> tuple[Widths, Widths, Recipe | None]:
     decode, prefill = _pool(r, "decode_"), _pool(r, "prefill_")
     gpus_d, gpus_p = decode.tp * decode.dp, prefill.tp * prefill.dp
     stated = _int(r, "decode_num_workers", "") > 0
+    fits = [x for x in recipes if x.prefill and gpus_d in (1, x.decode.gpus) and gpus_p in (1, x.prefill.gpus)]
     if stated:
-        return decode, prefill
+        same = [x for x in fits if x.decode.count == decode.count and x.decode.data_parallel == (decode.dp > 1)]
+        return decode, prefill, _speculation(same, assumed) if r["model"].startswith(_DRAFTING) else None
+    if fits:
+        chosen = _speculation(fits, assumed)
+        assert chosen is not None and chosen.prefill is not None
+        alike = {(x.prefill, x.decode) for x in fits if (x.drafts > 0) == (chosen.drafts > 0)}
+        assumed.append("workers by the suite's list" + (", the first of several" if len(alike) > 1 else ""))
+        return _widths(chosen.decode), _widths(chosen.prefill), chosen
+    if r["model"].startswith(_DRAFTING):
+        assumed.append("multi-token prediction not stated: none")
+    return *_unlisted(r, concurrency, decode, prefill, assumed), None
+
+
+def _unlisted(
+    r: dict[str, str], concurrency: int, decode: Widths, prefill: Widths, assumed: list[str]
+) -> tuple[Widths, Widths]:
+    """Pools of a row that neither states its workers nor stands in the suite's list."""
+    gpus_d, gpus_p = decode.tp * decode.dp, prefill.tp * prefill.dp
     if gpus_d == gpus_p and gpus_d > 16:
         assumed.append(_SPLIT)
         return _split(gpus_d)
@@ -163,6 +224,13 @@ def _disaggregated(r: dict[str, str], concurrency: int, assumed: list[str]) -> t
     else:
         decode = Widths(gpus_d, 1, 1, decode.ep, workers)
     return decode, Widths(1, gpus_p, 1, gpus_p, 1)
+
+
+def _widths(pool: Pool) -> Widths:
+    ep = pool.gpus if pool.whole_experts else 1
+    if pool.data_parallel:
+        return Widths(1, pool.gpus, 1, ep, pool.count)
+    return Widths(pool.gpus, 1, 1, ep, pool.count)
 
 
 def _pool(r: dict[str, str], role: str) -> Widths:
