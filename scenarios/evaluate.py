@@ -19,7 +19,7 @@ from ..sim.serving.deployment import PoolShape, Served, Setting, aggregated, dis
 from ..sim.serving.steady import Speculation
 from ..sim.step.memory import WorkerMemory, worker_memory
 from ..sim.step.worker import Precision, Skew, arrangement_of, precision_of
-from .cost import Cost, cost_of
+from .cost import Cost, break_even, cost_of
 from .evaluation import Evaluation, Limit, Metric, Pool
 from .provenance import provenance
 from .step_time import BOUND_WORDS, step_time
@@ -174,7 +174,9 @@ def _cost(question: ServingQuestion, serving: Serving, served: Served) -> Cost:
         per_s * question.workload.mean_input,
         per_s * question.workload.mean_output,
         prices,
+        basis=question.bill.basis,
         input_share=share,
+        fixed_usd_per_hour=question.bill.fixed_per_hour,
     )
 
 
@@ -222,6 +224,8 @@ def _metrics(
         ),
         priced("usd_per_mtok", "dollars per million tokens, in and out alike", float(cost.usd_per_mtok)),
         Metric("usd_per_hour", "dollars per hour", "USD/h", float(cost.usd_per_hour), "low"),
+        *_against_api(question, cost),
+        Metric("utilisation", "share of its capacity in use", "", per_s / _one(served.capacity_per_s), ""),
     ]
     step = served.decode.decode
     if step is not None:
@@ -231,6 +235,16 @@ def _metrics(
             Metric("mbu", "share of HBM bandwidth in a decode step (MBU)", "", shown.mbu, "high"),
         ]
     return tuple(metrics), tuple(dict.fromkeys((*bands["tpot"].why, *bands["ttft"].why)))
+
+
+def _against_api(question: ServingQuestion, cost: Cost) -> Iterator[Metric]:
+    """The own bill beside that of the model's public API for the same tokens, where the price file knows one."""
+    prices = load_prices(question.prices_overrides)
+    if question.model.name not in prices.api:
+        return
+    even = break_even(cost, prices.api_of(question.model.name), question.workload.cached_input)
+    yield Metric("times_api", "own cost of these tokens over the model's public API price", "", float(even.times_api), "low")
+    yield Metric("break_even", "share of this load at which own cost equals the API's", "", float(even.utilisation), "low")
 
 
 def _limits(question: ServingQuestion, metrics: tuple[Metric, ...]) -> Iterator[Limit]:

@@ -187,7 +187,8 @@ def _bill(question: ServingQuestion, search: Search, rows: Deployments) -> Float
         rows.capacity_per_s * workload.mean_input,
         rows.capacity_per_s * workload.mean_output,
         load_prices(question.prices_overrides),
-        basis=search.basis,
+        basis=question.bill.basis,
+        fixed_usd_per_hour=question.bill.fixed_per_hour,
         utilisation=np.minimum(1.0, rows.requests_per_s / rows.capacity_per_s),
     )
     return np.asarray(cost.usd_per_hour, float)

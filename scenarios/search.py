@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..hwmodels.catalog import names
 from ..hwmodels.errors import UnknownName
-from ..hwmodels.prices import Basis
 from ..sim.inputs.deployment import Dtype, Protocol
 from ..sim.inputs.serving import Backend, Mode, Width
 
@@ -36,7 +35,7 @@ class Search(BaseModel):
     one more a rank where routing is skewed.
     ``batches``: sequences that decode together in an attention group; ``chunk_tokens``: prompt tokens of a step there beside
     decoding, ``prefill_chunk_tokens`` on prefill workers.
-    ``weights`` to ``memory_share``: as in a deployment, the same for all. ``basis``: how GPUs are paid for.
+    ``weights`` to ``memory_share``: as in a deployment, the same for all.
     ``keep``: candidates returned at most. ``confirm``: of the best, how many have their exchange played event by event.
     """
 
@@ -69,7 +68,6 @@ class Search(BaseModel):
     mtp: Annotated[int, Field(ge=0, le=8)] = 0
     acceptance: Annotated[float, Field(gt=0, le=1)] = 0.8
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
-    basis: Basis = "rental"
     keep: Annotated[int, Field(ge=1, le=1000)] = 40
     confirm: Annotated[int, Field(ge=0, le=20)] = 3
 

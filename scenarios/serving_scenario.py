@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from ..hwmodels.errors import BadInput
 from ..hwmodels.prices import load_prices
 from ..sim.inputs.feasible import Unanswerable
-from ..sim.inputs.serving import Serving, Slo, Workload
+from ..sim.inputs.serving import Bill, Serving, Slo, Workload
 from ..sim.inputs.serving_question import ServingQuestion
 from .question_file import QuestionFile, flattened
 from .search import Search
@@ -22,6 +22,7 @@ class ServingScenario(QuestionFile):
     slo: Slo = Slo()
     deployment: Serving | None = None
     search: Search | None = None
+    bill: Bill = Bill()
     prices: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("prices")
@@ -45,6 +46,7 @@ class ServingScenario(QuestionFile):
                 self.deployment,
                 self.prices,
                 self.seed,
+                self.bill,
             )
         except Unanswerable as error:
             raise self.error_at(error.key, error) from None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...hwmodels.units import Duration, PerSecond
+from ...hwmodels.units import Duration, PerSecond, Usd
 from .deployment import Dtype, Protocol
 from .traffic import Routing
 
@@ -50,6 +50,17 @@ class Workload(BaseModel):
     @property
     def mean_output(self) -> float:
         return max(1.0, self.output_tokens * (1.0 - self.length_spread / 2.0))
+
+
+class Bill(BaseModel):
+    """How GPUs are paid for: ``rental`` (the low end of the market), ``on-demand``, ``reserved``, or ``owned`` (written off, with
+    their power and network); and what is paid every hour whatever runs, for what no price holds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    basis: Literal["rental", "on-demand", "reserved", "owned"] = "rental"
+    fixed_per_hour: Usd = 0.0
 
 
 class Slo(BaseModel):

@@ -17,7 +17,7 @@ from .feasible import (
     sms_are_left,
 )
 from .model import MoeModel
-from .serving import Serving, Slo, Worker, Workload
+from .serving import Bill, Serving, Slo, Worker, Workload
 
 Role = str  # "decode" or "prefill": the key of a worker in the deployment
 
@@ -39,6 +39,7 @@ class ServingQuestion:
     serving: Serving | None = None
     prices_overrides: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
+    bill: Bill = field(default_factory=Bill)
 
     def __post_init__(self) -> None:
         _context_is_known(self.model, self.workload)
