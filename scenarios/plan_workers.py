@@ -198,41 +198,47 @@ def _table(
     tables: list[Workers] = []
     kinds: list[Kind] = []
     nearest, least = "", np.inf
-    grid = np.array(list(product(batches, chunks)), float)
+    # Arrangement x batch x chunk: what depends on one of them alone is worked out once for each of its values.
+    batch, chunk = np.array(batches, float)[None, :, None], np.array(chunks, float)[None, None, :]
     for kind in _kinds(search, decodes=batches != (0,)):
-        mine = _of_kind(columns, kind, cluster, asked=search.protocols is not None)
+        mine = [c[:, None, None] for c in _of_kind(columns, kind, cluster, asked=search.protocols is not None)]
         if not len(mine[0]):
             continue
-        tp, dp, pp, ep, redundant = (np.repeat(c, len(grid)) for c in mine)
-        batch, chunk = (np.tile(c, len(mine[0])) for c in grid.T)
-        arrangement = Arrangement(
-            tp, dp, pp, ep, kind.protocol or "low-latency", float(search.comm_sms), redundant, kind.overlap, True
-        )
+        arrangement = _arrangement(mine, kind, search)
         held = memory_of(setting, arrangement, batch, chunk, search.memory_share)
-        needed = np.maximum(batch, 1.0)
-        fits = np.broadcast_to(held.sequences, tp.shape) >= needed
+        shape = np.broadcast_shapes(mine[0].shape, batch.shape, chunk.shape)
+        sequences = np.broadcast_to(held.sequences, shape)
+        fits = sequences >= np.maximum(batch, 1.0)
         ruled_out["memory does not hold the weights, or the batch's KV cache"] += int((~fits).sum())
         if not fits.any():
-            lacking = np.broadcast_to(held.short_bytes, tp.shape)
-            at = int(np.argmin(lacking))
+            lacking = np.broadcast_to(held.short_bytes, shape)
+            at = np.unravel_index(int(np.argmin(lacking)), shape)
             if 0 < lacking[at] < least:
-                nearest, least = held.refusal(at), float(lacking[at])
+                closest = _arrangement([c[at[0]] for c in mine], kind, search)
+                one = memory_of(setting, closest, batch[0, at[1]], chunk[0, 0, at[2]], search.memory_share)
+                nearest, least = one.refusal(), float(lacking[at])
             continue
-        kept = [c[fits] for c in (tp, dp, pp, ep, redundant, batch, chunk)]
-        tp, dp, pp, ep, redundant, batch, chunk = kept
-        arrangement = replace(arrangement, tp=tp, dp=dp, pp=pp, ep=ep, redundant=redundant)
+        some = fits.any(axis=(1, 2))
+        mine, fits, sequences = [c[some] for c in mine], fits[some], sequences[some]
         try:
-            found = rates(replace(setting, backend=load_backend(kind.backend)), arrangement, batch, chunk)
+            here = replace(setting, backend=load_backend(kind.backend))
+            found = rates(here, _arrangement(mine, kind, search), batch, chunk)
         except Uncalibrated as error:
-            ruled_out[str(error)] += len(tp)
+            ruled_out[str(error)] += int(fits.sum())
             continue
-        sequences = np.broadcast_to(held.sequences, fits.shape)[fits]
         answers = (found.requests_per_s, found.tpot_s, found.ttft_s, found.prompt_s)
-        row_columns: Any = (*kept, sequences, *(np.broadcast_to(a, tp.shape) for a in answers))
-        tables.append(Workers((), np.full(len(tp), len(kinds)), *row_columns))
+        rows: Any = [np.broadcast_to(c, fits.shape)[fits] for c in (*mine, batch, chunk, sequences, *answers)]
+        tables.append(Workers((), np.full(len(rows[0]), len(kinds)), *rows))
         kinds.append(kind)
     ruled_out = +ruled_out
     return Found(_joined(tables, tuple(kinds)), ruled_out, nearest, 0.0 if np.isinf(least) else float(least))
+
+
+def _arrangement(columns: list[Floats], kind: Kind, search: Search) -> Arrangement:
+    """Workers of a kind, ``columns`` as `widths` has them."""
+    tp, dp, pp, ep, redundant = columns
+    sms = float(search.comm_sms)
+    return Arrangement(tp, dp, pp, ep, kind.protocol or "low-latency", sms, redundant, kind.overlap, graphs=True)
 
 
 def memory_of(setting: Setting, arrangement: Arrangement, batch: Floats, chunk: Floats, share: float) -> WorkerMemory:
