@@ -41,7 +41,7 @@ class PartTime:
     group: str
     seconds: float
     exposed_s: float
-    bound: str  # "tensor", "hbm", "nvlink", "nic", "launch" or "host"
+    bound: str  # "tensor", "hbm", "nvlink", "nic", "pcie", "fabric", "launch" or "host"
     flops: float
     hbm_bytes: float
     wire_bytes: float

@@ -14,6 +14,7 @@ BOUNDS: Mapping[str, str] = {
     "hbm": "HBM",
     "nvlink": "NVLink",
     "nic": "the NIC",
+    "pcie": "the PCIe behind the NIC",
     "fabric": "the fabric's uplinks",
     "sm": "copying on the SMs",
     "launch": "launches",

@@ -25,6 +25,7 @@ BOUNDS: dict[str, tuple[str, str, str]] = {
     "hbm": ("HBM", "HBM bandwidth", "var(--nvlink)"),
     "nvlink": ("NVLink", "NVLink bandwidth", "var(--nic-2)"),
     "nic": ("NIC", "NIC bandwidth and messages", "var(--nic)"),
+    "pcie": ("PCIe", "the PCIe link between GPU and NIC, narrower than the NIC", "var(--nic-3)"),
     "launch": ("launches", "launching kernels and their fixed times", "var(--wait-2)"),
     "host": ("host", "the host's time between steps", "var(--wait)"),
     "fabric": ("fabric", "the uplinks of the fabric", "var(--fabric)"),

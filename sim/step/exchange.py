@@ -36,16 +36,16 @@ def exchange_parts(
 ) -> Iterator[Part]:
     """One part for each op of the protocol; ``tokens`` are on one GPU. Zero seconds where an arrangement exchanges nothing.
 
-    ``imbalance``: rows of the busiest rank over the mean under skewed routing; a low-latency rank waits for the fullest
-    inbox, so its rows grow by it.
+    ``imbalance``: rows of the busiest rank over the mean under skewed routing; all wait for the fullest inbox (`inbox_share`).
     """
     ranks = np.asarray(arrangement.tp * arrangement.dp, float)
     needed = (np.asarray(arrangement.dp) > 1.0) & (np.asarray(tokens) > 0.0)
     domain_gpus = float(cluster.nvlink_domain_gpus)
     machine = on_fabric(machine_of(cluster), cluster, ranks)
     width = np.maximum(ranks, 2.0)
+    skewed = inbox_share(arrangement.protocol, imbalance, float(model.top_k), width, domain_gpus)
     shape = Shape(
-        tokens=np.maximum(tokens, 1e-9) * imbalance,
+        tokens=np.maximum(tokens, 1e-9) * skewed,
         hidden=float(model.expert_width),
         top_k=float(model.top_k),
         experts=model.experts + np.asarray(arrangement.redundant, float),
@@ -72,6 +72,25 @@ def exchange_parts(
             kernels=0.0,
             source=source,
         )
+
+
+def inbox_share(protocol: str, imbalance: Num, top_k: float, ranks: Num, domain_gpus: float) -> Num:
+    """What the busiest receiver of an exchange gets over the mean one, where the busiest rank computes ``imbalance`` times the
+    mean rows.
+
+    Low latency sends a row for every (token, expert): as much more as it computes. The others send a token once to a receiver,
+    which ``top_k`` draws of share ``m / n`` reach with chance ``1 - (1 - m / n)^k``: a rank, or beyond one NVLink domain a node,
+    whose other ranks are as busy as the mean. Collectives move the same whatever the router says.
+    """
+    if np.all(np.asarray(imbalance) == 1.0) or protocol in ("all-gather", "padded-all-to-all"):
+        return 1.0
+    if protocol == "low-latency":
+        return imbalance
+    inside = ranks <= domain_gpus
+    receivers = np.where(inside, ranks, ranks / domain_gpus)
+    share = np.where(inside, imbalance, 1.0 + (np.asarray(imbalance) - 1.0) / domain_gpus)
+    reached = 1.0 - (1.0 - np.minimum(share / receivers, 1.0)) ** top_k
+    return np.asarray(reached / (1.0 - (1.0 - 1.0 / receivers) ** top_k))
 
 
 def on_fabric(machine: Machine, cluster: Cluster, ranks: Num) -> Machine:
