@@ -53,7 +53,7 @@ class Workload(BaseModel):
 
 
 class Bill(BaseModel):
-    """How GPUs are paid for: ``rental`` (the low end of the market), ``on-demand``, ``reserved``, or ``owned`` (written off, with
+    """How GPUs are paid for: ``rental`` (low end of the market), ``on-demand``, ``reserved``, or ``owned`` (written off, with
     their power and network); and what is paid every hour whatever runs, for what no price holds.
     """
 
