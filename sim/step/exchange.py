@@ -79,7 +79,7 @@ def inbox_share(protocol: str, imbalance: Num, top_k: float, ranks: Num, domain_
     mean rows.
 
     Low latency sends a row for every (token, expert): as much more as it computes. The others send a token once to a receiver,
-    which ``top_k`` draws of share ``m / n`` reach with chance ``1 - (1 - m / n)^k``: a rank, or beyond one NVLink domain a node,
+    which ``top_k`` draws of share ``m / n`` reach with chance ``1 - (1 - m / n)^k``: a rank, or beyond an NVLink domain a node,
     whose other ranks are as busy as the mean. Collectives move the same whatever the router says.
     """
     if np.all(np.asarray(imbalance) == 1.0) or protocol in ("all-gather", "padded-all-to-all"):
