@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from ..hwmodels.prices import load_prices
 from .question_file import QuestionFile
 
-_ORDER = ("cluster", "model", "workload", "traffic", "slo", "prices", "deployment", "seed")
+_FIRST = ("cluster", "model", "workload", "traffic", "slo")
+_LAST = ("deployment", "seed")
 _WIDTHS = ("tp", "dp", "pp", "ep", "count")
 _OWNERS = {("cluster", "name"): "cluster", ("model", "preset"): "model"}
 #: No such key: a preset's or a catalogue entry's own value holds.
@@ -43,7 +44,9 @@ def written(scenario: QuestionFile) -> dict[str, Any]:
 def differences(a: QuestionFile, b: QuestionFile) -> list[Difference]:
     """Where ``b`` differs from ``a``: hardware first, then the model, what arrives, limits and prices, the deployment."""
     before, after = written(a), written(b)
-    return [d for key in _ORDER if key in before for d in _differing((key,), before[key], after[key])]
+    others = [key for key in before if key not in _FIRST + _LAST]
+    order = [key for key in (*_FIRST, *others, *_LAST) if key in before]
+    return [d for key in order for d in _differing((key,), before[key], after[key])]
 
 
 def together(found: Iterable[Difference]) -> list[tuple[Difference, ...]]:

@@ -179,7 +179,7 @@ def test_a_serving_scenario_that_cannot_be_asked(
         ("search.batches=[]", "search.batches"),
         ("search.batchs=[1]", "no such key search.batchs: did you mean 'batches'?"),
         ("search.clusters=[h100]", "unknown cluster 'h100'"),
-        ("search.basis=stolen", "search.basis: wanted 'rental'"),
+        ("bill.basis=stolen", "bill.basis: wanted 'rental'"),
         ("slo.tpot=30", "a duration needs a unit"),
         ("slo.tpt=30 ms", "no such key slo.tpt: did you mean 'tpot'?"),
         ("workload.rate=10", "a rate needs a unit"),

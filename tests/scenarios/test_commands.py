@@ -158,10 +158,12 @@ def test_the_part_that_made_the_difference_is_named(toy: ModuleType) -> None:
                 "prices.gpu_hour.h200-sxm=1 USD/GPU-h",
                 "workload.routing.kind=power-law",
                 "slo.tpot=15 ms",
+                "bill.basis=on-demand",
+                "seed=3",
             )
         ),
         min_size=1,
-        max_size=7,
+        max_size=9,
         unique=True,
     )
 )

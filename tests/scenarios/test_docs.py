@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -23,8 +23,8 @@ from epicycle.scenarios.layer_scenario import LayerScenario
 from epicycle.scenarios.scenario import load_layer, load_scenario
 from epicycle.scenarios.search import Search
 from epicycle.scenarios.serving_scenario import ServingScenario
-from epicycle.sim.inputs.deployment import Deployment
-from epicycle.sim.inputs.serving import Serving, Slo, Worker, Workload
+from epicycle.sim.inputs.deployment import Deployment, Protocol
+from epicycle.sim.inputs.serving import Bill, Serving, Slo, Worker, Workload
 from epicycle.sim.inputs.traffic import Routing, Traffic
 
 Command = Callable[..., Any]
@@ -100,10 +100,16 @@ def test_the_shown_files_are_scenarios_and_show_every_key(tmp_path: Path) -> Non
         assert set(parse_document(shown[name], "shown").data or {}) == set(record.model_fields)
 
 
-@pytest.mark.parametrize("record", [Traffic, Routing, Deployment, Workload, Slo, Serving, Worker, Search])
+@pytest.mark.parametrize("record", [Traffic, Routing, Deployment, Workload, Slo, Bill, Serving, Worker, Search])
 def test_every_key_is_explained(record: Any) -> None:
     for key in record.model_fields:
         assert re.search(rf"`[a-z.]*\.{key}`", SCENARIOS_PAGE) or key == "routing", f"{record.__name__}.{key}"
+
+
+def test_every_protocol_is_listed() -> None:
+    row = next(line for line in SCENARIOS_PAGE.splitlines() if line.startswith("| `deployment.protocol`"))
+    for protocol in get_args(Protocol):
+        assert f"`{protocol}`" in row
 
 
 @pytest.mark.parametrize("record", [Plan, Sweep, Comparison, Explanation, Evaluation, Metric])
