@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import __version__
 from ..hwmodels.backends import load_backend
+from ..hwmodels.errors import BadInput
 from ..hwmodels.units import format_bytes, format_time
 from ..sim.inputs.serving_question import ServingQuestion
 from .evaluate import evaluate, in_words
@@ -52,6 +53,11 @@ def plan(question: ServingQuestion, search: Search, progress: Progress | None = 
         tables.append(table_of(asked, search if asked is question else search.model_copy(update={"gpus": asked.cluster.gpus})))
         if progress is not None:
             progress(len(tables), steps)
+    if not any(t.considered or len(t.prefill) or len(t.decode) for t in tables):
+        raise BadInput(
+            f"search: no worker of {question.model.name} has any of these widths: heads divide over tp, experts and their "
+            "replicas over ep, and a worker is no larger than search.gpus and worker_gpus: leave tp, dp, pp and ep open"
+        )
     shown, places = _candidates(tables, search)
     settled = _settled(places)
     notes: list[str] = []
@@ -239,4 +245,6 @@ def _gap(limit: Limit) -> str:
         return f"The closest has a {limit.words} of {format_time(limit.got)}, wanted {format_time(limit.wanted)}"
     if limit.unit == "B":
         return f"The {limit.words} is short of {format_bytes(limit.got - limit.wanted, binary=True)}"
+    if limit.key == "gpus":
+        return f"There are {limit.wanted:.0f} GPUs, {limit.got:.0f} are the fewest {limit.words}"
     return f"They carry {limit.got:.4g} of {limit.wanted:.4g} {limit.words}"

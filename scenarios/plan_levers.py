@@ -38,7 +38,7 @@ def unmet(table: Table, note: Callable[[str], None]) -> tuple[Limit, ...]:
     if len(table.rows) == 0 and workload.rate is not None:
         return tuple(_rate(table, changes))
     if len(table.rows) == 0:
-        return (_memory(table, changes),) if table.nearest else ()
+        return (_memory(table, changes) if table.nearest else _gpus(table),)
     misses = table.misses()
     closest = int(np.lexsort((table.usd_per_mtok_output, misses))[0])
     answers: list[tuple[_Change, Table]] = []
@@ -127,6 +127,15 @@ def _memory(table: Table, changes: list[_Change]) -> Limit:
     words = f"memory of one GPU ({table.nearest})" if table.nearest else "memory of one GPU"
     needed = usable + table.short_bytes
     return Limit("memory", words, usable, needed, "B", False, lever or f"{format_bytes(needed, binary=True)} a GPU")
+
+
+def _gpus(table: Table) -> Limit:
+    """Workers fit, but not one of each kind into the GPUs there are."""
+    have = table.search.gpus or table.question.cluster.gpus
+    kinds = [workers.gpus.min() for workers in (table.prefill, table.decode) if len(workers)]
+    need = int(sum(kinds))
+    words = "GPUs for a prefill and a decode worker"
+    return Limit("gpus", words, have, need, "", False, f"{need} GPUs, or search.modes=[aggregated]")
 
 
 def _changes(table: Table) -> Iterator[_Change]:

@@ -208,10 +208,12 @@ def _table(
         held = memory_of(setting, arrangement, batch, chunk, search.memory_share)
         shape = np.broadcast_shapes(mine[0].shape, batch.shape, chunk.shape)
         sequences = np.broadcast_to(held.sequences, shape)
-        fits = sequences >= np.maximum(batch, 1.0)
-        ruled_out["memory does not hold the weights, or the batch's KV cache"] += int((~fits).sum())
+        # Every stage of a pipeline has a sequence of its own; fewer would leave stages idle.
+        asked = np.broadcast_to((batch == 0.0) | (batch >= mine[2]), shape)
+        fits = asked & (sequences >= np.maximum(batch, 1.0))
+        ruled_out["memory does not hold the weights, or the batch's KV cache"] += int((asked & ~fits).sum())
         if not fits.any():
-            lacking = np.broadcast_to(held.short_bytes, shape)
+            lacking = np.where(asked, held.short_bytes, np.inf)
             at = np.unravel_index(int(np.argmin(lacking)), shape)
             if 0 < lacking[at] < least:
                 closest = _arrangement([c[at[0]] for c in mine], kind, search)

@@ -243,6 +243,13 @@ def test_what_does_not_fit_says_so():
     assert "cluster.nodes=2" in limit.lever
 
 
+def test_too_few_gpus_for_both_pools_are_said():
+    found = plan(_question("deepseek-v3", "h200-cx7", 1), Search(modes=("disaggregated",), tp=(8,), **FEW))
+    (limit,) = found.limits
+    assert (limit.key, limit.wanted, limit.got) == ("gpus", 8, 16)
+    assert "16 GPUs" in found.sentence
+
+
 def test_other_clusters_are_searched_too():
     alone = plan(_question(tpot=0.02, ttft=1.0), Search(**FEW))
     found = plan(_question(tpot=0.02, ttft=1.0), Search(clusters=("h200-cx7", "b200-cx7"), **FEW))
@@ -273,11 +280,12 @@ def test_redundant_experts_fill_the_ranks_and_help_only_skewed_routing():
     [
         ({"gpus": 1 << 16}, "at most"),
         ({"mtp": 1}, "has none"),
+        ({"tp": [3]}, "heads divide over tp"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(search, said):
     with pytest.raises(BadInput, match=said) as caught:
-        plan(_question("qwen3-30b-a3b"), Search.model_validate(search))
+        plan(_question("qwen3-30b-a3b"), Search.model_validate({**FEW, **search}))
     assert "\n" not in str(caught.value)
 
 
