@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..hwmodels.units import format_time
 from .evaluation import Evaluation, PartTime, StepTime
 from .figure import digits, percent, share
+from .hiding import hiding, room
 
 BOUNDS: Mapping[str, str] = {
     "tensor": "the tensor cores",
@@ -88,7 +89,7 @@ def mechanism(a: Evaluation, b: Evaluation) -> str:
     most = max(abs(change.relative) for change in moved)
     moved = [change for change in moved if abs(change.relative) >= min(_BESIDE * most, _NOTABLE)]
     order = sorted(moved, key=lambda change: (abs(change.relative) < 0.2 * most, list(_PHASES).index(change.phase)))
-    return " ".join(_step_sentence(change) for change in order[:2])
+    return " ".join(filter(None, [*(_step_sentence(change) for change in order[:2]), room(a, b)]))
 
 
 def bound_words(bound: str) -> str:
@@ -130,6 +131,8 @@ def _step_sentence(change: StepChange) -> str:
         f"{_PHASES[change.phase].capitalize()} {format_time(before.seconds)} -> {format_time(after.seconds)} "
         f"({percent(change.relative)}){_batches(before, after)}"
     )
+    if change.phase != "layer" and (hides := hiding(before, after)):  # a layer's ops hide on the ranks that do not wait
+        return f"{told}: {hides}."
     with_it = sorted((p for p in change.parts if p.moved_s * change.moved_s > 0), key=lambda p: -abs(p.moved_s))
     against = sorted((p for p in change.parts if p.moved_s * change.moved_s < 0), key=lambda p: -abs(p.moved_s))
     if not with_it:
