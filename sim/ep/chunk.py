@@ -20,7 +20,7 @@ _HIDDEN = 80.0  # a sender this far (as a logarithm) behind the other loads pays
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The chunk size at which a ring's handshakes and its last drain cost least together."""
+    """The chunk size at which a ring's handshakes and what its first and last chunk cost are least together."""
 
     rows: Num
     handshakes_s: Num
@@ -78,3 +78,13 @@ def _best_size(
         whole_s.append(np.exp(np.maximum(log_beside, log_sender) + apart) + rows * drain)
     size = np.minimum(below + step * (whole_s[1] < whole_s[0]), largest)
     return np.asarray(size, float)
+
+
+def share(sharpness: float, load_s: Num, *others_s: Num) -> NDArray[np.float64]:
+    """How much of a smooth maximum is ``load_s``: ``load^q / sum of all^q``, 1 where it binds and 0 where it hides."""
+    return in_blocks(partial(_share, sharpness), load_s, *others_s)
+
+
+def _share(q: float, load_s: Num, *others_s: Num) -> NDArray[np.float64]:
+    load, *others = (np.log(np.maximum(x, _NOTHING_S)) for x in (load_s, *others_s))
+    return np.asarray(1.0 / (1.0 + reduce(np.add, [np.exp(np.minimum(q * (x - load), _HIDDEN)) for x in others])))

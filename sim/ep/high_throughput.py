@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .chunk import Chunk
+from .chunk import Chunk, share
 from .shape import Num, Path, Rows, Shape
 from .stage import End, Join, Load, Machine, Move, Stage
 
@@ -179,13 +179,17 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
     nic = shape.expected_rows(Rows.NODE, Path.RAIL) * row_bytes / (machine.nic_bytes_per_s * k.nic_efficiency)
     nvlink = copies * (1.0 - 1.0 / shape.domain) * row_bytes / (machine.nvlink_bytes_per_s * k.nvlink_efficiency)
     ring_rows = np.ceil(shape.tokens / _channels(shape))
+    sending, forwarding = shape.tokens * token_s + node_rows * node_s, (node_rows + copies) * forward_s
+    # A wire carries nothing before the forwarders have copied the first chunk of every channel. Where wires bind, that is lost;
+    # where SMs do, it is work that counts already.
+    fill_s = forwarding / (shape.tokens * per_channel) * share(k.sharpness, np.maximum(nic, nvlink), sending, forwarding)
     chunk = Chunk.best(
         RDMA_CHUNKS,
         ring_rows,
         k.chunk,
-        row_bytes / (k.drain_copy * machine.clock_hz),
-        shape.tokens * token_s + node_rows * node_s,
-        ((node_rows + copies) * forward_s, nic, nvlink),
+        row_bytes / (k.drain_copy * machine.clock_hz) + fill_s,
+        sending,
+        (forwarding, nic, nvlink),
         k.sharpness,
     )
     # A forwarder reads a dispatched row once and writes every copy; of a combined row it reads every copy and writes their sum.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.laws import smooth_max
-from epicycle.sim.ep.chunk import Chunk
+from epicycle.sim.ep.chunk import Chunk, share
 from epicycle.sim.ep.high_throughput import NVLINK_CHUNKS, RDMA_CHUNKS
 
 DRAWS = np.random.default_rng(5)
@@ -32,3 +32,13 @@ def test_no_size_is_better_than_the_chosen_one(sizes, handshake_s, sharpness):
     assert np.all(cost >= least * (1 - 1e-12))
     assert cost.max() < np.inf and (cost / least).max() <= 1 + 1e-6
     assert np.all(np.isin(chunk.rows, np.array(sizes, float)) | (chunk.rows == np.maximum(ring_rows, 1.0)))
+
+
+def test_the_share_of_a_load_is_what_it_adds_to_the_smooth_maximum():
+    """Twice as much of one load moves the maximum as its share says: the logarithmic derivative."""
+    loads = [log_uniform(5e-6, 5e-2) for _ in range(3)]
+    for sharpness in (1.5, 4.0):
+        more = smooth_max(sharpness, loads[0] * (1 + 1e-6), *loads[1:]) / smooth_max(sharpness, *loads)
+        assert share(sharpness, *loads) == pytest.approx((more - 1) * 1e6, abs=1e-5)
+    assert share(4.0, 1.0, 0.0, 0.0) == 1.0
+    assert share(20.0, 0.0, 1.0) < 1e-30
