@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from epicycle.scenarios.answer_json import answer_json
+from epicycle.scenarios.answered import answered
 from epicycle.scenarios.gallery import gallery_names
+from epicycle.scenarios.record_json import record_json
 from epicycle.scenarios.scenario import LayerScenario, ServingScenario, load_layer, load_scenario
 from epicycle.sim.ep.layer import simulate
 
@@ -21,10 +25,24 @@ def test_it_resolves(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in LAYERS])
-def test_a_serving_scenario_has_a_deployment_or_looks_for_one(name: str) -> None:
+def test_a_serving_scenario_answers_or_finds_what_does(name: str) -> None:
     scenario = SCENARIOS[name]
     assert isinstance(scenario, ServingScenario)
-    assert scenario.deployment is not None or name.startswith("plan-")
+    assert (scenario.deployment is None) == name.startswith("plan-")
+    answer = answered(scenario)
+    assert answer.sentence
+    assert answer.gpus <= scenario.found_cluster().gpus
+    assert sum(pool.gpus for pool in answer.pools) == answer.gpus
+    for metric in answer.metrics:
+        assert metric.value >= 0.0
+        if metric.low90 is not None and metric.low50 is not None:
+            bounds = (metric.low90, metric.low50, metric.high50, metric.high90)
+            assert sorted(bounds) == list(bounds), "wider means wider"  # type: ignore[type-var]
+    for pool in answer.pools:
+        assert sum(item.bytes for item in pool.memory) <= pool.hbm_bytes
+        for step in pool.steps:
+            assert math.fsum(part.exposed_s for part in step.parts) == pytest.approx(step.seconds)
+    assert record_json(answer).startswith("{")
 
 
 @pytest.mark.parametrize("name", LAYERS)
