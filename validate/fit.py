@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, least_squares
 
-from ..hwmodels.calibration import Entry, Fit, write_constant
+from ..hwmodels.calibration import Entry, Fit
+from ..hwmodels.constant import write_constant
 from ..hwmodels.interval import Regime
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.protocols import PROTOCOLS

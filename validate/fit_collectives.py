@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from ..hwmodels.calibration import Entry, Fit, write_constant
+from ..hwmodels.calibration import Entry, Fit
+from ..hwmodels.constant import write_constant
 from ..hwmodels.errors import BadInput
 from ..hwmodels.laws import smooth_max
 from ..sim.ep.collectives import FILL_BYTES

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, least_squares
 
-from ..hwmodels.calibration import Entry, Fit, read_constant, write_constant
+from ..hwmodels.calibration import Entry, Fit
+from ..hwmodels.constant import read_constant, write_constant
 from .bounds import US, Bound, fixed
 from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
 

@@ -14,9 +14,8 @@ from epicycle.hwmodels.calibration import (
     find_entry,
     is_calibration_path,
     load_calibration,
-    read_constant,
-    write_constant,
 )
+from epicycle.hwmodels.constant import read_constant, write_constant
 from epicycle.hwmodels.errors import BadInput, Uncalibrated
 
 KERNEL = ("low-latency", "dispatch", "one-node")
