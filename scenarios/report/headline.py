@@ -32,7 +32,7 @@ def how_sure(layer: LayerResult) -> str:
     """What the intervals are, and what made them wide."""
     text = (
         "Intervals are measured over predicted times of rows that no constant was fitted to; "
-        "the layer's takes its ops to err independently."
+        "the layer's takes its ops to err independently, but for what widens several."
     )
     because: dict[str, list[str]] = {}
     for op, interval in layer.intervals.items():
