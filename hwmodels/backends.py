@@ -22,7 +22,9 @@ Share = Annotated[float, Field(gt=0, le=4)]
 
 
 class Constants(BaseModel):
-    """One engine's own times. ``busy``: what kernels take in it over what they take alone in their tables."""
+    """One engine's own times. ``busy``: what kernels take in it over what they take alone in their tables; ``prompt_busy``:
+    how much longer still on prompts, whose long matrix work draws the clock down and waits for the fullest GPU in every layer.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,8 +34,11 @@ class Constants(BaseModel):
     sequence: Seconds  # the same for every running sequence
     all_reduce: Seconds  # a small all-reduce inside an NVLink domain by the engine's own kernel
     busy: Share = 1.0
+    prompt_busy: Share = 1.0
     overlap_sms: Annotated[float, Field(ge=0, le=64)] = 0.0  # kept for communication while two halves of a batch overlap
     prompt_wait: Share = 1.0  # share of the prompts' time that a decoding request waits for
+    fp4_weights: Share = 1.0  # HBM rate at which its 4-bit GEMMs read weights, over that of wider ones
+    fused_experts: bool = False  # one Triton kernel for all experts where every GPU has all tokens, else DeepGEMM's
 
 
 class BackendFit(BaseModel):
@@ -116,4 +121,3 @@ def _load(name: str) -> Backend:
 
 def _folder() -> Any:
     return files("epicycle.hwmodels").joinpath("data", "backends")
-

@@ -42,7 +42,8 @@ PARAMETERS = (
     Parameter("sequence", 5e-6, 0.05, 12.0, 1.0),
     Parameter("all_reduce", 6e-6, 0.3, 4.0, 0.5),
     Parameter("busy", 1.0, 0.6, 1.8, 0.2),
-    Parameter("prompt_wait", 1.0, 0.05, 1.6, 0.4),
+    Parameter("prompt_busy", 1.0, 0.7, 2.5, 0.3),
+    Parameter("prompt_wait", 1.0, 0.3, 1.2, 0.15),
     # DeepSeek-V3's report (arXiv 2412.19437, section 5.4.3): 85 to 90 % for the first draft; later drafts fare worse.
     Parameter("acceptance", 0.7, 0.6, 1.35, 0.15),
 )
@@ -69,6 +70,9 @@ def fit_backend(backend: Backend, rows: Sequence[ServingRow], progress: Callable
     parameters = [*PARAMETERS, *(SYSTEM for _ in systems)]
     names = [*(p.name for p in PARAMETERS), *systems]
     measured = np.log([row.tpot_s for row in rows])
+    # A request's whole time tells what prompts take, whoever waits for them; the time per token alone only how much is waited.
+    output = np.array([row.osl * (1.0 - row.spread / 2.0) for row in rows])
+    whole = np.log([row.ttft_s + n * row.tpot_s for row, n in zip(rows, output, strict=True)])
 
     def named(x: Floats) -> dict[str, float]:
         # The unknowns are 1 + log(value / start), so that a relative step is never one of nothing.
@@ -84,8 +88,8 @@ def fit_backend(backend: Backend, rows: Sequence[ServingRow], progress: Callable
         calls += 1
         if progress is not None:
             progress(calls, 120)
-        predicted = predict_serving(rows, {backend.name: engine(x)}).tpot_s
-        return np.log(predicted) - measured
+        found = predict_serving(rows, {backend.name: engine(x)})
+        return np.concatenate([np.log(found.tpot_s) - measured, np.log(found.ttft_s + output * found.tpot_s) - whole])
 
     def cost(x: Floats) -> Floats:
         # Cauchy by hand, so that the priors stay quadratic.
@@ -97,7 +101,7 @@ def fit_backend(backend: Backend, rows: Sequence[ServingRow], progress: Callable
     bounds = tuple(1.0 + np.log([getattr(p, side) for p in parameters]) for side in ("low", "high"))
     start = np.ones(len(parameters))
     found = least_squares(cost, start, bounds=bounds, diff_step=0.02, xtol=1e-3, ftol=1e-3, max_nfev=12)
-    return Fitted(engine(found.x), residual(found.x), named(found.x))
+    return Fitted(engine(found.x), residual(found.x)[: len(rows)], named(found.x))
 
 
 def with_values(backend: Backend, values: Mapping[str, float], systems: Sequence[str]) -> Backend:
@@ -112,4 +116,4 @@ def with_values(backend: Backend, values: Mapping[str, float], systems: Sequence
 
 
 def _written(name: str, value: float) -> str | float:
-    return float(f"{value:.4g}") if name in ("busy", "prompt_wait") else f"{value * 1e6:.4g} us"
+    return float(f"{value:.4g}") if name in ("busy", "prompt_busy", "prompt_wait") else f"{value * 1e6:.4g} us"

@@ -75,7 +75,8 @@ def model_step(
     parts = [
         _repeated(part, rounds, drafts, model) for part in _parts(model, cluster, arrangement, share, precision, engine, skew)
     ]
-    parts = [_without_launch(part, engine) for part in parts]
+    prompts = share.prefill / np.maximum(share.tokens, 1e-9)
+    parts = [_in_engine(part, engine, prompts) for part in parts]
     kernels: Num = sum((part.kernels * part.times for part in parts), 0.0)
     busy = {group: _total(p for p in parts if (p.group == "communication") == group) for group in (True, False)}
     gaps = engine.gap * kernels
@@ -112,14 +113,14 @@ def _parts(
     skew: Skew,
 ) -> Iterator[Part]:
     gpu, system, tp = cluster.node.gpu, cluster.calibration, arrangement.tp
-    yield from attention_parts(model, arrangement, batch, precision, gpu, system)
+    yield from attention_parts(model, arrangement, batch, precision, gpu, system, engine.fp4_weights)
     layers = float(model.layers)
     yield all_reduce_part("attention all-reduce", batch.tokens, model.hidden, tp, cluster, engine, layers)
-    yield from feed_forward_parts(model, arrangement, batch, precision, gpu, system)
+    yield from feed_forward_parts(model, arrangement, batch, precision, gpu, system, engine.fp4_weights)
     if model.dense_layers:
         yield all_reduce_part("MLP all-reduce", batch.tokens, model.hidden, tp, cluster, engine, float(model.dense_layers))
     if model.moe_layers:
-        block, imbalance = expert_part(model, cluster, arrangement, batch, precision, skew)
+        block, imbalance = expert_part(model, cluster, arrangement, batch, precision, skew, engine.fused_experts)
         yield block
         # Where all GPUs hold all tokens, one sum finishes routed and shared experts; else only the shared experts need one.
         alone = np.asarray(arrangement.dp) <= 1.0
@@ -152,12 +153,17 @@ def _repeated(part: Part, rounds: float, drafts: float, model: MoeModel) -> Part
     return replace(part, times=(part.times + extra) * rounds)
 
 
-def _without_launch(part: Part, engine: Constants) -> Part:
-    """Kernels' own launch, as a table timed it, gives way to the gap of the engine's graph; kernels slow down by ``busy``."""
-    launch = part.loads.get("launch", 0.0)
-    if part.group == "communication" or np.all(np.asarray(part.kernels) == 0.0):
+def _in_engine(part: Part, engine: Constants, prompts: Num) -> Part:
+    """Kernels' own launch, as a table timed it, gives way to the gap of the engine's graph; kernels slow down by ``busy``, and
+    by ``prompt_busy`` for the share of the rows that are of ``prompts``. The experts' tables were timed in place."""
+    if part.group in ("communication", "host"):
         return part
-    return replace(part, seconds=engine.busy * np.maximum(part.seconds - launch, 0.0), loads={**part.loads, "launch": 0.0})
+    slower = 1.0 + (engine.prompt_busy - 1.0) * prompts
+    if np.all(np.asarray(part.kernels) == 0.0):
+        return replace(part, seconds=part.seconds * slower)
+    launch = part.loads.get("launch", 0.0)
+    seconds = engine.busy * slower * np.maximum(part.seconds - launch, 0.0)
+    return replace(part, seconds=seconds, loads={**part.loads, "launch": 0.0})
 
 
 def _total(parts: Iterator[Part]) -> Num:
