@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
@@ -16,6 +16,11 @@ from . import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from .scenarios.evaluation import Comparison, Explanation, Plan, Sweep
+
+Step = Callable[[int, int], None] | None
+Answer = TypeVar("Answer", bound="Plan | Sweep | Comparison | Explanation")
 
 app = typer.Typer(
     help="Cycle-level simulator and cost model for Mixture-of-Experts expert-parallel inference.",
@@ -83,38 +88,20 @@ def simulate(
     epilog="Exit status: 0 answered, 2 bad input, 3 nothing meets the limits (the answer says by how much, and the lever). "
     "Example: epicycle plan plan-deepseek-v3-h200 --set slo.tpot='20 ms' --html plan.html"
 )
-def plan(
-    scenario: Scenario,
-    sets: Sets = None,
-    json: Json = None,
-    csv: Csv = None,
-    html: Html = None,
-) -> None:
+def plan(scenario: Scenario, sets: Sets = None, json: Json = None, csv: Csv = None, html: Html = None) -> None:
     """Find the cheapest deployments that meet a scenario's limits, as a Pareto front."""
-    from .scenarios.output import Outputs
     from .scenarios.scenario import load_serving
 
     asked = load_serving(scenario, sets or ())
     asked.resolve()
-    with Outputs((json, csv, html)) as outputs:
+
+    def found(step: Step) -> Plan:
         from .scenarios.answered import searched
-        from .scenarios.record_csv import plan_csv
-        from .scenarios.record_json import record_json
-        from .scenarios.terminal_plan import print_plan
 
-        with _progress(f"planning {asked.name}") as step:
-            found = searched(asked, step)
-        if html is not None:
-            from .scenarios.report import write_plan_report
+        return searched(asked, step)
 
-            again = _again("plan", [scenario], html, set=sets)
-            outputs.put(html, lambda path: write_plan_report(found, path, again))
-        outputs.put(csv, lambda path: _write(path, plan_csv(found)))
-        outputs.put(json, lambda path: _write(path, record_json(found)))
-    console = _console(stderr=outputs.uses_stdout)
-    print_plan(found, console)
-    _say_written(console, report=html, table=csv, JSON=json)
-    if found.best is None:
+    answer = _answered(found, f"planning {asked.name}", json, csv, html, "plan", [scenario], set=sets)
+    if answer.best is None:
         raise typer.Exit(3)
 
 
@@ -134,26 +121,13 @@ def sweep(
     html: Html = None,
 ) -> None:
     """Answer a scenario at every combination of some values."""
-    from .scenarios.output import Outputs
 
-    with Outputs((json, csv, html)) as outputs:
-        from .scenarios.record_csv import sweep_csv
-        from .scenarios.record_json import record_json
+    def found(step: Step) -> Sweep:
         from .scenarios.sweep import sweep as swept
-        from .scenarios.terminal_sweep import print_sweep
 
-        with _progress(f"sweeping {scenario}") as step:
-            found = swept(scenario, overs or (), sets or (), step)
-        if html is not None:
-            from .scenarios.report import write_sweep_report
+        return swept(scenario, overs or (), sets or (), step)
 
-            again = _again("sweep", [scenario], html, over=overs, set=sets)
-            outputs.put(html, lambda path: write_sweep_report(found, path, again))
-        outputs.put(csv, lambda path: _write(path, sweep_csv(found)))
-        outputs.put(json, lambda path: _write(path, record_json(found)))
-    console = _console(stderr=outputs.uses_stdout)
-    print_sweep(found, console)
-    _say_written(console, report=html, table=csv, JSON=json)
+    _answered(found, f"sweeping {scenario}", json, csv, html, "sweep", [scenario], over=overs, set=sets)
 
 
 @app.command(
@@ -175,26 +149,16 @@ def compare(
     html: Html = None,
 ) -> None:
     """Set two scenarios side by side: what differs, and which mechanism makes the difference."""
-    from .scenarios.output import Outputs
 
-    with Outputs((json, csv, html)) as outputs:
+    def found(step: Step) -> Comparison:
         from .scenarios.compare import compare as side_by_side
-        from .scenarios.record_csv import comparison_csv
-        from .scenarios.record_json import record_json
-        from .scenarios.terminal_comparison import print_comparison
 
-        with _progress(f"comparing {a}") as step:
-            found = side_by_side(a, b, sets or (), sets_a or (), sets_b or (), step)
-        if html is not None:
-            from .scenarios.report import write_comparison_report
+        return side_by_side(a, b, sets or (), sets_a or (), sets_b or (), step)
 
-            again = _again("compare", [a, *([b] if b else [])], html, set=sets, set_a=sets_a, set_b=sets_b)
-            outputs.put(html, lambda path: write_comparison_report(found, path, again))
-        outputs.put(csv, lambda path: _write(path, comparison_csv(found)))
-        outputs.put(json, lambda path: _write(path, record_json(found)))
-    console = _console(stderr=outputs.uses_stdout)
-    print_comparison(found, console)
-    _say_written(console, report=html, table=csv, JSON=json)
+    names = [a, *([b] if b else [])]
+    _answered(
+        found, f"comparing {' and '.join(names)}", json, csv, html, "compare", names, set=sets, set_a=sets_a, set_b=sets_b
+    )
 
 
 @app.command(
@@ -212,26 +176,14 @@ def explain(
     html: Html = None,
 ) -> None:
     """Say what an answer is made of, and how much every hardware number would move it."""
-    from .scenarios.output import Outputs
 
-    with Outputs((json, csv, html)) as outputs:
+    def found(step: Step) -> Explanation:
         from .scenarios.explain import explain as explained
-        from .scenarios.record_csv import explanation_csv
-        from .scenarios.record_json import record_json
-        from .scenarios.terminal_explanation import print_explanation
 
-        with _progress(f"explaining {scenario}") as step:
-            found = explained(scenario, sets or (), step_share, step)
-        if html is not None:
-            from .scenarios.report import write_explanation_report
+        return explained(scenario, sets or (), step_share, step)
 
-            again = _again("explain", [scenario], html, set=sets, step=[f"{step_share:g}"])
-            outputs.put(html, lambda path: write_explanation_report(found, path, again))
-        outputs.put(csv, lambda path: _write(path, explanation_csv(found)))
-        outputs.put(json, lambda path: _write(path, record_json(found)))
-    console = _console(stderr=outputs.uses_stdout)
-    print_explanation(found, console)
-    _say_written(console, report=html, table=csv, JSON=json)
+    steps = [f"{step_share:g}"]
+    _answered(found, f"explaining {scenario}", json, csv, html, "explain", [scenario], set=sets, step=steps)
 
 
 @app.command(name="catalog")
@@ -366,6 +318,35 @@ def _refuse(message: str, error: Exception | None = None) -> None:
     line = " ".join(message.split())
     print("error: " + "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
     sys.exit(2)
+
+
+def _answered(
+    work: Callable[[Step], Answer],
+    words: str,
+    json: Path | None,
+    csv: Path | None,
+    html: Path | None,
+    command: str,
+    arguments: list[str],
+    **options: list[str] | None,
+) -> Answer:
+    """What ``work`` finds, written in every form asked for and printed. ``options``: those that a page's command repeats."""
+    from .scenarios.output import Outputs
+
+    with Outputs((json, csv, html)) as outputs:
+        from .scenarios.forms import csv_text, page_writer, print_record
+        from .scenarios.record_json import record_json
+
+        with _progress(words) as step:
+            found = work(step)
+        if html is not None:
+            outputs.put(html, page_writer(found, _again(command, arguments, html, **options)))
+        outputs.put(csv, lambda path: _write(path, csv_text(found)))
+        outputs.put(json, lambda path: _write(path, record_json(found)))
+    console = _console(stderr=outputs.uses_stdout)
+    print_record(found, console)
+    _say_written(console, report=html, table=csv, JSON=json)
+    return found
 
 
 def _again(command: str, arguments: list[str], html: Path, **options: list[str] | None) -> str:
