@@ -19,14 +19,16 @@ from ..hwmodels.units import format_bytes, format_time
 from ..sim.inputs.serving_question import ServingQuestion
 from .evaluate import evaluate, in_words
 from .evaluation import Candidate, Evaluation, Limit, Plan
-from .plan_events import events_tpot_s
+from .plan_events import get_ready, longer_tpot_s, played_seconds
 from .plan_levers import unmet
 from .plan_pools import Rows, front
-from .plan_table import Table, on_cluster, table_of
+from .plan_table import Table, on_cluster, setting_for, table_of
 from .plan_workers import Floats
 from .search import Search
+from .second_process import SecondProcess
 
 Progress = Callable[[int, int], None]
+Play = Callable[..., float | None]
 _Place = tuple[Table, int]
 #: Deployments that are evaluated on their own until one meets every limit there, too.
 _TRIED = 5
@@ -46,6 +48,14 @@ def plan(question: ServingQuestion, search: Search, progress: Progress | None = 
 
     ``progress`` is called with steps done and their number. Raises BadInput if the search asks for what cannot be.
     """
+    if not search.confirm or not question.model.moe_layers:
+        return _planned(question, search, progress, played_seconds)
+    setting = setting_for(question, search)
+    with SecondProcess(played_seconds, lambda: get_ready(setting, question.seed)) as play:
+        return _planned(question, search, progress, play)
+
+
+def _planned(question: ServingQuestion, search: Search, progress: Progress | None, play: Play) -> Plan:
     questions = [question, *(on_cluster(question, name) for name in search.clusters)]
     steps = len(questions) + 2
     tables: list[Table] = []
@@ -71,7 +81,7 @@ def plan(question: ServingQuestion, search: Search, progress: Progress | None = 
         limits = unmet(_closest(tables), notes.append)
     if progress is not None:
         progress(steps - 1, steps)
-    shown = _confirmed(shown, search, question.seed)
+    shown = _confirmed(shown, search, question.seed, play)
     if progress is not None:
         progress(steps, steps)
     ruled_out: Counter[str] = Counter()
@@ -190,7 +200,7 @@ def _settled(places: list[_Place]) -> tuple[_Place, Evaluation] | None:
     return None
 
 
-def _confirmed(shown: list[_Shown], search: Search, seed: int) -> list[_Shown]:
+def _confirmed(shown: list[_Shown], search: Search, seed: int, play: Play) -> list[_Shown]:
     """The same, the best few that meet the limits with their exchange played event by event; alike decode workers once."""
     known: dict[object, float | None] = {}
     best = sorted((s for s in shown if s.candidate.meets), key=lambda s: s.candidate.values["usd_per_mtok_output"])
@@ -198,19 +208,19 @@ def _confirmed(shown: list[_Shown], search: Search, seed: int) -> list[_Shown]:
     played = []
     for s in shown:
         if (id(s.table), s.row) in places:
-            tpot = _events(s, known, seed)
+            tpot = _events(s, known, seed, play)
             s = replace(s, candidate=replace(s.candidate, events_tpot_s=tpot))
         played.append(s)
     return played
 
 
-def _events(shown: _Shown, known: dict[object, float | None], seed: int) -> float | None:
+def _events(shown: _Shown, known: dict[object, float | None], seed: int, play: Play) -> float | None:
     table, serving = shown.table, shown.candidate.serving
     setting = replace(table.setting, backend=load_backend(serving.backend))
     batch = float(table.decode.batch[table.rows.decode[shown.row]])
     key = (table.question.cluster.name, serving.backend, serving.decode.model_copy(update={"count": 1}), batch)
     if key not in known:
-        known[key] = events_tpot_s(setting, table.question.workload.routing, serving.decode, batch, 0.0, seed)
+        known[key] = longer_tpot_s(setting, table.question.workload.routing, serving.decode, batch, seed, play)
     longer = known[key]
     return None if longer is None else shown.candidate.values["tpot"] + longer
 

@@ -7,6 +7,8 @@ else stays.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..hwmodels.errors import BadInput
@@ -19,16 +21,18 @@ from ..sim.serving.steady import decode_step
 from ..sim.step.worker import arrangement_of
 
 
-def events_tpot_s(setting: Setting, routing: Routing, worker: Worker, batch: float, tpot_s: float, seed: int) -> float | None:
-    """Time per token of decode ``worker`` at ``batch`` sequences a group; None if no exchange can be played for it.
+def longer_tpot_s(
+    setting: Setting, routing: Routing, worker: Worker, batch: float, seed: int, play: Callable[..., float | None]
+) -> float | None:
+    """What the played exchange adds to the closed form's time per token of decode ``worker`` at ``batch`` sequences a group.
 
-    ``tpot_s``: what the closed form says, prompts included: the difference of the two exchanges is added.
+    ``play``: `played_seconds`, or that function somewhere else. None if no exchange can be played for this worker.
     """
     if worker.dp == 1 or not setting.model.moe_layers:
         return None
     halves = 2.0 if worker.overlap else 1.0
     rows = batch * (1 + setting.speculation.drafts) / worker.pp / halves / worker.tp
-    layer_s = _played_seconds(setting, routing, worker, max(1, round(rows)), seed)
+    layer_s = play(setting, routing, worker, max(1, round(rows)), seed)
     if layer_s is None:
         return None
     arrangement = arrangement_of(worker)
@@ -50,10 +54,10 @@ def events_tpot_s(setting: Setting, routing: Routing, worker: Worker, batch: flo
         whole = sum(_one(part.step_seconds) for part in travel)
         computed = sum(_one(p.step_seconds) for p in step.parts if p.group != "communication" and p.name != "host")
         longer = max(whole + longer, computed) - max(whole, computed)
-    return tpot_s + longer / setting.speculation.accepted
+    return longer / setting.speculation.accepted
 
 
-def _played_seconds(setting: Setting, routing: Routing, worker: Worker, rows: int, seed: int) -> float | None:
+def played_seconds(setting: Setting, routing: Routing, worker: Worker, rows: int, seed: int) -> float | None:
     """Seconds of one layer's exchange on its critical path, ``rows`` tokens on every rank. None where it cannot be played."""
     # The event engine takes a while to load, and most of a plan does without.
     from ..sim.engine import Simulator
@@ -81,6 +85,11 @@ def _played_seconds(setting: Setting, routing: Routing, worker: Worker, rows: in
     traces = Player(Simulator(seed), topology, program.layout, program.machine).play(list(program.steps))
     path = critical_path(traces, topology)
     return sum(segment.end_ps - segment.start_ps for segment in path if segment.op != "compute") / 1e12
+
+
+def get_ready(setting: Setting, seed: int) -> None:
+    """Play a little layer, so that everything is loaded and compiled."""
+    played_seconds(setting, Routing(), Worker(dp=2, ep=2), 1, seed)
 
 
 def _one(value: object) -> float:

@@ -105,7 +105,7 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
     cluster = sized(question.cluster, search)
     budget = search.gpus or cluster.gpus
     question = replace(question, cluster=cluster, serving=None)
-    setting = _setting(question, search)
+    setting = setting_for(question, search)
     if search.mtp and not question.model.mtp_layers:
         raise BadInput(f"search.mtp ({search.mtp}) needs MTP layers, {question.model.name} has none: use search.mtp=0")
     ruled_out: Counter[str] = Counter()
@@ -163,7 +163,8 @@ def on_cluster(question: ServingQuestion, name: str) -> ServingQuestion:
     return replace(question, cluster=there.model_copy(update={"nodes": nodes}), serving=None)
 
 
-def _setting(question: ServingQuestion, search: Search) -> Setting:
+def setting_for(question: ServingQuestion, search: Search) -> Setting:
+    """What all deployments of the search share; each has an engine of its own beside it."""
     serving = Serving(
         weights=search.weights,
         experts=search.experts,
@@ -209,4 +210,4 @@ def _shifted(rows: Deployments, before: Workers | None) -> Deployments:
     return rows if before is None else replace(rows, decode=rows.decode + len(before))
 
 
-__all__ = ["Rows", "Table", "on_cluster", "sized", "table_of"]
+__all__ = ["Rows", "Table", "on_cluster", "setting_for", "sized", "table_of"]

@@ -150,6 +150,8 @@ def widths(model: MoeModel, cluster: Cluster, search: Search, most_gpus: int, sk
     for tp, dp, pp in product(tps, dps, pps):
         if tp * dp * pp > most or pp > model.layers or not _heads_divide(model, tp):
             continue
+        if pp > 1 and dp > 1 and search.pp is None:  # engines are run with one or the other
+            continue
         for ep in _expert_ranks(model, search, tp, dp):
             rows += [(tp, dp, pp, ep, redundant) for redundant in _replicas(model, search, ep, skewed)]
     columns = np.array(sorted(set(rows)), float).reshape(-1, 5)

@@ -27,9 +27,9 @@ class Search(BaseModel):
 
     ``gpus``: the most that all workers together may use (default: the cluster's). ``clusters``: catalogue names of other
     hardware, each with as many GPUs, beside the scenario's own. ``tp``, ``dp``, ``pp``: widths of a worker (default: powers of
-    two; dp also three times one); ``ep``: ranks the experts lie on (default: all GPUs of a stage; without data-parallel
-    attention also 1). ``worker_gpus``: the most GPUs of one worker. ``prefill_tp`` to ``prefill_worker_gpus``: the same
-    for prefill workers (default: as the others).
+    two; dp also three times one; pipelines only without data-parallel attention). ``ep``: ranks the experts lie on (default:
+    all GPUs of a stage; without data-parallel attention also 1). ``worker_gpus``: the most GPUs of one worker. ``prefill_tp``
+    to ``prefill_worker_gpus``: the same for prefill workers (default: as the others).
     ``protocols``: to carry tokens to experts (default: those that the engine has and that were measured; prefill workers never
     use low latency, whose slabs are sized for decoding). ``redundant_experts``: default none but to fill the ranks evenly, and
     one more a rank where routing is skewed.

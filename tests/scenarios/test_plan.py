@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -293,3 +294,11 @@ def test_unknown_clusters_and_fields_are_refused():
     for bad in ({"clusters": ["h20"]}, {"batch": [4]}, {"tp": []}, {"memory_share": 1.5}):
         with pytest.raises(ValueError, match=r"h20|batch|tp|memory_share"):
             Search.model_validate(bad)
+
+
+def test_a_plan_takes_seconds_not_minutes():
+    """Processor time of the whole command, both processes: a second and a half on an idle machine, wall time less."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "epicycle", "plan", "plan-deepseek-v3-h200"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4.0
