@@ -8,6 +8,7 @@ import pytest
 
 from epicycle.scenarios.answer_json import answer_json
 from epicycle.scenarios.answered import answered
+from epicycle.scenarios.evaluate import evaluate
 from epicycle.scenarios.gallery import gallery_names
 from epicycle.scenarios.record_json import record_json
 from epicycle.scenarios.scenario import LayerScenario, ServingScenario, load_layer, load_scenario
@@ -43,6 +44,21 @@ def test_a_serving_scenario_answers_or_finds_what_does(name: str) -> None:
         for step in pool.steps:
             assert math.fsum(part.exposed_s for part in step.parts) == pytest.approx(step.seconds)
     assert record_json(answer).startswith("{")
+
+
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in LAYERS and not name.startswith("plan-")])
+def test_a_deployment_is_answered(name: str) -> None:
+    scenario = SCENARIOS[name]
+    assert isinstance(scenario, ServingScenario)
+    question = scenario.resolve()
+    assert question.serving is not None and question.serving.gpus <= question.cluster.gpus
+    found = evaluate(question)
+    assert found.metric("tpot").value > 0
+    assert found.metric("output_tokens_per_s").value > 0
+    for pool in found.pools:
+        assert sum(item.bytes for item in pool.memory) <= pool.hbm_bytes
+        for step in pool.steps:
+            assert sum(part.exposed_s for part in step.parts) == pytest.approx(step.seconds)
 
 
 @pytest.mark.parametrize("name", LAYERS)
