@@ -110,6 +110,7 @@ _LOW_LATENCY_NODES = _LOW_LATENCY | {
 _DOMAIN = {
     "launch": Bound(10 * US, 1 * US, 40 * US),
     "launch_per_doubling": Bound(1 * US, 0.0, 10 * US),
+    "launch_per_rank": _NONE,
     "cross_node": Bound(1 * US, 0.0, 10 * US),
     "flags": Bound(2 * US, 0.0, 15 * US),
     "token": Bound(2e-9, 0.0, 100e-9),
@@ -141,8 +142,9 @@ def bounds_for(record: type, scope: Scope, op: str, protocol: str) -> dict[str, 
         if op == "prepare":
             return (
                 _DOMAIN
-                | dict.fromkeys(("cross_node", "row", "peer_row"), _NONE)
+                | dict.fromkeys(("launch_per_doubling", "cross_node", "row"), _NONE)
                 | {"copy": _UNUSED_COPY, "nvlink_efficiency": fixed(0.8)}
+                | {"launch_per_rank": Bound(0.2 * US, 0.0, 2 * US), "peer_row": Bound(1e-9, 0.0, 10e-9)}
             )
         rings = _RINGS if protocol == "two-sided" else {}
         fields = _FIELDS | (_RING_FIELDS if rings else {}) if op == "dispatch" else {}

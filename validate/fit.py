@@ -44,13 +44,14 @@ class Fitted:
 def spread_rows(group: Group, most: int = MOST_ROWS) -> NDArray[np.intp]:
     """Indices of at most ``most`` rows, over tokens, SMs, hidden, top-k, experts, ranks and payload.
 
-    Across nodes a table mixes runs, clusters and waits for late ranks: there they stand for the others.
+    Across nodes a table mixes runs, clusters and waits for late ranks, and a count exchange waits and does little else: there
+    they stand for the others.
     """
     shape = group.shape()
     ranks = np.asarray(shape.ranks, float)
     density = np.asarray(shape.payload_bytes) / shape.hidden
     columns = (shape.tokens, np.maximum(shape.comm_sms, 1.0), shape.hidden, shape.top_k, shape.experts, ranks, density)
-    choose = stand_for if group.scope == "multi-node" else spread
+    choose = stand_for if group.scope == "multi-node" or group.op == "prepare" else spread
     return choose([np.asarray(c, float) for c in columns], (2.0, 1.5, 1.0, 0.7, 0.7, 1.5, 1.0), most)
 
 

@@ -24,6 +24,7 @@ class Constants:
 
     launch: float
     launch_per_doubling: float  # for every doubling of the ranks
+    launch_per_rank: float  # preparation: for every rank, whose counts are taken in one after another
     cross_node: float  # once more when the domain spans several nodes (another switch tier's round trip)
     flags: float  # round trip of the flags; runs beside the copies
     token: float  # seconds of the GPU per token
@@ -68,7 +69,12 @@ def transfer(
 
 
 def prepare(shape: Shape, k: Constants) -> tuple[Stage, ...]:
-    """The two-sided protocol's count exchange and local index lists: a walk over the rank's tokens behind a handshake."""
+    """The two-sided protocol's count exchange and local index lists behind a handshake.
+
+    A walk over the rank's tokens, and for every peer a list of those that go there, all lists at once.
+    """
     walk = Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", k.token),))
-    launch = k.launch + k.launch_per_doubling * np.log2(shape.ranks)
-    return (Stage("notify.prepare", "notify", Join.ALL, (walk,), (("launch and counts", launch),), 0.0, k.flags, k.sharpness),)
+    entry = (Load("sm_send", k.peer_row / shape.ranks),)
+    lists = tuple(Move(Rows.RANK, path, 0.0, entry) for path in (Path.SELF, Path.NVLINK))
+    latency = (("launch and counts", k.launch + k.launch_per_rank * shape.ranks),)
+    return (Stage("notify.prepare", "notify", Join.ALL, (walk, *lists), latency, 0.0, k.flags, k.sharpness),)

@@ -159,6 +159,13 @@ def test_a_ring_copies_its_own_rows():
     assert [took(field, fields) for fields in (1.0, 3.0)] == pytest.approx([0.0, 1600 * 2e-8], abs=1e-12)
 
 
+def test_preparation_by_hand():
+    """Counts of 16 ranks in turn, a walk over 1,600 tokens, and lists of which each peer's holds every other token."""
+    s = shape(1600, 16, 16, routing="balanced")
+    k = only(one_sided.Constants, launch=1e-5, launch_per_rank=1e-7, token=2e-9, peer_row=1e-9)
+    assert seconds(one_sided.prepare(s, k), s) == pytest.approx(1e-5 + 1.6e-6 + 1600 * (2e-9 + 0.5e-9))
+
+
 def test_collectives_by_hand():
     """Rails and NVLink together; free of everything but the wires, and padded slots rounded up to whole rows."""
     s, k = shape(100, 32), only(collectives.Constants)
