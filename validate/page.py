@@ -13,6 +13,7 @@ import numpy as np
 
 from .ablation import ablate
 from .predict import Validation, validate_table
+from .production_page import section as production
 from .prose import ABLATION, HONESTLY, RIGHT, WRONG, as_markdown, sections
 from .shipped import MEASUREMENTS
 
@@ -53,7 +54,8 @@ def render(tables: Path) -> str:
         if notes:
             parts.append("\n".join(notes) + "\n")
     blind = validate_table(tables / "published_ep.csv")
-    parts += ["\n".join(_blind(blind)) + "\n", *(as_markdown(title) for title in (ABLATION, RIGHT, WRONG, HONESTLY)), REPRODUCE]
+    parts += ["\n".join(_blind(blind)) + "\n", "\n".join(production()) + "\n"]
+    parts += [*(as_markdown(title) for title in (ABLATION, RIGHT, WRONG, HONESTLY)), REPRODUCE]
     return "\n".join(parts)
 
 
