@@ -52,7 +52,7 @@ def predict_serving(
     groups: dict[tuple[object, ...], list[int]] = {}
     for at, row in enumerate(rows):
         wide = (row.decode.dp > 1, row.prefill is not None and row.prefill.dp > 1, row.prefill is None)
-        key = (row.model, row.system, row.backend, row.weights, row.experts, row.kv, wide, row.drafts)
+        key = (row.model, row.system, row.backend, row.weights, row.experts, row.kv, wide, row.drafts, row.spread > 0)
         groups.setdefault(key, []).append(at)
     tpot, ttft, batch = (np.zeros(len(rows)) for _ in range(3))
     for done, members in enumerate(groups.values()):
@@ -73,7 +73,8 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
     scale = np.array([1.0 - row.spread / 2.0 for row in rows])
     requests = Requests(np.array([row.isl for row in rows]) * scale, np.array([row.osl for row in rows]) * scale)
     concurrency = np.array([row.concurrency for row in rows], float)
-    setting = Setting(model, cluster, precision, backend, requests, Speculation(first.drafts, backend.acceptance))
+    speculation = Speculation(first.drafts, backend.acceptance)
+    setting = Setting(model, cluster, precision, backend, requests, speculation, together=first.spread == 0.0)
     exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
     # TensorRT-LLM admits a request only when its whole output has room (GUARANTEED_NO_EVICT, the default of its scheduler); the
     # others take pages as they go, so that sequences hold half their outputs on average.

@@ -123,7 +123,7 @@ def _row(path: Path, line: int, r: dict[str, str]) -> ServingRow:
     recipes = _recipes(r, isl, osl, concurrency)
     chosen: Recipe | None = None
     if r["mode"] == "agg":
-        decode, prefill = _aggregated(r), None
+        decode, prefill = _aggregated(r, concurrency), None
         if decode.tp * decode.dp > 16:
             assumed.append(_SPLIT)
             decode, prefill = _split(decode.tp * decode.dp)
@@ -169,17 +169,25 @@ def _speculation(recipes: list[Recipe], assumed: list[str]) -> Recipe | None:
     return min(recipes, key=lambda r: r.drafts > 0)
 
 
-def _aggregated(r: dict[str, str]) -> Widths:
-    """Equal ``moe_tp`` and ``moe_ep`` above one are an engine's own tp and ep flags, whose ranks lie on the same GPUs, and
-    ``tp x dp`` their product: 64 = 8 x 8 is a worker of 8 GPUs."""
+def _aggregated(r: dict[str, str], concurrency: int) -> Widths:
+    """One worker, or as many as the stated batch of a worker leaves of the concurrency.
+
+    Where ``attention_dp_size`` is stated, widths are an engine's flags: ``tp`` and ``ep`` lie on the same GPUs and ``tp_size``
+    is their product, so that 64 = 8 x 8 is a worker of 8 GPUs. Where it is not, they multiply; a batch of the concurrency over
+    the worker's GPUs is then attention data-parallelism, any other whole part of it a number of workers.
+    """
     tp, pp, dp = (max(1, _int(r, c, "")) for c in ("tp_size", "pp_size", "attention_dp_size"))
     moe_tp, ep = (max(1, _int(r, c, "")) for c in ("moe_tp_size", "moe_ep_size"))
     gpus = max(tp * dp, moe_tp * ep)
-    if moe_tp > 1 and ep > 1 and moe_tp == ep:
-        gpus = moe_tp
-    if dp > 1:
+    if r.get("attention_dp_size", "") not in ("", "0.0", "0"):
+        if moe_tp > 1 and ep > 1 and moe_tp == ep:
+            gpus = moe_tp
+        return Widths(1, gpus, pp, min(ep, gpus), 1) if dp > 1 else Widths(gpus, 1, pp, min(ep, gpus), 1)
+    batch = _int(r, "batch_size", "")
+    parts = concurrency // batch if batch and concurrency % batch == 0 else 1
+    if parts > 1 and parts == gpus:
         return Widths(1, gpus, pp, min(ep, gpus), 1)
-    return Widths(gpus, 1, pp, min(ep, gpus), 1)
+    return Widths(gpus, 1, pp, min(ep, gpus), parts)
 
 
 def _disaggregated(
@@ -190,6 +198,7 @@ def _disaggregated(
     stated = _int(r, "decode_num_workers", "") > 0
     fits = [x for x in recipes if x.prefill and gpus_d in (1, x.decode.gpus) and gpus_p in (1, x.prefill.gpus)]
     if stated:
+        decode, prefill = (_inside_a_node(w, r["backend"]) for w in (decode, prefill))
         same = [x for x in fits if x.decode.count == decode.count and x.decode.data_parallel == (decode.dp > 1)]
         return decode, prefill, _speculation(same, assumed) if r["model"].startswith(_DRAFTING) else None
     if fits:
@@ -201,6 +210,14 @@ def _disaggregated(
     if r["model"].startswith(_DRAFTING):
         assumed.append("multi-token prediction not stated: none")
     return *_unlisted(r, concurrency, decode, prefill, assumed), None
+
+
+def _inside_a_node(widths: Widths, backend: str) -> Widths:
+    """SGLang's workers inside a node without expert parallelism are tensor-parallel, whatever stands under attention DP: the
+    suite's lists say so of every one of them."""
+    if backend == "sglang" and widths.ep == 1 and 1 < widths.dp <= 8:
+        return replace(widths, tp=widths.tp * widths.dp, dp=1)
+    return replace(widths, ep=widths.dp) if widths.dp > 8 and widths.ep == 1 else widths
 
 
 def _unlisted(

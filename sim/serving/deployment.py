@@ -60,7 +60,7 @@ class PoolShape:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every pool of a deployment shares."""
+    """What every pool of a deployment shares. ``together``: requests of equal length start at once (`steady`)."""
 
     model: MoeModel
     cluster: Cluster
@@ -69,6 +69,7 @@ class Setting:
     workload: Lengths
     speculation: Speculation = NO_DRAFTS
     skew: Skew = EVEN
+    together: bool = False
 
 
 def aggregated(setting: Setting, pool: PoolShape, concurrency: Num | None = None, rate: Num | None = None) -> Served:
@@ -88,6 +89,7 @@ def aggregated(setting: Setting, pool: PoolShape, concurrency: Num | None = None
             pool.slots,
             setting.speculation,
             setting.skew,
+            setting.together,
         )
 
     full = at(pool.slots)

@@ -46,6 +46,8 @@ class Speculation:
 
 
 NO_DRAFTS = Speculation()
+#: A closed loop never fills a worker's time with prompts: the share beyond which the queueing formula no longer holds.
+_MOST_BUSY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +124,36 @@ def aggregated_worker(
     most: Num = np.inf,
     speculation: Speculation = NO_DRAFTS,
     skew: Skew = EVEN,
+    together: bool = False,
 ) -> Rates:
-    """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding."""
+    """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding.
+
+    ``together``: requests of equal length start at once. An engine that computes prompts first then keeps them in step: all
+    prompts one after another, all outputs side by side, so that a sequence waits for half the others' prompts before its first
+    token and for half after it. One that mixes chunks into decode steps spreads them out, as unequal lengths do.
+    """
     in_flight = np.asarray(batch, float)
     decoding = np.minimum(in_flight, most)
     output = workload.mean_output
     engine = backend.on(cluster.calibration)
+    waves = together and not backend.mixes_prompts
     for _ in range(2):
         step = decode_step(model, cluster, arrangement, precision, backend, workload, decoding, speculation, skew)
         token_s = step.seconds / speculation.accepted
-        prompt = _prompt_seconds(model, cluster, arrangement, precision, backend, workload, decoding, chunk_tokens, step, skew)
-        tpot = token_s + engine.prompt_wait * decoding * prompt / output
-        # A request spends its own prompt's time, and half a step before it is taken up, without a token.
-        waiting = prompt + 0.5 * step.seconds
-        decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
-    per_group = decoding / (output * tpot)
+        prompt, whole = _prompt_seconds(
+            model, cluster, arrangement, precision, backend, workload, decoding, chunk_tokens, step, skew
+        )
+        if waves:
+            tpot = token_s + 0.5 * decoding * prompt / output
+            per_group = decoding / (output * token_s + decoding * prompt)
+            waiting = whole
+        else:
+            tpot = token_s + engine.prompt_wait * decoding * prompt / output
+            busy = np.minimum(decoding * prompt / (output * tpot), _MOST_BUSY)
+            # A request spends its own prompt's time, half a step before it is taken up, and others' prompts without a token.
+            waiting = whole + 0.5 * step.seconds + 0.5 * prompt * busy / (1.0 - busy)
+            decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
+            per_group = decoding / (output * tpot)
     ttft = np.maximum(in_flight / per_group - output * tpot, waiting)
     per_s = per_group * arrangement.dp
     return Rates(per_s, tpot, ttft, in_flight * arrangement.dp, decoding, prompt, decode=step)
@@ -185,14 +202,16 @@ def _prompt_seconds(
     chunk_tokens: Num,
     step: Step,
     skew: Skew,
-) -> Num:
-    """What one prompt adds to its attention group's steps: its own steps, or what its chunks lengthen the decode steps by."""
+) -> tuple[Num, Num]:
+    """What a prompt adds to its attention group's steps, its own or what its chunks lengthen others by; and those steps whole.
+
+    Groups of one worker step together: their prompts are taken to run side by side (TensorRT-LLM's attention-DP balance).
+    """
     engine = backend.on(cluster.calibration)
     own = prompt_batch(workload, chunk_tokens, alone=True)
     rounds = np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
-    if not backend.mixes_prompts:
-        return rounds * model_step(model, cluster, for_prompts(arrangement), own, precision, engine, skew=skew).seconds
-    context = workload.mean_input + workload.mean_output / 2.0
-    both = replace(own, decode=decoding / arrangement.pp, context=context)
-    mixed = model_step(model, cluster, for_prompts(arrangement), both, precision, engine, skew=skew)
-    return rounds * np.maximum(mixed.seconds - step.seconds, 0.0)
+    if backend.mixes_prompts:
+        own = replace(own, decode=decoding / arrangement.pp, context=workload.mean_input + workload.mean_output / 2.0)
+    whole = model_step(model, cluster, for_prompts(arrangement), own, precision, engine, skew=skew).seconds
+    added = np.maximum(whole - step.seconds, 0.0) if backend.mixes_prompts else whole
+    return rounds * added, rounds * whole

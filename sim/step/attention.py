@@ -24,7 +24,13 @@ from .worker import Arrangement, Batch, Precision
 
 
 def attention_parts(
-    model: MoeModel, arrangement: Arrangement, batch: Batch, precision: Precision, gpu: Gpu, system: str
+    model: MoeModel,
+    arrangement: Arrangement,
+    batch: Batch,
+    precision: Precision,
+    gpu: Gpu,
+    system: str,
+    fp4_weights: float = 1.0,
 ) -> tuple[Part, ...]:
     """Parts of every kind of attention layer; ``times``: that kind's layers. Arrays in ``arrangement`` and ``batch`` broadcast.
 
@@ -32,6 +38,8 @@ def attention_parts(
     its measured host time exceeds the GPU's, as a part of group "host". Raises Uncalibrated if nobody measured GEMMs or MLA.
     """
     kernels = GpuKernels.of(gpu, system)
+    if precision.weights == "fp4":
+        kernels = kernels.reading(fp4_weights)
     parts = []
     for kind in model.attention:
         for name, work, source in _works(kind, model.hidden, arrangement, batch, precision, kernels, system):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from ...hwmodels.calibration import constants_of, find_entry
+import numpy as np
+from numpy.typing import NDArray
+
 from ...hwmodels.specs import Cluster
-from ..ep.expert_time import expert_time
-from ..ep.experts import Constants, ExpertShape, Kind
+from ..ep.expert_time import expert_constants, expert_time
+from ..ep.experts import ExpertShape, Kind
 from ..ep.machine import machine_of
 from ..inputs.model import MoeModel
 from .part import Num, Part
@@ -21,15 +23,44 @@ def expert_part(
     batch: Batch,
     precision: Precision,
     skew: Skew,
+    fused_kernel: bool = False,
 ) -> tuple[Part, Num]:
     """The grouped GEMMs of the busiest rank, and its rows over the mean rank's.
 
-    Prompts run the contiguous kernels, decoding batches the masked ones.
+    Where every GPU holds all tokens (``dp`` is 1), an engine may run one fused Triton kernel (``fused_kernel``). Else it is
+    DeepGEMM: prompts on the contiguous kernels, decoding batches on the masked ones.
     """
+    alone = (np.asarray(arrangement.dp) <= 1.0) & fused_kernel
+    if np.any(alone) and not np.all(alone):
+        fused, own = _by_kind("triton", model, cluster, arrangement, batch, precision, skew)
+        sent, theirs = _by_kind(_kernels(batch), model, cluster, arrangement, batch, precision, skew)
+        return _where(alone, fused, sent), np.where(alone, own, theirs)
+    kind: Kind = "triton" if np.all(alone) else _kernels(batch)
+    return _by_kind(kind, model, cluster, arrangement, batch, precision, skew)
+
+
+def _kernels(batch: Batch) -> Kind:
+    return "contiguous" if np.all(np.asarray(batch.decode) <= 0.0) else "masked"
+
+
+def _where(first: NDArray[np.bool_], a: Part, b: Part) -> Part:
+    """``a`` where ``first``, else ``b``."""
+    loads = {name: np.where(first, a.loads[name], b.loads[name]) for name in a.loads}
+    seconds, flops, moved = (np.where(first, getattr(a, f), getattr(b, f)) for f in ("seconds", "flops", "hbm_bytes"))
+    return replace(a, seconds=seconds, loads=loads, flops=flops, hbm_bytes=moved, source=f"{a.source}; {b.source}")
+
+
+def _by_kind(
+    kind: Kind,
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    batch: Batch,
+    precision: Precision,
+    skew: Skew,
+) -> tuple[Part, Num]:
     machine = machine_of(cluster)
-    kind: Kind = "contiguous" if np.all(np.asarray(batch.decode) <= 0.0) else "masked"
-    entry, source = find_entry(cluster.calibration, "expert-compute", kind, "one-node")
-    k = constants_of(entry, Constants)
+    k, _, source = expert_constants(cluster.calibration, kind, precision.experts)
     activations = precision.experts if precision.experts in machine.tensor_flops else "bf16"
     width = model.moe_intermediate * model.mlp_matrices / 3.0 / arrangement.moe_tp
     shape = ExpertShape(float(model.expert_width), width, precision.experts, activations)

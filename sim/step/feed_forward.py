@@ -12,9 +12,18 @@ from .worker import Arrangement, Batch, Precision
 
 
 def feed_forward_parts(
-    model: MoeModel, arrangement: Arrangement, batch: Batch, precision: Precision, gpu: Gpu, system: str
+    model: MoeModel,
+    arrangement: Arrangement,
+    batch: Batch,
+    precision: Precision,
+    gpu: Gpu,
+    system: str,
+    fp4_weights: float = 1.0,
 ) -> Iterator[Part]:
-    """Dense MLPs and shared experts (split over ``tp``), router. One norm and one activation kernel each."""
+    """Dense MLPs and shared experts (split over ``tp``), router. One norm and one activation kernel each.
+
+    ``fp4_weights``: rate at which 4-bit GEMMs read weights over wider ones'.
+    """
     rows, tp = batch.tokens, arrangement.tp
 
     def mlp(name: str, width: float, times: float) -> Part:
@@ -30,6 +39,7 @@ def feed_forward_parts(
             system,
             times,
             extra_bytes=activation,
+            fp4_weights=fp4_weights,
             kernels=4.0 + (2.0 if precision.weights != "bf16" else 0.0),
         )
 

@@ -24,6 +24,7 @@ def gemm_part(
     *,
     kernels: float | None = None,
     extra_bytes: Num = 0.0,
+    fp4_weights: float = 1.0,
 ) -> Part:
     """GEMMs run one after another, each ``(m, n, k)``: rows, columns, depth on this GPU; ``extra_bytes`` moved between them.
 
@@ -31,6 +32,8 @@ def gemm_part(
     before an fp8 or fp4 GEMM is a kernel of its own. Constants: `kernel_constants`.
     """
     constants, source = kernel_constants(system, dtype)
+    if dtype == "fp4":
+        constants = replace(constants, hbm_efficiency=constants.hbm_efficiency * fp4_weights)
     native = dtype in gpu.tensor_flop_per_cycle_sm
     rate = gpu.tensor_flops(dtype if native else "bf16") * constants.tensor_efficiency
     hbm = gpu.hbm_bandwidth * constants.hbm_efficiency

@@ -39,6 +39,10 @@ class GpuKernels:
         narrow = replace(narrow, launch=wide.launch, host=0.0, hbm_efficiency=wide.hbm_efficiency)
         return GpuKernels(gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}")
 
+    def reading(self, share: float) -> GpuKernels:
+        """The same with narrow GEMMs that read their weights at ``share`` of the rate."""
+        return replace(self, narrow=replace(self.narrow, hbm_efficiency=self.narrow.hbm_efficiency * share))
+
     @property
     def hbm_bytes_per_s(self) -> float:
         """What a kernel that streams large operands gets."""
