@@ -6,9 +6,9 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 import typer
 
@@ -67,7 +67,7 @@ def simulate(
         from .scenarios.terminal import print_answer
         from .sim.ep.layer import simulate as answer_to
 
-        with _busy(f"simulating {question.name}"):
+        with _terminal().busy(f"simulating {question.name}"):
             answer = answer_to(question)
         if html is not None:
             from .scenarios.report import write_report
@@ -79,7 +79,7 @@ def simulate(
 
             outputs.put(trace, lambda path: write_trace(path, answer))
         outputs.put(json, lambda path: _write(path, answer_json(answer)))
-    console = _console(stderr=outputs.uses_stdout)
+    console = _terminal().console(stderr=outputs.uses_stdout)
     print_answer(answer, console)
     _say_written(console, report=html, trace=trace, JSON=json)
 
@@ -197,7 +197,7 @@ def list_catalogue(
     """List the hardware, models and scenarios that have a name."""
     from .scenarios.listing import print_catalogue
 
-    print_catalogue(kind, name, _console())
+    print_catalogue(kind, name, _terminal().console())
 
 
 @app.command()
@@ -217,7 +217,7 @@ def validate(
         from .validate.outcome import group_records, print_validation, rows_csv, validation_json
         from .validate.predict import validate_table
 
-        with _progress(f"predicting {table.name}") as step:
+        with _terminal().progress(f"predicting {table.name}") as step:
             outcome = validate_table(table, engine=engine, progress=step)
         if html is not None:
             from .validate.report import write_validation_report
@@ -228,7 +228,7 @@ def validate(
             outputs.put(html, lambda path: write_validation_report(groups, outcome.rows, outcome.skipped, path, **facts))
         outputs.put(csv, lambda path: _write(path, rows_csv(outcome)))
         outputs.put(json, lambda path: _write(path, validation_json(outcome)))
-    console = _console(stderr=outputs.uses_stdout)
+    console = _terminal().console(stderr=outputs.uses_stdout)
     print_validation(outcome, console)
     _say_written(console, report=html, rows=csv, JSON=json)
 
@@ -259,10 +259,10 @@ def calibrate(
 
         where = cluster or load_shipped(system).cluster
         relative = load_shipped(relative or load_cluster(where).calibration).system
-        with _progress(f"fitting {system}") as step:
+        with _terminal().progress(f"fitting {system}") as step:
             found = fitted_to(table, system, where, relative=relative, progress=step)
         outputs.put(out, lambda path: _write(path, to_yaml(found.calibration)))
-    console = _console(stderr=outputs.uses_stdout)
+    console = _terminal().console(stderr=outputs.uses_stdout)
     print_calibration(found, console)
     _say_written(console, calibration=out)
 
@@ -337,13 +337,13 @@ def _answered(
         from .scenarios.forms import csv_text, page_writer, print_record
         from .scenarios.record_json import record_json
 
-        with _progress(words) as step:
+        with _terminal().progress(words) as step:
             found = work(step)
         if html is not None:
             outputs.put(html, page_writer(found, _again(command, arguments, html, **options)))
         outputs.put(csv, lambda path: _write(path, csv_text(found)))
         outputs.put(json, lambda path: _write(path, record_json(found)))
-    console = _console(stderr=outputs.uses_stdout)
+    console = _terminal().console(stderr=outputs.uses_stdout)
     print_record(found, console)
     _say_written(console, report=html, table=csv, JSON=json)
     return found
@@ -361,46 +361,11 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="")
 
 
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
+def _terminal() -> ModuleType:
+    """What is printed on, and shows that something is under way; imported only once it is needed."""
+    from .scenarios import console
 
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 160)
     return console
-
-
-def _busy(words: str) -> Any:
-    """A spinner on stderr while something runs, if anyone can see it."""
-    from rich.console import Console
-
-    console = Console(stderr=True, markup=False)
-    return console.status(words) if console.is_terminal else nullcontext()
-
-
-def _progress(words: str) -> Any:
-    """A context whose value is ``step(done, total)``, shown as a bar on stderr if anyone can see it, else None."""
-    from rich.console import Console
-
-    console = Console(stderr=True, markup=False)
-    if not console.is_terminal:
-        return nullcontext(None)
-    return _bar(words, console)
-
-
-def _bar(words: str, console: Console) -> Any:
-    from contextlib import contextmanager
-
-    from rich.progress import Progress
-
-    @contextmanager
-    def shown() -> Any:
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task(words, total=None)
-            step: Callable[[int, int], None] = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: E731
-            yield step
-
-    return shown()
 
 
 def _say_written(console: Console, **paths: Path | None) -> None:

@@ -19,9 +19,10 @@ def section() -> Iterator[str]:
     yield f"## {TITLE}"
     yield ""
     median, beyond = 100 * np.median(errors), int((errors > 0.35).sum())
-    yield f"{len(found)} throughputs of whole pools, none of them fitted: median absolute error {median:.0f} %, {beyond} beyond"
-    yield f"35 %. {inside} of {len(found)} lie inside the 90 % interval of the engine's step. Where experts are balanced, the"
-    yield f"fullest rank is taken to have {100 * SKEW.rank_imbalance:.0f} % more than the mean, as published balancing leaves it."
+    yield f"{len(found)} throughputs of whole pools, none of them fitted: median absolute error {median:.0f} %,"
+    yield f"{beyond} beyond 35 %. {inside} of {len(found)} lie inside the 90 % interval of the engine's step."
+    yield "Where experts are balanced, the fullest rank is taken to have as much more than the mean as published balancing"
+    yield f"leaves: {100 * SKEW.rank_imbalance:.0f} %."
     yield ""
     yield "| run | published, tokens/s | per | predicted | error, % | 90 % interval | step, ms | batch | assumed | reason |"
     yield "|---|--:|---|--:|--:|---|--:|--:|---|---|"

@@ -1,0 +1,42 @@
+"""The terminal a command speaks to: what it prints on, and what shows that something is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from rich.console import Console
+from rich.progress import Progress
+
+Step = Callable[[int, int], None]
+
+
+def console(stderr: bool = False) -> Console:
+    """Where answers are printed, as they are: text from files is never markup. At least 160 columns where nobody looks."""
+    found = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not found.is_terminal:
+        found.width = max(found.width, 160)
+    return found
+
+
+def busy(words: str) -> AbstractContextManager[object]:
+    """A spinner on stderr while something runs, if anyone can see it."""
+    found = Console(stderr=True, markup=False)
+    return found.status(words) if found.is_terminal else nullcontext()
+
+
+def progress(words: str) -> AbstractContextManager[Step | None]:
+    """A context whose value is ``step(done, total)``, shown as a bar on stderr if anyone can see it, else None."""
+    found = Console(stderr=True, markup=False)
+    return _bar(words, found) if found.is_terminal else nullcontext(None)
+
+
+@contextmanager
+def _bar(words: str, seen: Console) -> Iterator[Step]:
+    with Progress(console=seen, transient=True) as bar:
+        task = bar.add_task(words, total=None)
+
+        def step(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield step
