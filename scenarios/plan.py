@@ -23,7 +23,7 @@ from .plan_events import get_ready, longer_tpot_s, played_seconds
 from .plan_levers import unmet
 from .plan_pools import Rows, front
 from .plan_table import Table, on_cluster, setting_for, table_of
-from .plan_workers import Floats
+from .plan_widths import Floats
 from .search import Search
 from .second_process import SecondProcess
 

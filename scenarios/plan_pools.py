@@ -16,7 +16,8 @@ from ..sim.inputs.serving import Workload
 from ..sim.serving.deployment import Setting, transfer_seconds
 from ..sim.serving.queue import queue_wait
 from ..sim.step.worker import Arrangement
-from .plan_workers import Floats, Workers
+from .plan_widths import Floats
+from .plan_workers import Workers
 
 Rows = NDArray[np.int64]
 #: Prefill workers more than the fewest that carry the load: what shorter queues cost.
@@ -30,7 +31,6 @@ class Deployments:
     """One row a deployment. ``decode`` and ``prefill`` are rows of the workers' tables (prefill -1: aggregated workers).
 
     ``slots``: sequences of one attention group spoken for, decoding or still waiting for their first token.
-    ``capacity_per_s``: requests a second it could carry; ``requests_per_s``: what it does.
     """
 
     decode: Rows
@@ -39,7 +39,6 @@ class Deployments:
     prefill_count: Floats
     gpus: Floats
     requests_per_s: Floats
-    capacity_per_s: Floats
     tpot_s: Floats
     ttft_s: Floats
     in_flight: Floats
@@ -62,7 +61,7 @@ def joined(tables: list[Deployments]) -> Deployments:
 def nothing() -> Deployments:
     """A table without rows."""
     none = np.zeros(0)
-    return Deployments(none.astype(np.int64), none.astype(np.int64), *(none,) * 9)
+    return Deployments(none.astype(np.int64), none.astype(np.int64), *(none,) * 8)
 
 
 def aggregated_pools(workload: Workload, workers: Workers, budget: int) -> Deployments:
@@ -71,19 +70,20 @@ def aggregated_pools(workload: Workload, workers: Workers, budget: int) -> Deplo
     in_worker = workers.batch * workers.dp
     count: Floats = most
     if workload.rate is not None:
-        count = np.ceil(workload.rate / workers.requests_per_s)
+        count = np.ceil(workload.rate / workers.requests_per_s - 1e-9)
     elif workload.concurrency is not None:
         count = np.minimum(most, np.floor(workload.concurrency / in_worker))
     rows = np.flatnonzero((count >= 1) & (count <= most))
     w, count = workers.take(rows), count[rows]
-    capacity = w.requests_per_s * count
-    per_s = np.minimum(capacity, workload.rate or np.inf)
+    per_s = np.minimum(w.requests_per_s * count, workload.rate or np.inf)
     in_flight, ttft = in_worker[rows] * count, w.ttft_s
-    if workload.concurrency is not None:  # what the workers do not take waits outside
+    if workload.rate is not None:
+        in_flight = per_s * (workload.mean_output * w.tpot_s + ttft)
+    elif workload.concurrency is not None:  # what the workers do not take waits outside
         outside = (workload.concurrency - in_flight) / per_s
         in_flight, ttft = np.full(len(rows), float(workload.concurrency)), ttft + outside
     return Deployments(
-        rows, np.full(len(rows), -1), count, 0.0 * count, w.gpus * count, per_s, capacity, w.tpot_s, ttft, in_flight, w.batch
+        rows, np.full(len(rows), -1), count, 0.0 * count, w.gpus * count, per_s, w.tpot_s, ttft, in_flight, w.batch
     )
 
 
@@ -121,16 +121,14 @@ def _pools(
     transfer: Floats,
     budget: int,
 ) -> Deployments:
-    capacity = count * decode.requests_per_s[d]
-    per_s = np.minimum(capacity, workload.rate or np.inf)
+    per_s = np.minimum(count * decode.requests_per_s[d], workload.rate or np.inf)
     each = prefill.requests_per_s[p]
     prefill_count = np.floor(per_s / each) + 1.0 + spare
     gpus = prefill_count * prefill.gpus[p] + count * decode.gpus[d]
     room = gpus <= budget
     p, d = p[room], d[room]
     count, prefill_count, gpus, per_s, each = (x[room] for x in (count, prefill_count, gpus, per_s, each))
-    capacity, transfer = capacity[room], transfer[room]
-    groups = decode.dp[d] * count
+    transfer, groups = transfer[room], decode.dp[d] * count
     wait = np.asarray(queue_wait(prefill.prompt_s[p], prefill.dp[p] * prefill_count, per_s / (each * prefill_count)))
     ttft = prefill.ttft_s[p] + transfer + wait
     tpot = decode.tpot_s[d]
@@ -144,16 +142,14 @@ def _pools(
         slots = decode.batch[d]
     elif workload.rate is not None:
         slots = decode.batch[d]
-    carried = np.minimum(capacity, each * prefill_count)
-    whole = Deployments(d, p, count, prefill_count, gpus, per_s, carried, tpot, ttft, in_flight, slots)
-    return whole.take(holds)
+    return Deployments(d, p, count, prefill_count, gpus, per_s, tpot, ttft, in_flight, slots).take(holds)
 
 
 def _decode_counts(workload: Workload, prefill: Workers, decode: Workers, p: Rows, d: Rows, budget: int) -> list[Floats]:
     """Columns of decode workers to try for each pair; 0 where a pair has no such count."""
     most = np.floor((budget - prefill.gpus[p]) / decode.gpus[d])
     if workload.rate is not None:
-        needed = np.ceil(workload.rate / decode.requests_per_s[d])
+        needed = np.ceil(workload.rate / decode.requests_per_s[d] - 1e-9)
         return [np.where(needed <= most, needed, 0.0)]
     # Prefill GPUs that one decode worker keeps busy say how many decode workers fill the budget.
     share = decode.requests_per_s[d] / prefill.requests_per_s[p] * prefill.gpus[p]

@@ -24,7 +24,8 @@ from ..sim.step.worker import precision_of
 from .cost import cost_of
 from .evaluate import setting_of
 from .plan_pools import Deployments, Rows, aggregated_pools, disaggregated_pools, joined, worth_pairing
-from .plan_workers import Floats, Workers, aggregated_workers, decode_workers, prefill_workers
+from .plan_widths import Floats
+from .plan_workers import Workers, aggregated_workers, at_rate, decode_workers, prefill_workers
 from .search import Search
 
 
@@ -109,21 +110,24 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
     if search.mtp and not question.model.mtp_layers:
         raise BadInput(f"search.mtp ({search.mtp}) needs MTP layers, {question.model.name} has none: use search.mtp=0")
     ruled_out: Counter[str] = Counter()
+    rate = question.workload.rate
     prefill = decode = None
     parts: list[Deployments] = []
     nearest, short = "", 0.0
     if "disaggregated" in search.modes:
         of = prefill_workers(setting, search, budget)
         to = decode_workers(setting, search, budget)
+        decoding = to.workers if rate is None else at_rate(to.workers, rate)
         prefill = of.workers.take(worth_pairing(of.workers, decode=False))
-        decode = to.workers.take(worth_pairing(to.workers, decode=True))
+        decode = decoding.take(worth_pairing(decoding, decode=True))
         parts.append(disaggregated_pools(setting, question.workload, prefill, decode, budget))
         ruled_out += of.ruled_out + to.ruled_out
         nearest, short = to.nearest, to.short_bytes
     if "aggregated" in search.modes:
         both = aggregated_workers(setting, search, budget)
-        parts.append(_shifted(aggregated_pools(question.workload, both.workers, budget), decode))
-        decode = both.workers if decode is None else _appended(decode, both.workers)
+        doing = both.workers if rate is None else at_rate(both.workers, rate)
+        parts.append(_shifted(aggregated_pools(question.workload, doing, budget), decode))
+        decode = doing if decode is None else _appended(decode, doing)
         ruled_out += both.ruled_out
         nearest, short = nearest or both.nearest, short or both.short_bytes
     assert decode is not None
@@ -135,7 +139,7 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
         prefill if prefill is not None else decode.take(np.zeros(0, np.int64)),
         decode,
         rows,
-        _bill(question, search, rows),
+        _bill(question, rows),
         len(rows) + sum(ruled_out.values()),
         ruled_out,
         nearest,
@@ -177,7 +181,7 @@ def setting_for(question: ServingQuestion, search: Search) -> Setting:
     return setting_of(question, serving, load_backend(search.backends[0]), precision)
 
 
-def _bill(question: ServingQuestion, search: Search, rows: Deployments) -> Floats:
+def _bill(question: ServingQuestion, rows: Deployments) -> Floats:
     if not len(rows):
         return np.zeros(0)
     node, workload = question.cluster.node, question.workload
@@ -185,12 +189,11 @@ def _bill(question: ServingQuestion, search: Search, rows: Deployments) -> Float
         rows.gpus,
         node.gpu.name,
         node.gpus,
-        rows.capacity_per_s * workload.mean_input,
-        rows.capacity_per_s * workload.mean_output,
+        rows.requests_per_s * workload.mean_input,
+        rows.requests_per_s * workload.mean_output,
         load_prices(question.prices_overrides),
         basis=question.bill.basis,
         fixed_usd_per_hour=question.bill.fixed_per_hour,
-        utilisation=np.minimum(1.0, rows.requests_per_s / rows.capacity_per_s),
     )
     return np.asarray(cost.usd_per_hour, float)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,18 +17,14 @@ from numpy.typing import NDArray
 from ..hwmodels.backends import load_backend
 from ..hwmodels.errors import Uncalibrated
 from ..hwmodels.specs import Cluster
-from ..sim.inputs.model import MoeModel
 from ..sim.serving.deployment import Setting
 from ..sim.serving.steady import Rates, aggregated_worker, decode_worker, prefill_worker
 from ..sim.step.memory import WorkerMemory, worker_memory
 from ..sim.step.worker import Arrangement
+from .plan_widths import Floats, widths
 from .search import Search
 
-Floats = NDArray[np.float64]
 Rated = Callable[[Setting, Arrangement, Floats, Floats], Rates]
-#: Pipeline stages and GPUs of one worker, unless the search says otherwise: nobody published a wider EP group than 320 GPUs
-#: (DeepSeek-V3 Technical Report, arXiv 2412.19437, section 3.4.2).
-STAGES, MOST_GPUS = (1, 2, 4), 320
 #: How each engine can carry tokens to experts: vLLM --all2all-backend (deepep_low_latency, deepep_high_throughput,
 #: allgather_reducescatter), SGLang --moe-a2a-backend (deepep, none), TensorRT-LLM's MoE communication (NVLinkOneSided,
 #: NVLinkTwoSided, DeepEP, DeepEPLowLatency, AllGatherReduceScatter), as their documentation has them in 2025.
@@ -136,54 +131,23 @@ def aggregated_workers(setting: Setting, search: Search, most_gpus: int) -> Foun
     return _table(setting, search, most_gpus, search.batches, search.chunk_tokens, rates)
 
 
-def widths(model: MoeModel, cluster: Cluster, search: Search, most_gpus: int, skewed: bool) -> tuple[Floats, ...]:
-    """Columns tp, dp, pp, ep, redundant of every arrangement that the model's heads, layers and experts allow.
+def at_rate(workers: Workers, rate: float) -> Workers:
+    """The workers as busy as ``rate`` requests a second keep the fewest of each that carry it.
 
-    The rules of `sim.inputs.serving_question`, over arrays; tensor parallelism stays inside a NVLink domain unless asked for.
+    ``batch`` stays the most they take. Times run straight between the batches of an arrangement; below the smallest they stay.
     """
-    most = min(most_gpus, search.worker_gpus or MOST_GPUS)
-    tps = search.tp or _powers(min(most, cluster.nvlink_domain_gpus))
-    whole = _powers(most)
-    dps = (search.dp or (*whole, *(3 * n for n in whole if 8 <= 3 * n <= most))) if model.experts else (1,)
-    pps = search.pp or STAGES
-    rows = []
-    for tp, dp, pp in product(tps, dps, pps):
-        if tp * dp * pp > most or pp > model.layers or not _heads_divide(model, tp):
-            continue
-        if pp > 1 and dp > 1 and search.pp is None:  # engines are run with one or the other
-            continue
-        for ep in _expert_ranks(model, search, tp, dp):
-            rows += [(tp, dp, pp, ep, redundant) for redundant in _replicas(model, search, ep, skewed)]
-    columns = np.array(sorted(set(rows)), float).reshape(-1, 5)
-    return tuple(columns.T)
-
-
-def _expert_ranks(model: MoeModel, search: Search, tp: int, dp: int) -> tuple[int, ...]:
-    if not model.experts:
-        return (1,)
-    whole = tp * dp
-    asked = search.ep or ((whole,) if dp > 1 else (1, whole))
-    return tuple(ep for ep in dict.fromkeys(asked) if whole % ep == 0 and model.moe_intermediate % (whole // ep) == 0)
-
-
-def _replicas(model: MoeModel, search: Search, ep: int, skewed: bool) -> tuple[int, ...]:
-    if not model.experts:
-        return (0,)
-    fill = -model.experts % ep
-    asked = search.redundant_experts or ((fill, fill + ep) if skewed and ep > 1 else (fill,))
-    return tuple(r for r in dict.fromkeys(asked) if (model.experts + r) % ep == 0)
-
-
-def _heads_divide(model: MoeModel, tp: int) -> bool:
-    for kind in model.attention:
-        shared = [getattr(kind, name) for name in ("kv_heads", "key_heads") if hasattr(kind, name)]
-        if kind.heads % tp or any(heads % tp and tp % heads for heads in shared):
-            return False
-    return True
-
-
-def _powers(most: int) -> tuple[int, ...]:
-    return tuple(1 << n for n in range(most.bit_length()))
+    if not len(workers):
+        return workers
+    each = rate / np.ceil(rate / workers.requests_per_s)
+    alike = np.stack([getattr(workers, name) for name in ("kind", "tp", "dp", "pp", "ep", "redundant", "chunk_tokens")])
+    group = np.unique(alike, axis=1, return_inverse=True)[1].ravel()
+    order = np.lexsort((workers.batch, group))
+    times = {name: np.array(getattr(workers, name)) for name in ("tpot_s", "ttft_s", "prompt_s")}
+    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        carried = np.maximum.accumulate(workers.requests_per_s[rows])
+        for column in times.values():
+            column[rows] = np.interp(each[rows], carried, column[rows])
+    return replace(workers, requests_per_s=each, tpot_s=times["tpot_s"], ttft_s=times["ttft_s"], prompt_s=times["prompt_s"])
 
 
 def _table(

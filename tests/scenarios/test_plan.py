@@ -20,7 +20,8 @@ from epicycle.scenarios.evaluate import evaluate
 from epicycle.scenarios.plan import plan
 from epicycle.scenarios.plan_pools import disaggregated_pools, front, worth_pairing
 from epicycle.scenarios.plan_table import table_of
-from epicycle.scenarios.plan_workers import decode_workers, prefill_workers, widths
+from epicycle.scenarios.plan_widths import widths
+from epicycle.scenarios.plan_workers import decode_workers, prefill_workers
 from epicycle.scenarios.scenario import load_serving
 from epicycle.scenarios.search import Search
 from epicycle.sim.inputs.model import load_model
@@ -189,6 +190,15 @@ def test_a_rate_is_carried_and_more_of_it_costs_more():
         assert found.best.metric("requests_per_s").value == pytest.approx(rate, rel=1e-3)
         bills.append(found.best.metric("usd_per_hour").value)
     assert bills == sorted(bills)
+
+
+@pytest.mark.parametrize("load", [{"rate": 6.0}, {"concurrency": 96}, {}])
+def test_candidates_under_any_load_are_what_an_evaluation_of_them_says(load):
+    question = _question("deepseek-v3", "h200-cx7", 4, ttft=3.0, tpot=0.05, **load)
+    for candidate in plan(question, Search(**{**FEW, "batches": (8, 16, 32, 64)})).candidates[:20]:
+        answer = evaluate(replace(question, serving=candidate.serving))
+        for key in ("tpot", "requests_per_s", "usd_per_mtok_output", "concurrency"):
+            assert answer.metric(key).value == pytest.approx(candidate.values[key], rel=0.08), (key, candidate.arrangement)
 
 
 def test_a_closed_loop_is_not_asked_for_more_than_it_has():
