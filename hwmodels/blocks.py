@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-#: Points of a block: some twenty arrays of it fit into a core's second-level cache.
-BLOCK = 4096
+#: Points of a block: a dozen arrays of it fit into a core's second-level cache.
+BLOCK = 8192
 
 
 def in_blocks(work: Callable[..., Floats], *columns: Floats | float) -> Floats:

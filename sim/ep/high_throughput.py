@@ -92,7 +92,8 @@ def copy_steps(shape: Shape, op: str) -> Num:
     if op == COMBINE:
         return 1.0
     vectors = np.ceil(shape.hidden * np.round(shape.payload_bytes / shape.hidden) / _VECTOR_BYTES)
-    return np.floor(vectors / _UNROLLED) + np.ceil(vectors % _UNROLLED / _LANES)
+    whole = np.floor(vectors / _UNROLLED)
+    return whole + np.ceil((vectors - _UNROLLED * whole) / _LANES)
 
 
 def notify(shape: Shape, machine: Machine, k: Notify, op: str) -> tuple[Stage, ...]:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
-from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .normal import largest_of
 from .reach import Num, grouped_bins, uniform_bins
 
 __all__ = ["Num", "Path", "Rows", "Shape"]
@@ -65,7 +63,7 @@ class Shape:
 
     @property
     def nodes(self) -> Num:
-        return self.ranks / self.domain
+        return self._once("node count", lambda: self.ranks / self.domain)
 
     @property
     def ranks_reached(self) -> Num:
@@ -139,18 +137,6 @@ class Shape:
         """
         if self.routing == "balanced":
             return mean_rows
-        z = self._once("z", lambda: _largest_normal(self.ranks))
+        z = self._once("z", lambda: largest_of(self.ranks))
         busiest: Num = mean_rows + z * np.sqrt(mean_rows * (1.0 - chance))
         return busiest
-
-
-def _largest_normal(count: Num) -> Num:
-    """Expected maximum of ``count`` standard normals: the ``(n - 3/8) / (n + 1/4)`` quantile (Blom 1958)."""
-    whole = np.asarray(np.rint(count), np.int64)
-    largest: Num = _blom(1 << int(whole.max()).bit_length())[whole]
-    return largest
-
-
-@cache
-def _blom(below: int) -> NDArray[np.float64]:
-    return np.array([NormalDist().inv_cdf((n - 0.375) / (n + 0.25)) if n else 0.0 for n in range(below)])
