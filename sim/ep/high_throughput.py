@@ -93,7 +93,8 @@ def copy_steps(shape: Shape, op: str) -> Num:
         return 1.0
     vectors = np.ceil(shape.hidden * np.round(shape.payload_bytes / shape.hidden) / _VECTOR_BYTES)
     whole = np.floor(vectors / _UNROLLED)
-    return whole + np.ceil((vectors - _UNROLLED * whole) / _LANES)
+    steps: Num = whole + np.ceil((vectors - _UNROLLED * whole) / _LANES)
+    return steps
 
 
 def notify(shape: Shape, machine: Machine, k: Notify, op: str) -> tuple[Stage, ...]:
