@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hwmodels.backends import Backend, load_backend
+from ..hwmodels.backends import Backend, backend_names, load_backend
 from ..hwmodels.catalog import load_cluster
+from ..hwmodels.errors import BadInput
 from ..sim.inputs.deployment import Dtype, Protocol
 from ..sim.inputs.model import load_model
 from ..sim.serving.deployment import PoolShape, Setting, aggregated, disaggregated
 from ..sim.serving.steady import Speculation
 from ..sim.step.memory import worker_memory
+from ..sim.step.step import Step
 from ..sim.step.worker import Arrangement, Precision
 from .serving_rows import CLUSTERS, ServingRow, Widths
 
@@ -36,11 +38,15 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """Seconds [row] in the order of the rows."""
+    """Seconds [row] in the order of the rows; ``batch``: sequences that decode together in an attention group; ``bound``: what
+    a decode step needs longest; ``failed``: row -> why it could not be predicted (its numbers are NaN).
+    """
 
     tpot_s: Floats
     ttft_s: Floats
     batch: Floats
+    bound: NDArray[np.str_]
+    failed: Mapping[int, str] = field(default_factory=dict)
 
 
 def predict_serving(
@@ -52,20 +58,33 @@ def predict_serving(
     groups: dict[tuple[object, ...], list[int]] = {}
     for at, row in enumerate(rows):
         wide = (row.decode.dp > 1, row.prefill is not None and row.prefill.dp > 1, row.prefill is None)
-        key = (row.model, row.system, row.backend, row.weights, row.experts, row.kv, wide, row.drafts, row.spread > 0)
-        groups.setdefault(key, []).append(at)
-    tpot, ttft, batch = (np.zeros(len(rows)) for _ in range(3))
+        kind = (row.model, row.system, row.backend, row.weights, row.experts, row.kv)
+        groups.setdefault((*kind, *wide, row.drafts, row.spread > 0), []).append(at)
+    tpot, ttft, batch = (np.full(len(rows), np.nan) for _ in range(3))
+    bound = np.full(len(rows), "", "U8")
+    failed: dict[int, str] = {}
     for done, members in enumerate(groups.values()):
         mine = [rows[at] for at in members]
-        name = mine[0].backend
-        found = _group(mine, backends[name] if backends else load_backend(name))
-        tpot[members], ttft[members], batch[members] = found
+        name = backend_of(mine[0].backend)
+        try:
+            found = _group(mine, backends[name] if backends else load_backend(name))
+        except BadInput as error:
+            failed |= dict.fromkeys(members, str(error))
+            continue
+        tpot[members], ttft[members], batch[members], bound[members] = found
         if progress is not None:
             progress(done + 1, len(groups))
-    return Predicted(tpot, ttft, batch)
+    return Predicted(tpot, ttft, batch, bound, failed)
 
 
-def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Floats]:
+def backend_of(name: str) -> str:
+    """The engine whose constants stand for ``name``: its own, or those of the one it is built on, else vLLM's."""
+    if name in backend_names():
+        return name
+    return next((engine for engine in backend_names() if engine in name.replace("-", "").replace("tensorrt", "trt")), "vllm")
+
+
+def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Floats, NDArray[np.str_]]:
     first = rows[0]
     model, cluster = load_model(first.model), load_cluster(CLUSTERS[first.system])
     payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
@@ -83,7 +102,7 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
 
     def pool(widths: list[Widths]) -> PoolShape:
         shape = Arrangement(*(np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep")), exchange)
-        memory = worker_memory(model, shape, precision, cluster, tokens_per_step=256.0, prompt_tokens=8192.0, context=context)
+        memory = worker_memory(model, shape, precision, cluster, tokens_per_step=8192.0, context=context)
         room = memory.kv_bytes if first.backend == "vllm" else KV_SHARE * (memory.hbm_bytes - memory.used_bytes)
         slots = np.clip(np.asarray(room / memory.sequence_bytes, float), 1.0, 2048.0)
         return PoolShape(shape, np.array([w.count for w in widths], float), slots, np.full(len(widths), 8192.0))
@@ -96,7 +115,15 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
     else:
         found = disaggregated(setting, pool([row.prefill or row.decode for row in rows]), decode, concurrency=concurrency)
     size = len(rows)
-    return tuple(np.broadcast_to(np.asarray(x, float), size) for x in (found.tpot_s, found.ttft_s, found.batch))  # type: ignore[return-value]
+    tpot, ttft, batch = (np.broadcast_to(np.asarray(x, float), size) for x in (found.tpot_s, found.ttft_s, found.batch))
+    return tpot, ttft, batch, _bound(found.decode.decode, size)
+
+
+def _bound(step: Step | None, size: int) -> NDArray[np.str_]:
+    """The resource [row] that a decode step needs longest."""
+    loads = step.loads() if step is not None else {"host": 0.0}
+    names = np.array(list(loads))
+    return names[np.argmax([np.broadcast_to(np.asarray(s, float), size) for s in loads.values()], axis=0)]
 
 
 def protocol_of(backend: str, domain_gpus: int) -> Protocol:

@@ -7,53 +7,48 @@ the number of workers in many. Each assumption below has a name; the report coun
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
-from ..hwmodels.errors import BadInput, UnknownName
+from ..hwmodels.errors import BadInput
 from ..sim.inputs.deployment import Dtype
+from ..sim.inputs.model import model_names
 from .serving_recipes import Pool, Recipe, recipes_for
 
-#: Name in the table -> preset, cluster.
-MODELS = {
-    "deepseek-ai/DeepSeek-V3": "deepseek-v3",
-    "deepseek-ai/DeepSeek-R1": "deepseek-r1",
-    "Qwen/Qwen3-235B-A22B-FP8": "qwen3-235b-a22b",
-    "Qwen/Qwen3-30B-A3B": "qwen3-30b-a3b",
-    "Qwen/Qwen3-32B": "qwen3-32b",
-    "meta-llama/Llama-3.1-70B": "llama-3.1-70b",
-    "meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b",
-    "openai/gpt-oss-120b": "gpt-oss-120b",
-    "moonshotai/Kimi-K2-Instruct": "kimi-k2",
-    "MiniMaxAI/MiniMax-M2.5": "minimax-m2.5",
-    "zai-org/GLM-5": "glm-5",
-    "Qwen/Qwen3.5-397B-A17B": "qwen3.5-397b-a17b",
+#: Names in tables whose architecture is a preset's of another name; any other is matched by the longest preset name in it.
+ALIASES = {
+    "llama-3.3-70b": "llama-3.1-70b",
+    "llama-3-70b": "llama-3.1-70b",
+    "llama-3-8b": "llama-3.1-8b",
+    "minimax-m2": "minimax-m2.5",
+    "deepseek-v4": "deepseek-v4-pro",
+    "nvidia-nemotron-3-super": "nemotron-3-super",
 }
+#: A family's smaller sibling has another architecture than the preset.
+_SMALLER = ("flash", "lite", "mini-", "-air", "distill", "nano")
 CLUSTERS = {
+    "a100_sxm": "a100-cx7",
     "h100_sxm": "h100-cx7",
     "h200_sxm": "h200-cx7",
+    "h800_sxm": "h800-cx7",
     "b200_sxm": "b200-cx7",
     "b300_sxm": "b300-cx8",
     "gb200": "gb200-nvl72",
     "gb300": "gb300-nvl72",
+    "mi300x": "mi300x-cx7",
 }
+#: How else tables call these systems.
+SYSTEM_NAMES = {"a100": "a100_sxm", "h100": "h100_sxm", "h200": "h200_sxm", "h800": "h800_sxm", "b200": "b200_sxm",
+                "b300": "b300_sxm", "gb200_sxm": "gb200", "gb300_sxm": "gb300"}  # fmt: skip
 #: Requests of these lengths are the public suite's, which draws each length uniformly from 80 % to 100 % of the stated one.
 SUITE_LENGTHS = {(1024, 1024), (1024, 8192), (8192, 1024)}
 SUITE_SPREAD = 0.2
-_DTYPES: Mapping[str, Dtype] = {
-    "": "bf16",
-    "bf16": "bf16",
-    "bfloat16": "bf16",
-    "fp8": "fp8",
-    "fp8_block": "fp8",
-    "nvfp4": "fp4",
-}
-_DTYPES = {**_DTYPES, "fp4": "fp4", "mxfp4": "fp4", "w4a16_mxfp4": "fp4", "int4_wo": "fp4", "fp8_static": "fp8"}
 #: Models that ship a multi-token-prediction layer which the suite runs with and without.
-_DRAFTING = "deepseek"
+_DRAFTING = ("deepseek-r1", "deepseek-v3")
 _SPLIT = "one count of GPUs for the whole deployment: split into pools"
-_REQUIRED = ("model", "system", "backend", "mode", "isl", "osl", "concurrency", "ttft_ms", "tpot_ms")
+REQUIRED = ("model", "system", "backend", "mode", "isl", "osl", "concurrency", "ttft_ms", "tpot_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,32 +88,78 @@ class ServingRow:
     slots: int = 0
 
 
-def read_serving(path: Path) -> list[ServingRow]:
-    """The rows of ``path``. Raises BadInput naming line and column of what cannot be read, or an unknown model or system."""
+class Unpredictable(Exception):  # noqa: N818 - a reason to count, not a failure
+    """A row that nothing here can predict, and why."""
+
+
+def read_serving(path: Path, skipped: Counter[str] | None = None) -> list[ServingRow]:
+    """The rows of ``path``. Raises BadInput naming line and column of what cannot be read.
+
+    A row of a model, system or precision that nothing here knows is counted in ``skipped`` by its reason, or an error without.
+    """
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        missing = [name for name in _REQUIRED if name not in (reader.fieldnames or ())]
+        missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
         if missing:
             raise BadInput(f"{path}: columns missing: {', '.join(missing)}")
-        return [_row(path, reader.line_num, record) for record in reader]
+        rows = []
+        for record in reader:
+            where = f"{path}: line {reader.line_num}"
+            try:
+                rows.append(_row(where, reader.line_num, record))
+            except Unpredictable as reason:
+                if skipped is None:
+                    raise BadInput(f"{where}: {reason}") from None
+                skipped[str(reason)] += 1
+    return rows
 
 
-def _row(path: Path, line: int, r: dict[str, str]) -> ServingRow:
-    where = f"{path}: line {line}"
-    for column, table in (("model", MODELS), ("system", CLUSTERS)):
-        if r[column] not in table:
-            raise BadInput(f"{where}: {column}: {UnknownName(column, r[column], tuple(table), 'epicycle catalog')}")
-    for column in ("gemm_quant_mode", "moe_quant_mode"):
-        if r.get(column, "") not in _DTYPES:
-            raise BadInput(f"{where}: {column}: wanted one of {', '.join(sorted(_DTYPES))}, got {r[column]!r}")
+@cache
+def preset_of(name: str) -> str:
+    """The preset of a model as tables call it. Raises Unpredictable."""
+    plain = name.rsplit("/", 1)[-1].lower()
+    known = {preset: preset for preset in model_names()} | ALIASES
+    if not any(size in plain for size in _SMALLER):
+        for part in sorted(known, key=len, reverse=True):
+            if part in plain:
+                return known[part]
+    raise Unpredictable(f"model {name}: no preset of its architecture")
+
+
+def system_of(name: str) -> str:
+    """The system as the calibrations call it. Raises Unpredictable."""
+    plain = name.strip().lower()
+    found = SYSTEM_NAMES.get(plain, plain)
+    if found not in CLUSTERS:
+        raise Unpredictable(f"system {name}: no datasheet of it")
+    return found
+
+
+@cache
+def dtype_of(name: str) -> Dtype:
+    """Precision of stored weights by the name of a quantisation. Raises Unpredictable."""
+    plain = name.strip().lower()
+    if plain in ("", "bf16", "bfloat16", "fp16", "float16"):
+        return "bf16"
+    if "fp4" in plain or "int4" in plain or plain.startswith("w4"):
+        return "fp4"
+    if "fp8" in plain or "int8" in plain or "e4m3" in plain:
+        return "fp8"
+    raise Unpredictable(f"precision {name}: neither 16, 8 nor 4 bits by its name")
+
+
+def _row(where: str, line: int, r: dict[str, str]) -> ServingRow:
+    model, system = preset_of(r["model"]), system_of(r["system"])
+    stated = r.get("precision", "")
     number = lambda column: _number(where, r, column)  # noqa: E731
     isl, osl, concurrency = (round(number(c)) for c in ("isl", "osl", "concurrency"))
-    weights, experts = _DTYPES[r.get("gemm_quant_mode", "")], _DTYPES[r.get("moe_quant_mode", "")]
+    weights, experts = (dtype_of(r.get(column, "") or stated) for column in ("gemm_quant_mode", "moe_quant_mode"))
     spread = SUITE_SPREAD if (isl, osl) in SUITE_LENGTHS else 0.0
     assumed = ["lengths drawn from 80 to 100 %"] if spread else []
     kv: Dtype = "bf16" if weights == "bf16" or (r["backend"] == "sglang" and weights == "fp8") else "fp8"
-    if r["model"] == "openai/gpt-oss-120b":
-        weights, kv = "bf16", "fp8" if r["system"] != "h100_sxm" else "bf16"
+    if model == "gpt-oss-120b":
+        weights, kv = "bf16", "fp8" if system != "h100_sxm" else "bf16"
+        experts = "fp4"
         assumed.append("gpt-oss: attention in bf16, experts in fp4")
     recipes = _recipes(r, isl, osl, concurrency)
     chosen: Recipe | None = None
@@ -127,23 +168,28 @@ def _row(path: Path, line: int, r: dict[str, str]) -> ServingRow:
         if decode.tp * decode.dp > 16:
             assumed.append(_SPLIT)
             decode, prefill = _split(decode.tp * decode.dp)
-        elif r["model"].startswith(_DRAFTING):
+        elif _drafts(r):
             chosen = _speculation(_like(recipes, decode), assumed)
     else:
         decode, prefill, chosen = _disaggregated(r, concurrency, recipes, assumed)
     if decode.tp * decode.dp > 1 and _int(r, "attention_dp_size", "") == 0 and r["mode"] == "agg":
         assumed.append("attention data-parallelism not stated: none")
     return ServingRow(
-        line, MODELS[r["model"]], r["system"], r["backend"], weights, experts, kv, isl, osl, spread, concurrency,
+        line, model, system, r["backend"], weights, experts, kv, isl, osl, spread, concurrency,
         decode, prefill, number("ttft_ms") / 1e3, number("tpot_ms") / 1e3, tuple(assumed),
         chosen.drafts if chosen else 0, chosen.slots if chosen else 0,
     )  # fmt: skip
 
 
+def _drafts(r: dict[str, str]) -> bool:
+    return preset_of(r["model"]).startswith(_DRAFTING)
+
+
 def _recipes(r: dict[str, str], isl: int, osl: int, concurrency: int) -> list[Recipe]:
-    if not r["model"].startswith(_DRAFTING):
+    if not _drafts(r):
         return []
-    return recipes_for(r["backend"], r.get("backend_version", ""), r["system"], r.get("precision", ""), isl, osl, concurrency)
+    version, stated = r.get("backend_version", ""), r.get("precision", "")
+    return recipes_for(r["backend"], version, system_of(r["system"]), stated, isl, osl, concurrency)
 
 
 def _like(recipes: list[Recipe], decode: Widths) -> list[Recipe]:
@@ -200,14 +246,14 @@ def _disaggregated(
     if stated:
         decode, prefill = (_inside_a_node(w, r["backend"]) for w in (decode, prefill))
         same = [x for x in fits if x.decode.count == decode.count and x.decode.data_parallel == (decode.dp > 1)]
-        return decode, prefill, _speculation(same, assumed) if r["model"].startswith(_DRAFTING) else None
+        return decode, prefill, _speculation(same, assumed) if _drafts(r) else None
     if fits:
         chosen = _speculation(fits, assumed)
         assert chosen is not None and chosen.prefill is not None
         alike = {(x.prefill, x.decode) for x in fits if (x.drafts > 0) == (chosen.drafts > 0)}
         assumed.append("workers by the suite's list" + (", the first of several" if len(alike) > 1 else ""))
         return _widths(chosen.decode), _widths(chosen.prefill), chosen
-    if r["model"].startswith(_DRAFTING):
+    if _drafts(r):
         assumed.append("multi-token prediction not stated: none")
     return *_unlisted(r, concurrency, decode, prefill, assumed), None
 
@@ -228,7 +274,7 @@ def _unlisted(
     if gpus_d == gpus_p and gpus_d > 16:
         assumed.append(_SPLIT)
         return _split(gpus_d)
-    if gpus_d == gpus_p == 1 and r["model"].startswith("deepseek"):
+    if gpus_d == gpus_p == 1 and _drafts(r):
         assumed.append("no widths stated: workers of 4 GPUs, or one of 32 from a concurrency of 128 on")
         pool = Widths(4, 1, 1, 1, 1)
         return (replace(pool, count=4), pool) if concurrency < 128 else _split(72)

@@ -16,6 +16,7 @@ from .kernel_tables import Kind, kind_of, read_groups
 from .predict import Predicted
 from .published import COLUMNS as PUBLISHED
 from .published import FAR_PCT, read_figures
+from .serving_table import COLUMNS, serving_table
 
 Found = tuple[list[Predicted], dict[str, int], tuple[str, ...]]
 
@@ -27,6 +28,8 @@ def other_table(path: Path) -> Found | None:
         return published_rows(path)
     if set(EXPERTS) <= header:
         return expert_rows(path)
+    if header >= COLUMNS:
+        return serving_table(path)
     kind = kind_of(header)
     return kernel_rows(path, kind) if kind else None
 
