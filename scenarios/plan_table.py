@@ -110,13 +110,13 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
     if search.mtp and not question.model.mtp_layers:
         raise BadInput(f"search.mtp ({search.mtp}) needs MTP layers, {question.model.name} has none: use search.mtp=0")
     ruled_out: Counter[str] = Counter()
-    rate = question.workload.rate
+    rate, routing = question.workload.rate, question.workload.routing
     prefill = decode = None
     parts: list[Deployments] = []
     nearest, short = "", 0.0
     if "disaggregated" in search.modes:
-        of = prefill_workers(setting, search, budget)
-        to = decode_workers(setting, search, budget)
+        of = prefill_workers(setting, routing, search, budget)
+        to = decode_workers(setting, routing, search, budget)
         decoding = to.workers if rate is None else at_rate(to.workers, rate)
         prefill = of.workers.take(worth_pairing(of.workers, decode=False))
         decode = decoding.take(worth_pairing(decoding, decode=True))
@@ -124,7 +124,7 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
         ruled_out += of.ruled_out + to.ruled_out
         nearest, short = to.nearest, to.short_bytes
     if "aggregated" in search.modes:
-        both = aggregated_workers(setting, search, budget)
+        both = aggregated_workers(setting, routing, search, budget)
         doing = both.workers if rate is None else at_rate(both.workers, rate)
         parts.append(_shifted(aggregated_pools(question.workload, doing, budget), decode))
         decode = doing if decode is None else _appended(decode, doing)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..hwmodels.specs import Cluster
 from ..sim.inputs.model import MoeModel
+from ..sim.inputs.traffic import Routing
 from .search import Search
 
 Floats = NDArray[np.float64]
@@ -17,7 +18,7 @@ Floats = NDArray[np.float64]
 STAGES, MOST_GPUS = (1, 2, 4), 320
 
 
-def widths(model: MoeModel, cluster: Cluster, search: Search, most_gpus: int, skewed: bool) -> tuple[Floats, ...]:
+def widths(model: MoeModel, cluster: Cluster, search: Search, most_gpus: int, routing: Routing) -> tuple[Floats, ...]:
     """Columns tp, dp, pp, ep, redundant of every arrangement that the model's heads, layers and experts allow.
 
     The rules of `sim.inputs.serving_question`, over arrays; tensor parallelism stays inside a NVLink domain unless asked for.
@@ -33,8 +34,10 @@ def widths(model: MoeModel, cluster: Cluster, search: Search, most_gpus: int, sk
             continue
         if pp > 1 and dp > 1 and search.pp is None:  # engines are run with one or the other
             continue
+        if dp > 1 and not _groups_divide(model, routing, -(-tp * dp // cluster.node.gpus)):
+            continue
         for ep in _expert_ranks(model, search, tp, dp):
-            rows += [(tp, dp, pp, ep, redundant) for redundant in _replicas(model, search, ep, skewed)]
+            rows += [(tp, dp, pp, ep, redundant) for redundant in _replicas(model, search, ep, routing)]
     columns = np.array(sorted(set(rows)), float).reshape(-1, 5)
     return tuple(columns.T)
 
@@ -47,10 +50,18 @@ def _expert_ranks(model: MoeModel, search: Search, tp: int, dp: int) -> tuple[in
     return tuple(ep for ep in dict.fromkeys(asked) if whole % ep == 0 and model.moe_intermediate % (whole // ep) == 0)
 
 
-def _replicas(model: MoeModel, search: Search, ep: int, skewed: bool) -> tuple[int, ...]:
+def _groups_divide(model: MoeModel, routing: Routing, nodes: int) -> bool:
+    """Group-limited routing has a group a node unless it says how many."""
+    return routing.kind != "group-limited" or routing.groups is not None or model.experts % nodes == 0
+
+
+def _replicas(model: MoeModel, search: Search, ep: int, routing: Routing) -> tuple[int, ...]:
     if not model.experts:
         return (0,)
     fill = -model.experts % ep
+    if routing.kind == "balanced":  # deals every expert once
+        return (0,) if fill == 0 and 0 in (search.redundant_experts or (0,)) else ()
+    skewed = routing.kind in ("power-law", "file")
     asked = search.redundant_experts or ((fill, fill + ep) if skewed and ep > 1 else (fill,))
     return tuple(r for r in dict.fromkeys(asked) if (model.experts + r) % ep == 0)
 

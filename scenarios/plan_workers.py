@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..hwmodels.backends import load_backend
 from ..hwmodels.errors import Uncalibrated
 from ..hwmodels.specs import Cluster
+from ..sim.inputs.traffic import Routing
 from ..sim.serving.deployment import Setting
 from ..sim.serving.steady import Rates, aggregated_worker, decode_worker, prefill_worker
 from ..sim.step.memory import WorkerMemory, worker_memory
@@ -90,7 +91,7 @@ class Found:
     short_bytes: float = 0.0
 
 
-def decode_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
+def decode_workers(setting: Setting, routing: Routing, search: Search, most_gpus: int) -> Found:
     """Workers that only decode: widths x protocol x overlap x batch."""
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
@@ -98,20 +99,20 @@ def decode_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
             here.model, here.cluster, a, here.precision, here.backend, here.workload, batch, here.speculation, here.skew
         )
 
-    return _table(setting, search, most_gpus, search.batches, (0,), rates)
+    return _table(setting, routing, search, most_gpus, search.batches, (0,), rates)
 
 
-def prefill_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
+def prefill_workers(setting: Setting, routing: Routing, search: Search, most_gpus: int) -> Found:
     """Workers that only compute prompts: widths x protocol x overlap x chunk."""
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
         return prefill_worker(here.model, here.cluster, a, here.precision, here.backend, here.workload, chunk, here.skew)
 
     own = {name: getattr(search, f"prefill_{name}") or getattr(search, name) for name in ("tp", "dp", "pp", "worker_gpus")}
-    return _table(setting, search.model_copy(update=own), most_gpus, (0,), search.prefill_chunk_tokens, rates)
+    return _table(setting, routing, search.model_copy(update=own), most_gpus, (0,), search.prefill_chunk_tokens, rates)
 
 
-def aggregated_workers(setting: Setting, search: Search, most_gpus: int) -> Found:
+def aggregated_workers(setting: Setting, routing: Routing, search: Search, most_gpus: int) -> Found:
     """Workers that do both, ``batch`` requests in flight in each group: widths x protocol x overlap x batch x chunk."""
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
@@ -128,7 +129,7 @@ def aggregated_workers(setting: Setting, search: Search, most_gpus: int) -> Foun
             skew=here.skew,
         )
 
-    return _table(setting, search, most_gpus, search.batches, search.chunk_tokens, rates)
+    return _table(setting, routing, search, most_gpus, search.batches, search.chunk_tokens, rates)
 
 
 def at_rate(workers: Workers, rate: float) -> Workers:
@@ -152,6 +153,7 @@ def at_rate(workers: Workers, rate: float) -> Workers:
 
 def _table(
     setting: Setting,
+    routing: Routing,
     search: Search,
     most_gpus: int,
     batches: tuple[int, ...],
@@ -159,7 +161,7 @@ def _table(
     rates: Rated,
 ) -> Found:
     model, cluster = setting.model, setting.cluster
-    columns = widths(model, cluster, search, most_gpus, skewed=setting.skew.alpha > 0)
+    columns = widths(model, cluster, search, most_gpus, routing)
     ruled_out: Counter[str] = Counter()
     tables: list[Workers] = []
     kinds: list[Kind] = []

@@ -27,6 +27,7 @@ from epicycle.scenarios.search import Search
 from epicycle.sim.inputs.model import load_model
 from epicycle.sim.inputs.serving import Slo, Workload
 from epicycle.sim.inputs.serving_question import ServingQuestion
+from epicycle.sim.inputs.traffic import Routing
 
 FEW = {"batches": (4, 16, 64), "chunk_tokens": (2048,), "prefill_chunk_tokens": (8192,), "confirm": 0}
 
@@ -139,7 +140,7 @@ def test_workers_left_out_of_pairs_are_missed_by_nobody():
     question = _question(ttft=1.0, tpot=0.02, nodes=2)
     search = Search(**FEW)
     setting = table_of(question, search).setting
-    prefill, decode = (f(setting, search, 16).workers for f in (prefill_workers, decode_workers))
+    prefill, decode = (f(setting, Routing(), search, 16).workers for f in (prefill_workers, decode_workers))
     everything = disaggregated_pools(setting, question.workload, prefill, decode, 16)
     few = disaggregated_pools(
         setting,
@@ -174,6 +175,18 @@ def test_every_arrangement_is_one_that_a_scenario_may_ask_for(model):
     for row in rng.choice(len(table.rows), 40, replace=False).tolist():
         asked = replace(table.question, serving=table.serving(row))  # raises Unanswerable where it does not go together
         assert asked.serving.gpus == table.rows.gpus[row] <= 16
+
+
+@pytest.mark.parametrize("routing", [{"kind": "balanced"}, {"kind": "group-limited"}, {"kind": "power-law"}])
+def test_other_routings_are_planned_with_what_they_allow(routing):
+    question = _question("deepseek-v3", "h200-cx7", 4, ttft=5.0, tpot=0.1, routing=routing)
+    search = Search(dp=(8, 16, 24, 32), **FEW)
+    found = plan(question, search)
+    assert found.best is not None
+    dps = {c.serving.decode.dp for c in found.candidates}
+    assert (24 in dps) == (routing["kind"] == "power-law")
+    for candidate in found.candidates:
+        evaluate(replace(question, serving=candidate.serving))
 
 
 def test_batches_never_exceed_what_memory_holds():
@@ -279,10 +292,10 @@ def test_progress_ends_at_its_total():
 def test_redundant_experts_fill_the_ranks_and_help_only_skewed_routing():
     model, cluster = load_model("deepseek-v3"), load_cluster("h200-cx7", 18)
     asked = Search(tp=(1,), dp=(144,), pp=(1,))
-    *_, ep, redundant = widths(model, cluster, asked, 144, skewed=False)
+    *_, ep, redundant = widths(model, cluster, asked, 144, Routing())
     assert ep.tolist() == [144]
     assert redundant.tolist() == [32]
-    *_, redundant = widths(model, cluster, asked, 144, skewed=True)
+    *_, redundant = widths(model, cluster, asked, 144, Routing(kind="power-law"))
     assert redundant.tolist() == [32, 176]
 
 
