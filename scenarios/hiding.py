@@ -32,7 +32,7 @@ def hiding(before: StepTime, after: StepTime) -> str:
     told = f"{format_time(abs(gained))} {_unseen(side.parts)} {verb} {_behind(side.parts)}"
     moved = sorted(own | theirs, key=lambda name: -(theirs.get(name, 0.0) - own.get(name, 0.0)) * (1 if paid > 0 else -1))
     named = [
-        f"{name} ({format_time(own.get(name, 0.0))} -> {format_time(theirs.get(name, 0.0))})"
+        _changed(name, own.get(name), theirs.get(name))
         for name in moved[:_NAMED]
         if (theirs.get(name, 0.0) - own.get(name, 0.0)) * paid > 0
     ]
@@ -83,6 +83,12 @@ def _unseen(parts: Sequence[PartTime]) -> str:
 def _behind(parts: Sequence[PartTime]) -> str:
     most = max(parts, key=lambda part: part.seconds - part.exposed_s)
     return "behind computing" if most.group == "communication" else "behind the exchange"
+
+
+def _changed(name: str, before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return f"{name}, which is {'new' if before is None else 'gone'} ({format_time(after or before or 0.0)})"
+    return f"{name} ({format_time(before)} -> {format_time(after)})"
 
 
 def _gib(size: int) -> str:

@@ -1,6 +1,6 @@
 """The cheapest deployment that meets the limits, and what it trades; or what no deployment meets, and what would help.
 
-rate, dollars an hour, which is then the same order. The front: deployments that no other one beats in both cost and time per
+Cheapest is counted in dollars per million output tokens; at an arrival rate that is the order of dollars an hour. The front: deployments that no other one beats in both cost and time per
 token, among those that meet every limit but that on time per token.
 """
 
@@ -16,6 +16,7 @@ from .. import __version__
 from ..hwmodels.backends import load_backend
 from ..hwmodels.errors import BadInput
 from ..hwmodels.units import format_bytes, format_time
+from ..sim.inputs.feasible import Unanswerable
 from ..sim.inputs.serving_question import ServingQuestion
 from .evaluate import evaluate, in_words
 from .evaluation import Candidate, Evaluation, Limit, Plan
@@ -194,7 +195,10 @@ def _closest(tables: list[Table]) -> Table:
 def _settled(places: list[_Place]) -> tuple[_Place, Evaluation] | None:
     """The cheapest deployment that meets every limit when it is evaluated on its own, too."""
     for table, row in places[:_TRIED]:
-        answer = evaluate(replace(table.question, serving=table.serving(row)))
+        try:
+            answer = evaluate(replace(table.question, serving=table.serving(row)))
+        except Unanswerable:  # at the very edge of what it carries the table says yes and the evaluation no
+            continue
         if all(limit.met for limit in answer.limits):
             return (table, row), answer
     return None
