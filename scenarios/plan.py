@@ -1,7 +1,9 @@
 """The cheapest deployment that meets the limits, and what it trades; or what no deployment meets, and what would help.
 
-Cheapest is counted in dollars per million output tokens; at an arrival rate that is the order of dollars an hour. The front: deployments that no other one beats in both cost and time per
-token, among those that meet every limit but that on time per token.
+A deployment's numbers are the closed form's (`plan_table` says what a deployment is); the best few have their exchange played
+event by event. Cheapest: dollars per million output tokens, the prompts' part of the bill included; at an arrival rate that is
+the order of dollars an hour. The front: deployments that no other one beats in both cost and time per token, among those whose
+first token comes in time.
 """
 
 from __future__ import annotations
