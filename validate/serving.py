@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 #: Share of the memory that weights and activations leave which TensorRT-LLM gives to the KV cache (free_gpu_memory_fraction,
 #: its default); assumed for SGLang too. vLLM fills 0.9 of all (gpu_memory_utilization, its default).
 KV_SHARE = 0.9
+#: Prompt tokens that an engine computes in one step (max_num_batched_tokens of the suite's runs), and sequences of an attention
+#: group that its decoding buffers are sized for at most.
+CHUNK_TOKENS, MOST_SEQUENCES = 8192.0, 512.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +103,27 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
     grown = 1.0 if first.backend == "trtllm" else 0.5
     context = requests.mean_input + grown * requests.mean_output
 
-    def pool(widths: list[Widths]) -> PoolShape:
+    def pool(widths: list[Widths], prompt_tokens: float) -> PoolShape:
         shape = Arrangement(*(np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep")), exchange)
-        memory = worker_memory(model, shape, precision, cluster, tokens_per_step=8192.0, context=context)
+        count = np.array([w.count for w in widths], float)
+        # An engine's buffers are sized for its batch limit, set near what the run needs.
+        rows_at_once = np.clip(concurrency / (shape.dp * count), 1.0, MOST_SEQUENCES) * (1.0 + first.drafts)
+        memory = worker_memory(
+            model, shape, precision, cluster,
+            tokens_per_step=rows_at_once, prompt_tokens=prompt_tokens, context=context, mtp=first.drafts,
+        )  # fmt: skip
         room = memory.kv_bytes if first.backend == "vllm" else KV_SHARE * (memory.hbm_bytes - memory.used_bytes)
         slots = np.clip(np.asarray(room / memory.sequence_bytes, float), 1.0, 2048.0)
-        return PoolShape(shape, np.array([w.count for w in widths], float), slots, np.full(len(widths), 8192.0))
+        return PoolShape(shape, count, slots, np.full(len(widths), CHUNK_TOKENS))
 
-    decode = pool([row.decode for row in rows])
+    decode = pool([row.decode for row in rows], CHUNK_TOKENS if first.prefill is None else 0.0)
     listed = np.array([row.slots or np.inf for row in rows], float)
     decode = replace(decode, slots=np.minimum(decode.slots, listed))
     if first.prefill is None:
         found = aggregated(setting, decode, concurrency=concurrency)
     else:
-        found = disaggregated(setting, pool([row.prefill or row.decode for row in rows]), decode, concurrency=concurrency)
+        prefill = pool([row.prefill or row.decode for row in rows], CHUNK_TOKENS)
+        found = disaggregated(setting, prefill, decode, concurrency=concurrency)
     size = len(rows)
     tpot, ttft, batch = (np.broadcast_to(np.asarray(x, float), size) for x in (found.tpot_s, found.ttft_s, found.batch))
     return tpot, ttft, batch, _bound(found.decode.decode, size)
