@@ -22,6 +22,7 @@ SHOWING = [page for page in printed.PAGES if "<!-- prints " in page.read_text(en
 def test_a_page_shows_what_is_printed(page: Path, epicycle: Callable[..., Any], tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name, content in printed.files(text).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content, encoding="utf-8")
     anew = printed.current(text, lambda words: epicycle(*words).out)
     assert anew == text, "print it anew: python tests/scenarios/printed.py"
