@@ -91,7 +91,13 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
     for t in tables:
         ruled_out += t.ruled_out
     considered, fitting = sum(t.considered for t in tables), sum(len(t.rows) for t in tables)
-    words = next((s.candidate.arrangement for s in shown if best and s.candidate.serving == best.serving), "")
+    chosen = next((s.candidate for s in shown if best and s.candidate.serving == best.serving), None)
+    words = chosen.arrangement if chosen else ""
+    if chosen and question.slo.tpot and (chosen.events_tpot_s or 0.0) > question.slo.tpot:
+        notes.append(
+            f"played event by event its time per token is {format_time(chosen.events_tpot_s or 0.0)}, beyond the limit: "
+            "drawn routing is less even than expected rows; ask for a little less, or take the next on the front"
+        )
     return Plan(
         name=question.name,
         description=question.description,
