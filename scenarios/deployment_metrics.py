@@ -32,7 +32,8 @@ def metrics_of(
     per_s, tpot, ttft = _one(served.requests_per_s), _one(served.tpot_s), _one(served.ttft_s)
     out = per_s * load.mean_output
     fit = backend.fit
-    point = {"input_tokens": load.mean_input, "output_tokens": load.mean_output, "gpus": float(gpus)}
+    point = {"mean_input": load.mean_input, "mean_output": load.mean_output, "batch": _one(served.batch)}
+    point["gpus"] = float(serving.decode.gpus)
     seen, system = fit.seen if fit else {}, question.cluster.calibration
     other = "" if system in backend.systems or not fit else f"{backend.name} on {', '.join(sorted(backend.systems))}"
     bands = {
