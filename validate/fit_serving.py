@@ -53,8 +53,9 @@ PARAMETERS = (
 SYSTEM = Parameter("busy", 1.0, 0.6, 1.8, 0.15)
 #: Scale of the Cauchy loss: log errors beyond it count less, as rows whose hidden settings differ must.
 LOSS_SCALE = 0.08
-#: Standard deviation of a row's log error that the priors are weighed against.
-ROW_SD = 0.08
+#: Standard deviation of a row's log error that the priors are weighed against: what hidden settings do to rows whose constants
+#: are right (rows left aside of the engine with the fewest of them, vLLM, err by that much).
+ROW_SD = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,6 @@ def fit_backend(backend: Backend, rows: Sequence[ServingRow], progress: Callable
     parameters = [*PARAMETERS, *(SYSTEM for _ in systems)]
     names = [*(p.name for p in PARAMETERS), *systems]
     measured = np.log([row.tpot_s for row in rows])
-    # A request's whole time tells what prompts take, whoever waits for them; the time per token alone only how much is waited.
-    output = np.array([row.osl * (1.0 - row.spread / 2.0) for row in rows])
-    whole = np.log([row.ttft_s + n * row.tpot_s for row, n in zip(rows, output, strict=True)])
 
     def named(x: Floats) -> dict[str, float]:
         # The unknowns are 1 + log(value / start), so that a relative step is never one of nothing.
@@ -91,7 +89,7 @@ def fit_backend(backend: Backend, rows: Sequence[ServingRow], progress: Callable
         if progress is not None:
             progress(calls, 120)
         found = predict_serving(rows, {backend.name: engine(x)})
-        return np.concatenate([np.log(found.tpot_s) - measured, np.log(found.ttft_s + output * found.tpot_s) - whole])
+        return np.log(found.tpot_s) - measured
 
     def cost(x: Floats) -> Floats:
         # Cauchy by hand, so that the priors stay quadratic.
@@ -103,7 +101,7 @@ def fit_backend(backend: Backend, rows: Sequence[ServingRow], progress: Callable
     bounds = tuple(1.0 + np.log([getattr(p, side) for p in parameters]) for side in ("low", "high"))
     start = np.ones(len(parameters))
     found = least_squares(cost, start, bounds=bounds, diff_step=0.02, xtol=1e-3, ftol=1e-3, max_nfev=12)
-    return Fitted(engine(found.x), residual(found.x)[: len(rows)], named(found.x))
+    return Fitted(engine(found.x), residual(found.x), named(found.x))
 
 
 def with_values(backend: Backend, values: Mapping[str, float], systems: Sequence[str]) -> Backend:

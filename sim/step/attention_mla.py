@@ -33,6 +33,7 @@ _LAUNCHES = 11.0
 #: Share of the tensor peak of sparse prefill: 640 of 989 TFLOP/s on H800 (FlashMLA's README, 2025-09).
 SPARSE_EFFICIENCY = 640.0 / 989.4
 _BF16, _LOGIT = 2.0, 4.0
+_HOPPER_CACHE_BYTES = 2.0
 #: Name of the part that holds the host's launches.
 LAUNCHES = "launches"
 
@@ -75,7 +76,23 @@ def mla_constants(system: str, op: str) -> tuple[law.Mla, str]:
         raise Uncalibrated(f"no calibration of {op} with any of {', '.join(_KERNELS)} for {system} or its relatives")
     _, entry, source, kernel = min(found, key=lambda f: f[0])
     borrowed = "" if source == system else f", borrowed from {source}"
-    return constants_of(entry, law.Mla), f"MLA module with {kernel}, fitted on {entry.fit.table}{borrowed}"
+    constants = constants_of(entry, law.Mla)
+    if op == "mla_decode":
+        constants = replace(constants, kv_hbm_efficiency=_cache_rate(kernel, constants))
+    return constants, f"MLA module with {kernel}, fitted on {entry.fit.table}{borrowed}"
+
+
+def _cache_rate(kernel: str, constants: law.Mla) -> float:
+    """Share of HBM bandwidth at which a kernel reads the latent cache.
+
+    The law's fit counts one byte an element. Hopper's kernels keep the cache in bf16 (FlashInfer's and FlashAttention-3's MLA
+    have no fp8 one), so that they read twice as much: 0.89 with FlashInfer, as FlashMLA publishes (3,000 of 3,350 GB/s on H800,
+    its README). The Blackwell module's rows hold 19 MB of cache at most, 2 us of 90: they do not tell, and take FlashInfer's.
+    """
+    if kernel == "trtllm_mla":
+        entry, _ = find_entry("h100_sxm", "mla", "mla_decode.flashinfer", "one-node")
+        return _HOPPER_CACHE_BYTES * constants_of(entry, law.Mla).kv_hbm_efficiency
+    return _HOPPER_CACHE_BYTES * constants.kv_hbm_efficiency
 
 
 def index_work(
