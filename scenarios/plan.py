@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,30 +20,19 @@ from ..hwmodels.errors import BadInput
 from ..hwmodels.units import format_bytes, format_time
 from ..sim.inputs.feasible import Unanswerable
 from ..sim.inputs.serving_question import ServingQuestion
-from .evaluate import evaluate, in_words
-from .evaluation import Candidate, Evaluation, Limit, Plan
+from .evaluate import evaluate
+from .evaluation import Evaluation, Limit, Plan
+from .plan_candidates import Place, Shown, candidates
 from .plan_events import get_ready, longer_tpot_s, played_seconds
 from .plan_levers import unmet
-from .plan_pools import Rows, front
 from .plan_table import Table, on_cluster, setting_for, table_of
-from .plan_widths import Floats
 from .search import Search
 from .second_process import SecondProcess
 
 Progress = Callable[[int, int], None]
 Play = Callable[..., float | None]
-_Place = tuple[Table, int]
 #: Deployments that are evaluated on their own until one meets every limit there, too.
 _TRIED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A candidate and the row it was made of."""
-
-    table: Table
-    row: int
-    candidate: Candidate
 
 
 def plan(question: ServingQuestion, search: Search, progress: Progress | None = None) -> Plan:
@@ -71,7 +60,7 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
             f"search: no worker of {question.model.name} has any of these widths: heads divide over tp, experts and their "
             "replicas over ep, and a worker is no larger than search.gpus and worker_gpus: leave tp, dp, pp and ep open"
         )
-    shown, places = _candidates(tables, search)
+    shown, places = candidates(tables, search)
     settled = _settled(places)
     notes: list[str] = []
     best: Evaluation | None = None
@@ -116,82 +105,6 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
     )
 
 
-#: Deployments looked through for candidates beside the front: enough to find `Search.keep` different ones.
-_LOOKED_THROUGH = 500
-
-
-def _candidates(tables: list[Table], search: Search) -> tuple[list[_Shown], list[_Place]]:
-    """At most ``search.keep`` deployments, the front first; and the places of those that meet every limit, cheapest first."""
-    of = np.concatenate([np.full(len(t.rows), i) for i, t in enumerate(tables)])
-    at = np.concatenate([np.arange(len(t.rows)) for t in tables])
-    if not len(of):
-        return [], []
-    # Equal bills differ by rounding only: then the earlier first token wins, then the larger deployment.
-    usd = np.round(np.concatenate([t.usd_per_mtok_output for t in tables]), 9)
-    misses = np.concatenate([t.misses() for t in tables])
-    tpot, ttft, per_s = (np.concatenate([getattr(t.rows, c) for t in tables]) for c in ("tpot_s", "ttft_s", "requests_per_s"))
-    meets = misses <= 1.0
-    order = np.lexsort((tpot, -per_s, ttft, usd, np.where(meets, 0.0, misses)))[:_LOOKED_THROUGH].tolist()
-    in_time = np.flatnonzero(ttft <= (tables[0].question.slo.ttft or np.inf))
-    in_time = in_time[np.lexsort((-per_s[in_time], ttft[in_time]))]
-    edge = in_time[front(tpot[in_time], usd[in_time])]
-
-    def shown(row: int) -> _Shown:
-        return _shown(tables[of[row]], int(at[row]), row in on_front, bool(meets[row]))
-
-    on_front = set(edge.tolist())
-    found = [shown(row) for row in _spread(edge, usd, misses, max(1, search.keep * 2 // 3))]
-    told = {each.candidate.arrangement for each in found}
-    for row in order:
-        if len(found) >= search.keep:
-            break
-        if row in on_front and found:
-            continue
-        if (each := shown(row)).candidate.arrangement not in told:
-            told.add(each.candidate.arrangement)
-            found.append(each)
-    return found, [(tables[of[row]], int(at[row])) for row in order if meets[row]]
-
-
-def _spread(edge: Rows, usd: Floats, misses: Floats, most: int) -> list[int]:
-    """At most ``most`` rows of the front, evenly along it, the cheapest that meets the limits among them and first of all.
-
-    Then come the others that meet the limits, from cheap to dear, and those that do not, from near to far.
-    """
-    picked = set(edge[np.linspace(0, len(edge) - 1, min(len(edge), most)).round().astype(int)].tolist())
-    good = edge[misses[edge] <= 1.0]
-    if len(good):
-        picked.add(int(good[np.argmin(usd[good])]))
-    return sorted(picked, key=lambda row: (max(1.0, misses[row]), usd[row]))
-
-
-def _shown(table: Table, row: int, on_front: bool, meets: bool) -> _Shown:
-    """Row ``row`` of ``table`` as a plan shows it."""
-    serving, rows, workload = table.serving(row), table.rows, table.question.workload
-    per_s, gpus = float(rows.requests_per_s[row]), int(rows.gpus[row])
-    out = per_s * workload.mean_output
-    values = {
-        "tpot": float(rows.tpot_s[row]),
-        "ttft": float(rows.ttft_s[row]),
-        "requests_per_s": per_s,
-        "output_tokens_per_s": out,
-        "output_tokens_per_s_gpu": out / gpus,
-        "input_tokens_per_s_gpu": per_s * workload.mean_input / gpus,
-        "tokens_per_s_user": 1.0 / float(rows.tpot_s[row]),
-        "concurrency": float(rows.in_flight[row]),
-        "usd_per_mtok_output": float(table.usd_per_mtok_output[row]),
-        "usd_per_mtok": float(table.usd_per_mtok_output[row])
-        * workload.mean_output
-        / (workload.mean_input + workload.mean_output),
-        "usd_per_hour": float(table.usd_per_hour[row]),
-    }
-    moe = table.setting.model.experts > 0
-    words = f"{in_words(serving.decode, moe)}, batch {serving.decode.batch}"
-    if serving.prefill is not None:
-        words = f"prefill {in_words(serving.prefill, moe)}, decode {words}"
-    return _Shown(table, row, Candidate(serving, table.question.cluster.name, gpus, words, values, on_front, meets))
-
-
 def _closest(tables: list[Table]) -> Table:
     """The table with the deployment that misses least; of those without any, the one whose memory lacks least."""
     filled = [t for t in tables if len(t.rows)]
@@ -200,7 +113,7 @@ def _closest(tables: list[Table]) -> Table:
     return min(tables, key=lambda t: t.short_bytes or np.inf)
 
 
-def _settled(places: list[_Place]) -> tuple[_Place, Evaluation] | None:
+def _settled(places: list[Place]) -> tuple[Place, Evaluation] | None:
     """The cheapest deployment that meets every limit when it is evaluated on its own, too."""
     for table, row in places[:_TRIED]:
         try:
@@ -212,7 +125,7 @@ def _settled(places: list[_Place]) -> tuple[_Place, Evaluation] | None:
     return None
 
 
-def _confirmed(shown: list[_Shown], search: Search, seed: int, play: Play) -> list[_Shown]:
+def _confirmed(shown: list[Shown], search: Search, seed: int, play: Play) -> list[Shown]:
     """The same, the best few that meet the limits with their exchange played event by event; alike decode workers once."""
     known: dict[object, float | None] = {}
     best = sorted((s for s in shown if s.candidate.meets), key=lambda s: s.candidate.values["usd_per_mtok_output"])
@@ -226,7 +139,7 @@ def _confirmed(shown: list[_Shown], search: Search, seed: int, play: Play) -> li
     return played
 
 
-def _events(shown: _Shown, known: dict[object, float | None], seed: int, play: Play) -> float | None:
+def _events(shown: Shown, known: dict[object, float | None], seed: int, play: Play) -> float | None:
     table, serving = shown.table, shown.candidate.serving
     setting = replace(table.setting, backend=load_backend(serving.backend))
     batch = float(table.decode.batch[table.rows.decode[shown.row]])
