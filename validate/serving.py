@@ -25,6 +25,8 @@ Floats = NDArray[np.float64]
 #: Share of the memory that weights and activations leave which TensorRT-LLM gives to the KV cache (free_gpu_memory_fraction,
 #: its default); assumed for SGLang too. vLLM fills 0.9 of all (gpu_memory_utilization, its default).
 KV_SHARE = 0.9
+#: Requests that each of the suite's clients sends (its scripts: ``--num-prompts`` ten times the concurrency).
+ROUNDS = 10.0
 #: Prompt tokens that an engine computes in one step (max_num_batched_tokens of the suite's runs), and sequences of an attention
 #: group that its decoding buffers are sized for at most.
 CHUNK_TOKENS, MOST_SEQUENCES = 8192.0, 512.0
@@ -121,11 +123,16 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
     decode = replace(decode, slots=np.minimum(decode.slots, listed))
     if first.prefill is None:
         found = aggregated(setting, decode, concurrency=concurrency)
+        one_by_one = found.decode.prompt_s * concurrency / (decode.arrangement.dp * decode.count)
     else:
         prefill = pool([row.prefill or row.decode for row in rows], CHUNK_TOKENS)
         found = disaggregated(setting, prefill, decode, concurrency=concurrency)
+        assert found.prefill is not None
+        one_by_one = found.prefill.prompt_s * concurrency / (prefill.arrangement.dp * prefill.count)
+    # The suite's clients start at once: their first prompts queue up behind each other.
+    first_token = found.ttft_s + (0.5 * one_by_one / ROUNDS if first.spread > 0.0 else 0.0)
     size = len(rows)
-    tpot, ttft, batch = (np.broadcast_to(np.asarray(x, float), size) for x in (found.tpot_s, found.ttft_s, found.batch))
+    tpot, ttft, batch = (np.broadcast_to(np.asarray(x, float), size) for x in (found.tpot_s, first_token, found.batch))
     return tpot, ttft, batch, _bound(found.decode.decode, size)
 
 
