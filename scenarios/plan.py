@@ -22,7 +22,7 @@ from ..sim.inputs.feasible import Unanswerable
 from ..sim.inputs.serving_question import ServingQuestion
 from .evaluate import evaluate
 from .evaluation import Evaluation, Limit, Plan
-from .plan_candidates import Place, Shown, candidates
+from .plan_candidates import Place, Shown, candidates, of_row
 from .plan_events import get_ready, longer_tpot_s, played_seconds
 from .plan_levers import unmet
 from .plan_table import Table, on_cluster, setting_for, table_of
@@ -69,6 +69,7 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
         best = settled[1]
         limits = best.limits
         notes += best.notes
+        shown = _best_first(shown, settled[0])[: search.keep]
     else:
         limits = unmet(_closest(tables), notes.append)
     if progress is not None:
@@ -123,6 +124,15 @@ def _settled(places: list[Place]) -> tuple[Place, Evaluation] | None:
         if all(limit.met for limit in answer.limits):
             return (table, row), answer
     return None
+
+
+def _best_first(shown: list[Shown], place: Place) -> list[Shown]:
+    """``shown`` beginning with the deployment that the plan names; of those that cost the same others may be on the front."""
+    table, row = place
+    best = [s for s in shown if s.table is table and s.row == row]
+    if not best:
+        best = [of_row(table, row, on_front=False, meets=True)]
+    return [*best, *(s for s in shown if s is not best[0])]
 
 
 def _confirmed(shown: list[Shown], search: Search, seed: int, play: Play) -> list[Shown]:

@@ -44,7 +44,7 @@ def candidates(tables: list[Table], search: Search) -> tuple[list[Shown], list[P
     edge = in_time[front(tpot[in_time], usd[in_time])]
 
     def shown(row: int) -> Shown:
-        return _shown(tables[of[row]], int(at[row]), row in on_front, bool(meets[row]))
+        return of_row(tables[of[row]], int(at[row]), row in on_front, bool(meets[row]))
 
     on_front = set(edge.tolist())
     found = [shown(row) for row in _spread(edge, usd, misses, max(1, search.keep * 2 // 3))]
@@ -72,7 +72,7 @@ def _spread(edge: Rows, usd: Floats, misses: Floats, most: int) -> list[int]:
     return sorted(picked, key=lambda row: (max(1.0, misses[row]), usd[row]))
 
 
-def _shown(table: Table, row: int, on_front: bool, meets: bool) -> Shown:
+def of_row(table: Table, row: int, on_front: bool, meets: bool) -> Shown:
     """Row ``row`` of ``table`` as a plan shows it."""
     serving, rows, workload = table.serving(row), table.rows, table.question.workload
     per_s, gpus = float(rows.requests_per_s[row]), int(rows.gpus[row])
