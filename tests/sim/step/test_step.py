@@ -67,33 +67,3 @@ def test_the_fused_kernel_runs_only_where_all_gpus_have_all_tokens() -> None:
 def test_more_sequences_never_take_less() -> None:
     found = step(batch=np.array([1.0, 8.0, 64.0, 256.0, 1024.0]))
     assert np.all(np.diff(found.seconds) > 0)
-
-
-# --- the fabric ---
-
-
-@pytest.mark.parametrize("ratio", [2.0, 4.0])
-@pytest.mark.parametrize("dp", [256.0, 512.0])
-def test_an_oversubscribed_fabric_slows_what_crosses_leaves_by_its_ratio(ratio: float, dp: float) -> None:
-    """Of uniform traffic (nodes - leaf) / (nodes - 1) leaves its leaf; bandwidth falls by that share of the ratio, no less."""
-    plain = cluster_of("h100-cx7-fat-tree", int(dp))
-    leaf, nodes = plain.fabric.nodes_per_leaf, dp / plain.node.gpus
-    a = shape(dp=dp, ep=dp, protocol="high-throughput")
-    loads = []
-    for over in (1.0, ratio):
-        there = plain.model_copy(update={"fabric": plain.fabric.model_copy(update={"oversubscription": over})})
-        found = model_step(load_model("deepseek-v3"), there, a, Batch(0.0, 0.0, prefill=8192.0, chunk=8192.0), FP8, ENGINE)
-        loads.append({name: float(np.asarray(part(found, name).loads["nic"])) for name in ("dispatch", "combine")})
-    crossing = max(0.0, nodes - leaf) / (nodes - 1.0)
-    for name, before in loads[0].items():
-        assert loads[1][name] == pytest.approx(before * max(1.0, ratio * crossing), rel=0.01), name
-
-
-def test_a_fabric_slows_nothing_below_one_leaf() -> None:
-    plain = cluster_of("h100-cx7-fat-tree", 16)
-    over = plain.model_copy(update={"fabric": plain.fabric.model_copy(update={"oversubscription": 8.0})})
-    a = shape(dp=16, ep=16)
-    first, second = (
-        model_step(load_model("deepseek-v3"), there, a, Batch(64.0, 1000.0), FP8, ENGINE).seconds for there in (plain, over)
-    )
-    assert first == second

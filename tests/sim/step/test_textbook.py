@@ -194,7 +194,7 @@ def test_no_fitted_engine_makes_a_gpu_faster_than_its_datasheet(backend: str, cl
 def test_more_work_never_takes_less(
     name: str, decode: float, context: float, prefill: float, chunk: float, more: float, which: str
 ) -> None:
-    """But for rounding to whole tiles and waves, which may save a tail: 2 %. Prompts' own slow-down is by their share of rows."""
+    """But for rounding to whole tiles and waves, which may save a tail: 2 %."""
     a = shape(tp=2, ep=2) if load_model(name).experts else shape(tp=2)
     batch = Batch(decode, context, prefill, chunk, cached=1000.0)
     larger = replace(batch, **{which: getattr(batch, which) * more})
