@@ -44,13 +44,15 @@ class Requests:
 @dataclass(frozen=True, slots=True)
 class Predicted:
     """Seconds [row] in the order of the rows; ``batch``: sequences that decode together in an attention group; ``bound``: what
-    a decode step needs longest; ``failed``: row -> why it could not be predicted (its numbers are NaN).
+    a decode step needs longest; ``roof_s``: what it reads at the HBM's full rate; ``failed``: row -> why it could not be
+    predicted (its numbers are NaN).
     """
 
     tpot_s: Floats
     ttft_s: Floats
     batch: Floats
     bound: NDArray[np.str_]
+    roof_s: Floats
     failed: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -65,7 +67,7 @@ def predict_serving(
         wide = (row.decode.dp > 1, row.prefill is not None and row.prefill.dp > 1, row.prefill is None)
         kind = (row.model, row.system, row.backend, row.weights, row.experts, row.kv)
         groups.setdefault((*kind, *wide, row.drafts, row.spread > 0), []).append(at)
-    tpot, ttft, batch = (np.full(len(rows), np.nan) for _ in range(3))
+    tpot, ttft, batch, roof = (np.full(len(rows), np.nan) for _ in range(4))
     bound = np.full(len(rows), "", "U8")
     failed: dict[int, str] = {}
     for done, members in enumerate(groups.values()):
@@ -76,10 +78,10 @@ def predict_serving(
         except BadInput as error:
             failed |= dict.fromkeys(members, str(error))
             continue
-        tpot[members], ttft[members], batch[members], bound[members] = found
+        tpot[members], ttft[members], batch[members], roof[members], bound[members] = found
         if progress is not None:
             progress(done + 1, len(groups))
-    return Predicted(tpot, ttft, batch, bound, failed)
+    return Predicted(tpot, ttft, batch, bound, roof, failed)
 
 
 def backend_of(name: str) -> str:
@@ -89,7 +91,7 @@ def backend_of(name: str) -> str:
     return next((engine for engine in backend_names() if engine in name.replace("-", "").replace("tensorrt", "trt")), "vllm")
 
 
-def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Floats, NDArray[np.str_]]:
+def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
     first = rows[0]
     model, cluster = load_model(first.model), load_cluster(CLUSTERS[first.system])
     payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
@@ -132,8 +134,11 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
     # The suite's clients start at once: their first prompts queue up behind each other.
     first_token = found.ttft_s + (0.5 * one_by_one / ROUNDS if first.spread > 0.0 else 0.0)
     size = len(rows)
-    tpot, ttft, batch = (np.broadcast_to(np.asarray(x, float), size) for x in (found.tpot_s, first_token, found.batch))
-    return tpot, ttft, batch, _bound(found.decode.decode, size)
+    step = found.decode.decode
+    roof = step.hbm_bytes / cluster.node.gpu.hbm_bandwidth if step is not None else 0.0
+    columns = (found.tpot_s, first_token, found.batch, roof)
+    tpot, ttft, batch, least = (np.broadcast_to(np.asarray(x, float), size) for x in columns)
+    return tpot, ttft, batch, least, _bound(step, size)
 
 
 def _bound(step: Step | None, size: int) -> NDArray[np.str_]:

@@ -92,8 +92,10 @@ class Unpredictable(Exception):  # noqa: N818 - a reason to count, not a failure
     """A row that nothing here can predict, and why."""
 
 
-def read_serving(path: Path, skipped: Counter[str] | None = None) -> list[ServingRow]:
+def read_serving(path: Path, skipped: Counter[str] | None = None, listed: bool = True) -> list[ServingRow]:
     """The rows of ``path``. Raises BadInput naming line and column of what cannot be read.
+
+    ``listed``: what rows leave out may come from the suite's own list of arrangements (`serving_recipes`).
 
     A row of a model, system or precision that nothing here knows is counted in ``skipped`` by its reason, or an error without.
     """
@@ -106,7 +108,7 @@ def read_serving(path: Path, skipped: Counter[str] | None = None) -> list[Servin
         for record in reader:
             where = f"{path}: line {reader.line_num}"
             try:
-                rows.append(_row(where, reader.line_num, record))
+                rows.append(_row(where, reader.line_num, record, listed))
             except Unpredictable as reason:
                 if skipped is None:
                     raise BadInput(f"{where}: {reason}") from None
@@ -148,7 +150,7 @@ def dtype_of(name: str) -> Dtype:
     raise Unpredictable(f"precision {name}: neither 16, 8 nor 4 bits by its name")
 
 
-def _row(where: str, line: int, r: dict[str, str]) -> ServingRow:
+def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
     model, system = preset_of(r["model"]), system_of(r["system"])
     stated = r.get("precision", "")
     number = lambda column: _number(where, r, column)  # noqa: E731
@@ -163,7 +165,7 @@ def _row(where: str, line: int, r: dict[str, str]) -> ServingRow:
         weights, kv = "bf16", "fp8" if system != "h100_sxm" else "bf16"
         experts = "fp4"
         assumed.append("gpt-oss: attention in bf16, experts in fp4")
-    recipes = _recipes(r, isl, osl, concurrency)
+    recipes = _recipes(r, isl, osl, concurrency) if listed else []
     chosen: Recipe | None = None
     if r["mode"] == "agg":
         decode, prefill = _aggregated(r, concurrency), None
@@ -249,6 +251,8 @@ def _disaggregated(
         decode, prefill = (_inside_a_node(w, r["backend"]) for w in (decode, prefill))
         same = [x for x in fits if x.decode.count == decode.count and x.decode.data_parallel == (decode.dp > 1)]
         return decode, prefill, _speculation(same, assumed) if _drafts(r) else None
+    if r["backend"] == "sglang":  # its rows say how the experts are split, where TensorRT-LLM's repeat the prefill pool's
+        fits = [x for x in fits if x.decode.whole_experts == (decode.ep > 1)] or fits
     if fits:
         chosen = _speculation(fits, assumed)
         assert chosen is not None and chosen.prefill is not None

@@ -117,6 +117,13 @@ def _notes(rows: list[ServingRow], found: Served) -> list[str]:
         f"time to first token: median error {np.median(np.abs(ttft[good])):.0f} %, bias {np.median(ttft[good]):+.0f} % (median)"
     ]
     total = tpot[good].sum()
+    plain = [i for i in good if rows[i].drafts == 0 and rows[i].tpot_s < found.roof_s[i]]
+    if plain:
+        share = 100.0 * tpot[plain].sum() / total
+        said.append(
+            f"{len(plain):,} rows without known multi-token prediction are faster than memory can be read at its full rate, so they "
+            f"must have it, or more workers than assumed: mean error {tpot[plain].mean():.0f} %, {share:.0f} % of all error"
+        )
     by_name: dict[str, list[int]] = {}
     for i in good:
         for name in rows[i].assumed or ("nothing",):
@@ -128,4 +135,4 @@ def _notes(rows: list[ServingRow], found: Served) -> list[str]:
 
 
 def _taken(found: Served, at: list[int]) -> Served:
-    return Served(found.tpot_s[at], found.ttft_s[at], found.batch[at], found.bound[at])
+    return Served(found.tpot_s[at], found.ttft_s[at], found.batch[at], found.bound[at], found.roof_s[at])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..hwmodels.backends import Backend, BackendFit, backend_names, load_backend
 from ..hwmodels.interval import Regime
-from .conformal import regimes_of
+from .conformal import LEAST_ROWS, regimes_of
 from .fit_serving import Fitted, fit_backend
 from .serving import Predicted, predict_serving
 from .serving_rows import ServingRow, read_serving
@@ -26,6 +26,7 @@ from .shipped import MEASUREMENTS
 TABLE = "serving.csv"
 #: One row in so many is fitted.
 EVERY = 10
+_LONG_S = 0.99
 METHOD = (
     "scipy least squares on log TPOT with a Cauchy loss, a log-normal prior on every constant and one factor a system; "
     "every tenth row in the order of system, model, precision, arrangement and concurrency"
@@ -67,7 +68,7 @@ def with_fit(fitted: Fitted, rows: Sequence[ServingRow], used: NDArray[np.intp])
         mean_rest_pct=_rounded(error[aside].mean()),
         method=METHOD,
         intervals=_regimes(found.tpot_s[aside], measured[aside]),
-        ttft_intervals=_regimes(found.ttft_s[aside], np.array([rows[i].ttft_s for i in aside])),
+        ttft_intervals=_slow_regimes(found.ttft_s[aside], np.array([rows[i].ttft_s for i in aside])),
         seen=seen_of(rows, found),
     )
     sources = {
@@ -90,6 +91,18 @@ def seen_of(rows: Sequence[ServingRow], found: Predicted) -> dict[str, tuple[flo
 
 def _regimes(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[Regime, ...]:
     return regimes_of(predicted, measured, np.ones(len(predicted), np.int64))
+
+
+def _slow_regimes(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[Regime, ...]:
+    """The same, and one regime for all beyond a second, the longest that a regime may begin at."""
+    fast, slow = np.flatnonzero(predicted < _LONG_S), np.flatnonzero(predicted >= _LONG_S)
+    regimes = _regimes(predicted[fast], measured[fast]) if len(fast) else ()
+    if len(slow) < LEAST_ROWS:
+        return regimes
+    limits = np.quantile(measured[slow] / predicted[slow], (0.05, 0.25, 0.75, 0.95), method="weibull")
+    names = ("low90", "low50", "high50", "high90")
+    quantiles = {name: float(f"{q:.4g}") for name, q in zip(names, limits, strict=True)}
+    return (*regimes, Regime(nodes=1, seconds_from=f"{1e3 * _LONG_S:g} ms", rows=len(slow), **quantiles))
 
 
 def _rounded(value: float) -> float:

@@ -53,14 +53,17 @@ def test_clients_are_requests_in_flight(concurrency: float) -> None:
 @settings(max_examples=12, deadline=None)
 @given(st.floats(4.0, 4096.0))
 def test_a_pool_loop_is_closed_at_its_batch(concurrency: float) -> None:
-    """B + X R = N, or every slot is taken; a nearly full prefill pool waits steeply, so within a twentieth."""
+    """B + X R = N, or every slot is taken."""
     served = disaggregated(SETTING, PREFILL, decoding(), concurrency=concurrency)
     assert served.prefill is not None
     servers, most = PREFILL.arrangement.dp * PREFILL.count, served.prefill.requests_per_s * PREFILL.count
-    wait = queue_wait(served.prefill.prompt_s, servers, served.requests_per_s / most)
+    busy = served.requests_per_s / most
+    if busy > 0.97:  # the wait grows without bound there: a thousandth more requests would double it
+        return
+    wait = queue_wait(served.prefill.prompt_s, servers, busy)
     first = served.prefill.ttft_s + served.transfer_s + wait
     flying = served.batch * 24.0 + served.requests_per_s * first
-    assert flying == pytest.approx(concurrency, rel=0.05) or served.batch == pytest.approx(256.0, rel=1e-3)
+    assert flying == pytest.approx(concurrency, rel=0.02) or served.batch == pytest.approx(256.0, rel=1e-3)
     assert served.requests_per_s <= served.capacity_per_s * 1.001
     assert served.batch <= 256.0 * 1.001
 
