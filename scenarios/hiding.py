@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..hwmodels.units import format_time
 from .evaluation import Evaluation, PartTime, Pool, StepTime
@@ -67,7 +67,7 @@ def _decoding(evaluation: Evaluation) -> Pool | None:
     return next((p for p in evaluation.pools if p.steps and p.steps[0].phase in ("decode", "mixed")), None)
 
 
-def _split(pool: Pool) -> tuple[int, Mapping[str, int]]:
+def _split(pool: Pool) -> tuple[int, dict[str, int]]:
     """Bytes of the KV cache, and of everything else by name."""
     held = {item.name: item.bytes for item in pool.memory}
     return held.pop(KV_CACHE, 0), held
