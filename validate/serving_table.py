@@ -121,8 +121,9 @@ def _notes(rows: list[ServingRow], found: Served) -> list[str]:
     if plain:
         share = 100.0 * tpot[plain].sum() / total
         said.append(
-            f"{len(plain):,} rows without known multi-token prediction are faster than memory can be read at its full rate, so they "
-            f"must have it, or more workers than assumed: mean error {tpot[plain].mean():.0f} %, {share:.0f} % of all error"
+            f"{len(plain):,} rows without known multi-token prediction are faster than memory can be read at its full rate: "
+            "they must have it, or more workers than assumed; "
+            f"mean error {tpot[plain].mean():.0f} %, {share:.0f} % of all error"
         )
     by_name: dict[str, list[int]] = {}
     for i in good:
