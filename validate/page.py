@@ -15,6 +15,7 @@ from .ablation import ablate
 from .predict import Validation, validate_table
 from .production_page import section as production
 from .prose import ABLATION, HONESTLY, RIGHT, WRONG, as_markdown, sections
+from .serving_page import section as serving
 from .shipped import MEASUREMENTS
 
 PAGE = Path("docs/validation.md")
@@ -35,6 +36,7 @@ REPRODUCE = """\
 
 ```
 python -m epicycle.validate.shipped TABLES    # every shipped calibration, from the tables
+python -m epicycle.validate.shipped_serving TABLES   # the engines' constants, from measured deployments
 epicycle validate TABLES/ep_comm.csv          # one table; --html, --csv, --json
 epicycle calibrate TABLES/ep_comm.csv --system h100_sxm
 python -m epicycle.validate.widening TABLES   # what a relative's constants and points outside a table add to an interval
@@ -55,6 +57,7 @@ def render(tables: Path) -> str:
             parts.append("\n".join(notes) + "\n")
     blind = validate_table(tables / "published_ep.csv")
     parts += ["\n".join(_blind(blind)) + "\n", "\n".join(production()) + "\n"]
+    parts.append("\n".join(serving(tables)) + "\n")
     parts += [*(as_markdown(title) for title in (ABLATION, RIGHT, WRONG, HONESTLY)), REPRODUCE]
     return "\n".join(parts)
 
