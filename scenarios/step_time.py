@@ -78,7 +78,7 @@ def step_time(
 def _wire_bound(question: ServingQuestion, worker: Worker) -> str:
     """What an exchange over the NICs waits for: the NIC, the PCIe link that feeds it, or the fabric's uplinks."""
     cluster, machine = question.cluster, machine_of(question.cluster)
-    if on_fabric(machine, cluster, worker.tp * worker.dp).nic_bytes_per_s < machine.nic_bytes_per_s:
+    if on_fabric(machine, cluster, worker.tp * worker.dp, worker.protocol).nic_bytes_per_s < machine.nic_bytes_per_s:
         return "fabric"
     share = cluster.node.nics / cluster.node.gpus
     return "pcie" if machine.nic_bytes_per_s < cluster.node.nic.bandwidth * share else "nic"

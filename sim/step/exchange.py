@@ -7,6 +7,7 @@ tokens to the experts. With ``dp == 1`` there is nothing to exchange.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from ..inputs.model import MoeModel
 from .part import Num, Part
 from .worker import Arrangement, Precision
 
+#: Protocols whose tokens cross nodes between GPUs of the same index only.
+_ON_RAILS = ("high-throughput", "elastic", "all-gather")
 #: How the loads of a protocol's stages count in a step's terms.
 _RESOURCE = {"nvlink": "nvlink", "nic": "nic", "nic_msg": "nic", "queue_pair": "nic", "host": "host", "hbm": "hbm"}
 
@@ -41,7 +44,7 @@ def exchange_parts(
     ranks = np.asarray(arrangement.tp * arrangement.dp, float)
     needed = (np.asarray(arrangement.dp) > 1.0) & (np.asarray(tokens) > 0.0)
     domain_gpus = float(cluster.nvlink_domain_gpus)
-    machine = on_fabric(machine_of(cluster), cluster, ranks)
+    machine = on_fabric(machine_of(cluster), cluster, ranks, arrangement.protocol)
     width = np.maximum(ranks, 2.0)
     skewed = inbox_share(arrangement.protocol, imbalance, float(model.top_k), width, domain_gpus)
     shape = Shape(
@@ -93,21 +96,31 @@ def inbox_share(protocol: str, imbalance: Num, top_k: float, ranks: Num, domain_
     return np.asarray(reached / (1.0 - (1.0 - 1.0 / receivers) ** top_k))
 
 
-def on_fabric(machine: Machine, cluster: Cluster, ranks: Num) -> Machine:
+def on_fabric(machine: Machine, cluster: Cluster, ranks: Num, protocol: str) -> Machine:
     """The machine whose NIC is as fast as the fabric lets all nodes be at once.
 
-    Of uniform traffic between ``n`` nodes the share ``(n - l) / (n - 1)`` leaves its leaf of ``l`` nodes, and a leaf's
-    uplinks carry 1/oversubscription of its hosts' bandwidth.
+    A group of ``n`` nodes fills leaves of ``l`` in order. Of a node's uniform traffic to others what goes to the ``h`` nodes
+    under its own leaf stays below, the share ``(h - 1) / (n - 1)``; with a leaf for each rail only if it keeps to the rail, as
+    two-hop protocols do: one message of as many as a node has ports otherwise. A leaf's uplinks carry 1/oversubscription of
+    the bandwidth of its hosts, of the group or not; the first leaf and the last, which may be half full, are the ones to ask.
     """
-    nodes = np.maximum(np.asarray(ranks, float) / cluster.node.gpus, 1.0)
-    leaf = float(cluster.fabric.nodes_per_leaf)
-    crossing = np.where(nodes > leaf, (nodes - leaf) / np.maximum(nodes - 1.0, 1.0), 0.0)
-    slower = np.maximum(1.0, crossing * cluster.fabric.oversubscription)
-    if np.all(slower == 1.0):
+    fabric, node = cluster.fabric, cluster.node
+    if fabric.oversubscription <= 1.0:
         return machine
-    from dataclasses import replace
+    nodes = np.maximum(np.asarray(ranks, float) / node.gpus, 1.0)
+    leaf = float(fabric.nodes_per_leaf)
+    ports = 1.0 if fabric.kind == "fat-tree" or protocol in _ON_RAILS else float(min(node.gpus, node.nics))
 
-    return replace(machine, nic_bytes_per_s=machine.nic_bytes_per_s / slower)  # type: ignore[arg-type]
+    def load(here: Num, hosts: Num) -> Num:
+        """Of the bandwidth of a leaf's ``hosts``, the share that its ``here`` nodes of the group send up."""
+        stays = (here - 1.0) / np.maximum((nodes - 1.0) * ports, 1e-9)
+        return np.where(nodes > 1.0, here * (1.0 - stays) / np.maximum(hosts, here), 0.0)
+
+    before = leaf * np.floor((np.ceil(nodes) - 1.0) / leaf)  # nodes under the leaves before the last
+    first = load(np.minimum(nodes, leaf), min(leaf, cluster.nodes))
+    most = np.maximum(first, load(nodes - before, np.minimum(leaf, cluster.nodes - before)))
+    slower = np.maximum(1.0, most * fabric.oversubscription)
+    return machine if np.all(slower == 1.0) else replace(machine, nic_bytes_per_s=machine.nic_bytes_per_s / slower)  # type: ignore[arg-type]
 
 
 def _op(
@@ -123,7 +136,8 @@ def _op(
         seconds = seconds + np.where(here, program_seconds(found.stages, shape, machine), 0.0)
         for name, value in _loads(found.stages, shape, machine).items():
             loads[name] = loads.get(name, 0.0) + np.where(here, value, 0.0)
-        sources.append(f"{protocol} {op} ({scope}), fitted on {found.calibrated_on}")
+        fitted = f"by the fit of {found.lender} on" if found.lender else "fitted on"
+        sources.append(f"{protocol} {op} ({scope}), {fitted} {found.calibrated_on}")
     return seconds, loads, "; ".join(sources)
 
 

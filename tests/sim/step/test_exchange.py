@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.machine import machine_of
 from epicycle.sim.step.exchange import inbox_share, on_fabric
+from epicycle.sim.topology import Topology
 
 RANKS = st.sampled_from([8.0, 16.0, 32.0, 72.0, 128.0])
 IMBALANCE = st.floats(1.0, 8.0)
@@ -50,13 +51,35 @@ def test_tokens_that_reach_the_busiest_rank_are_those_of_a_drawn_routing(share: 
     )
 
 
-@given(st.integers(1, 64), st.floats(1.0, 8.0))
-def test_a_fabric_takes_no_more_than_its_oversubscription(nodes: int, oversubscription: float) -> None:
-    cluster = load_cluster("h100-cx7-fat-tree")
-    fabric = cluster.fabric.model_copy(update={"oversubscription": oversubscription})
-    cluster = cluster.model_copy(update={"fabric": fabric})
+def slowdown(name: str, protocol: str, nodes: int, of: int, oversubscription: float, nodes_per_leaf: int) -> float:
+    overrides = {"fabric.oversubscription": oversubscription, "fabric.nodes_per_leaf": nodes_per_leaf}
+    cluster = load_cluster(name, of, overrides)
     machine = machine_of(cluster)
-    there = on_fabric(machine, cluster, 8.0 * nodes).nic_bytes_per_s
-    assert machine.nic_bytes_per_s / oversubscription - 1.0 <= there <= machine.nic_bytes_per_s
-    if nodes <= fabric.nodes_per_leaf:
-        assert there == machine.nic_bytes_per_s
+    return float(machine.nic_bytes_per_s / on_fabric(machine, cluster, 8.0 * nodes, protocol).nic_bytes_per_s)
+
+
+@pytest.mark.parametrize("name", ["h100-cx7-fat-tree", "h100-cx7"])
+@pytest.mark.parametrize("protocol", ["low-latency", "high-throughput"])
+@given(st.integers(2, 12), st.integers(0, 4), st.sampled_from([1.5, 2.0, 4.0, 8.0]), st.integers(2, 6))
+def test_a_fabric_slows_the_nics_as_its_fullest_uplink_says(
+    name: str, protocol: str, nodes: int, more: int, oversubscription: float, nodes_per_leaf: int
+) -> None:
+    """Every rank sends as much to every rank of other nodes, or of its own index there, over the topology's paths."""
+    of = nodes + more
+    cluster = load_cluster(name, of, {"fabric.oversubscription": oversubscription, "fabric.nodes_per_leaf": nodes_per_leaf})
+    topology = Topology(cluster, 8 * nodes)
+    src, dst = (x.ravel() for x in np.indices((8 * nodes, 8 * nodes)))
+    asked = src // 8 != dst // 8
+    if protocol == "high-throughput":
+        asked &= src % 8 == dst % 8
+    paths = topology.rdma_path(src[asked], dst[asked])
+    load = np.bincount(paths[paths >= 0], minlength=len(topology.resources.capacity)) / topology.resources.capacity
+    wanted = load.max() / load[topology.resources.ids("nic_tx")].max()
+    assert slowdown(name, protocol, nodes, of, oversubscription, nodes_per_leaf) == pytest.approx(wanted, rel=1e-6)
+
+
+@given(st.integers(1, 64), st.floats(1.0, 8.0), st.sampled_from(["low-latency", "high-throughput"]))
+def test_a_fabric_takes_no_more_than_its_oversubscription(nodes: int, oversubscription: float, protocol: str) -> None:
+    assert 1.0 <= slowdown("h100-cx7-fat-tree", protocol, nodes, 64, oversubscription, 5) <= oversubscription + 1e-9
+    if nodes <= 5:
+        assert slowdown("h100-cx7-fat-tree", protocol, nodes, 64, oversubscription, 5) == 1.0
