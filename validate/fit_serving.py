@@ -98,9 +98,10 @@ def fit_backend(backend: Backend, rows: Sequence[ServingRow], progress: Callable
         prior = np.array([(v - 1.0) / p.spread for p, v in zip(parameters, x, strict=True)])
         return np.concatenate([robust, prior])
 
-    bounds = tuple(1.0 + np.log([getattr(p, side) for p in parameters]) for side in ("low", "high"))
+    low, high = (1.0 + np.log([getattr(p, side) for p in parameters]) for side in ("low", "high"))
     start = np.ones(len(parameters))
-    found = least_squares(cost, start, bounds=bounds, diff_step=0.02, xtol=1e-3, ftol=1e-3, max_nfev=12)
+    wide = np.full(len(start), 0.02)
+    found = least_squares(cost, start, bounds=(low, high), diff_step=wide, xtol=1e-3, ftol=1e-3, max_nfev=12)
     return Fitted(engine(found.x), residual(found.x), named(found.x))
 
 

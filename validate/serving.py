@@ -108,7 +108,8 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
     context = requests.mean_input + grown * requests.mean_output
 
     def pool(widths: list[Widths], prompt_tokens: float) -> PoolShape:
-        shape = Arrangement(*(np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep")), exchange)
+        tp, dp, pp, ep = (np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep"))
+        shape = Arrangement(tp, dp, pp, ep, exchange)
         count = np.array([w.count for w in widths], float)
         # An engine's buffers are sized for its batch limit, set near what the run needs.
         rows_at_once = np.clip(concurrency / (shape.dp * count), 1.0, MOST_SEQUENCES) * (1.0 + first.drafts)
@@ -145,7 +146,8 @@ def _bound(step: Step | None, size: int) -> NDArray[np.str_]:
     """The resource [row] that a decode step needs longest."""
     loads = step.loads() if step is not None else {"host": 0.0}
     names = np.array(list(loads))
-    return names[np.argmax([np.broadcast_to(np.asarray(s, float), size) for s in loads.values()], axis=0)]
+    seconds = np.stack([np.broadcast_to(np.asarray(s, float), size) for s in loads.values()])
+    return np.asarray(names[np.argmax(seconds, axis=0)])
 
 
 def protocol_of(backend: str, domain_gpus: int) -> Protocol:

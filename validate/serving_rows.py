@@ -153,8 +153,8 @@ def dtype_of(name: str) -> Dtype:
 def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
     model, system = preset_of(r["model"]), system_of(r["system"])
     stated = r.get("precision", "")
-    number = lambda column: _number(where, r, column)  # noqa: E731
-    isl, osl, concurrency = (round(number(c)) for c in ("isl", "osl", "concurrency"))
+    isl, osl, concurrency = (round(_number(where, r, c)) for c in ("isl", "osl", "concurrency"))
+    ttft_s, tpot_s = (_number(where, r, c) / 1e3 for c in ("ttft_ms", "tpot_ms"))
     weights, experts = (dtype_of(r.get(column, "") or stated) for column in ("gemm_quant_mode", "moe_quant_mode"))
     spread = SUITE_SPREAD if (isl, osl) in SUITE_LENGTHS else 0.0
     assumed = ["lengths drawn from 80 to 100 %"] if spread else []
@@ -180,7 +180,7 @@ def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
         assumed.append("attention data-parallelism not stated: none")
     return ServingRow(
         line, model, system, r["backend"], weights, experts, kv, isl, osl, spread, concurrency,
-        decode, prefill, number("ttft_ms") / 1e3, number("tpot_ms") / 1e3, tuple(assumed),
+        decode, prefill, ttft_s, tpot_s, tuple(assumed),
         chosen.drafts if chosen else 0, chosen.slots if chosen else 0,
     )  # fmt: skip
 

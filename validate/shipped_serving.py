@@ -80,7 +80,7 @@ def with_fit(fitted: Fitted, rows: Sequence[ServingRow], used: NDArray[np.intp])
 
 def seen_of(rows: Sequence[ServingRow], found: Predicted) -> dict[str, tuple[float, float]]:
     """Range of what describes a deployment in the table."""
-    columns = {
+    columns: dict[str, list[float]] = {
         "mean_input": [row.isl for row in rows],
         "mean_output": [row.osl for row in rows],
         "batch": [float(f"{b:.4g}") for b in found.batch],

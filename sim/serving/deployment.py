@@ -27,6 +27,8 @@ _ROUNDS = 18  # of bisection: 1,024 sequences to a hundredth of one
 #: just found (what is left is below a thousandth of it), and rounds of bisection between them, which cost no step.
 _GRID, _CLOSINGS, _FINE_ROUNDS = 9, 3, 40
 
+Truth = np.bool_ | NDArray[np.bool_]
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -95,7 +97,7 @@ def aggregated(setting: Setting, pool: PoolShape, concurrency: Num | None = None
     full = at(pool.slots)
     capacity = full.requests_per_s * pool.count
     if rate is not None:
-        found = at(largest_batch(lambda b: at(b).requests_per_s * pool.count <= rate, pool.slots + 0.0 * capacity))
+        found = at(largest_batch(lambda b: np.less_equal(at(b).requests_per_s * pool.count, rate), pool.slots + 0.0 * capacity))
     elif concurrency is not None:
         found = at(concurrency / groups)
     else:
@@ -150,11 +152,11 @@ def disaggregated(
     slots = decode.slots + 0.0 * most_prefill
     capacity = np.minimum(most_prefill, per_s(slots, tpot(slots)))
     if rate is not None:
-        batch = _closed(tpot, lambda b, t: per_s(b, t) <= rate, slots)
+        batch = _closed(tpot, lambda b, t: np.less_equal(per_s(b, t), rate), slots)
     else:
         flying = slots * groups if concurrency is None else concurrency
         most = np.minimum(slots, flying / groups)
-        batch = _closed(tpot, lambda b, t: b * groups + per_s(b, t) * first_token(per_s(b, t)) <= flying, most)
+        batch = _closed(tpot, lambda b, t: np.less_equal(b * groups + per_s(b, t) * first_token(per_s(b, t)), flying), most)
     rates = decode_worker(
         model,
         setting.cluster,
@@ -187,12 +189,11 @@ def transfer_seconds(setting: Setting, prefill: Arrangement, decode: Arrangement
     size = kv_bytes(setting.workload.mean_input)
     lanes = np.minimum(prefill.tp * prefill.pp, decode.tp * decode.pp)
     share = min(1.0, node.nics / node.gpus)
-    return nic.latency + size / (lanes * share * nic.bandwidth * nic.efficiency)
+    seconds: Num = nic.latency + size / (lanes * share * nic.bandwidth * nic.efficiency)
+    return seconds
 
 
-def largest_batch(
-    holds: Callable[[NDArray[np.float64]], NDArray[np.bool_]], most: NDArray[np.float64] | Num
-) -> NDArray[np.float64]:
+def largest_batch(holds: Callable[[NDArray[np.float64]], Truth], most: NDArray[np.float64] | Num) -> NDArray[np.float64]:
     """The largest batch up to ``most`` of which ``holds`` is true, by bisection in the logarithm; it must be monotone."""
     high = np.log(np.maximum(np.asarray(most, float), 1e-3))
     low = np.full(high.shape, np.log(1e-3))
@@ -206,7 +207,7 @@ def largest_batch(
 
 
 def _closed(
-    tpot: Callable[[Num], Num], holds: Callable[[Num, Num], NDArray[np.bool_]], most: NDArray[np.float64] | Num
+    tpot: Callable[[Num], Num], holds: Callable[[Num, Num], Truth], most: NDArray[np.float64] | Num
 ) -> NDArray[np.float64]:
     """The largest batch up to ``most`` of which ``holds(batch, tpot(batch))`` is true; it must be monotone in the batch.
 
@@ -230,7 +231,7 @@ def _closed(
         found = low
         if closing < _CLOSINGS:
             shift = np.log(tpot(np.exp(found))) - _between(grid, known, found)
-    return np.exp(found)
+    return np.asarray(np.exp(found))
 
 
 def _between(grid: NDArray[np.float64], known: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
