@@ -146,6 +146,40 @@ def test_an_oversubscribed_fabric_holds_up_what_crosses_leaves() -> None:
     assert ratio(compare(FAT_TREE, sets=["cluster.fabric.oversubscription=2"]), "tpot") == pytest.approx(1.0)
 
 
+def ops(found: Comparison) -> dict[str, float]:
+    """How many times longer each op of a layer, or of a decode step, takes."""
+    before, after = (dict(parts(e, e.pools[0].steps[0].phase)) for e in (found.a, found.b))
+    return {op: after[op] / before[op] for op in EXCHANGE}
+
+
+@pytest.mark.parametrize(
+    ("serving", "layer", "change"),
+    [
+        (
+            [],
+            ["cluster={name: h100-cx7-fat-tree, nodes: 16}", "deployment.ep=64", "cluster.fabric.oversubscription=1"],
+            {"serving": "cluster.fabric.oversubscription=4", "layer": "cluster.fabric.oversubscription=4"},
+        ),
+        (
+            ["cluster=h100-cx7", "deployment.decode.dp=32", "deployment.decode.ep=32"],
+            [],
+            {
+                "serving": "workload.routing={kind: power-law, alpha: 0.6}",
+                "layer": "traffic.routing={kind: power-law, alpha: 0.6}",
+            },
+        ),
+    ],
+    ids=["an oversubscribed fabric", "skewed routing"],
+)
+def test_the_event_engine_agrees(serving: list[str], layer: list[str], change: dict[str, str]) -> None:
+    closed = compare(FAT_TREE, FAT_TREE, sets=serving, sets_b=[change["serving"]])
+    name = "deepseek-v3-decode-ep32"
+    events = compare(name, name, sets=["deployment.compare=[]"], sets_a=layer, sets_b=[*layer, change["layer"]])
+    for op, times in ops(events).items():
+        assert times > 1.3
+        assert ops(closed)[op] == pytest.approx(times, rel=0.2), op
+
+
 def overlap_gains() -> dict[int, float]:
     """Tokens a GPU -> relative gain in throughput from two-batch overlap."""
     found = sweep(EP72, ["deployment.decode.batch=32,64,128,256", "deployment.decode.overlap=false,true"])
