@@ -10,8 +10,8 @@ from ...hwmodels.units import format_bytes
 from ..inputs.model import WEIGHT_BYTES
 from ..inputs.question import Question, Unanswerable
 from ..result import MemoryItem
-from . import high_throughput, memory, one_sided
-from .program import LOW_LATENCY_TOKENS, Program
+from . import elastic, high_throughput, memory, one_sided
+from .program import LOW_LATENCY_TOKENS, Program, replayed
 
 #: CUDA context, NCCL/NVSHMEM heaps and workspaces that no formula here counts.
 RUNTIME_BYTES = 3 * 2**30
@@ -81,6 +81,8 @@ def _buffers(question: Question, program: Program) -> list[MemoryItem]:
             MemoryItem("received rows", memory.exact_rows(received, row), f"exact, {received} rows on the busiest rank"),
         ]
         return [item for item in items if item.bytes]
+    if program.protocol == "elastic":
+        return _elastic_buffers(question, program)
     if program.protocol in ("one-sided", "two-sided"):
         rows = float(np.asarray(one_sided.dispatch_row_bytes(shape))), float(np.asarray(one_sided.combine_row_bytes(shape)))
         size = memory.one_sided_slots(tokens, ranks, *rows)
@@ -97,11 +99,28 @@ def _buffers(question: Question, program: Program) -> list[MemoryItem]:
     return [MemoryItem("padded slots", size, f"{rows_per_pair:.0f} rows for every pair of ranks, dispatch and combine")]
 
 
+def _elastic_buffers(question: Question, program: Program) -> list[MemoryItem]:
+    """Slots, and the rows that the second kernel orders: as many as came, or where no host waits for counts, as may come."""
+    shape, layout = program.shape, program.layout
+    tokens = int(shape.tokens)
+    row = float(np.asarray(elastic.dispatch_row_bytes(shape)))
+    back = float(np.asarray(elastic.combine_row_bytes(shape)))
+    slots = memory.elastic_slots(tokens, layout.domain, layout.nodes, int(shape.top_k), row, back)
+    rows, counted = tokens * layout.ranks, f"worst case, {tokens} tokens of each of {layout.ranks} ranks"
+    if not replayed(question, program.protocol):
+        rows = int(program.drawn.rank_rows.sum(axis=0).max())
+        counted = f"exact, {rows} rows on the busiest rank"
+    return [
+        MemoryItem("elastic slots", slots, f"DeepEP V2 layout, {tokens} tokens a rank, both ways in turn (sim/ep/memory.py)"),
+        MemoryItem("ordered rows", memory.exact_rows(rows, row), counted),
+    ]
+
+
 def _lever(largest: str, question: Question) -> str:
     deployment = question.deployment
     if largest == "low-latency slabs":
         return "lower deployment.max_tokens, or use protocol=high-throughput"
-    if largest in ("exchange slots", "gathered tokens", "padded slots", "received rows"):
+    if largest in ("exchange slots", "gathered tokens", "padded slots", "received rows", "elastic slots", "ordered rows"):
         return "lower traffic.tokens_per_rank"
     narrower = {"bf16": "fp8", "fp8": "fp4"}.get(deployment.weights)
     wider = f"raise deployment.ep above {deployment.ep}"

@@ -110,6 +110,8 @@ def _intervals(question: Question, program: Program, path: tuple[PathSegment, ..
         seconds = sum(s.end_ps - s.start_ps for s in path if s.op == op) / 1e12 / program.micro_batches
         same = load_calibration(source.system).cluster == load_calibration(question.cluster.calibration).cluster
         borrowed = "" if same else source.system
+        if source.lender:
+            borrowed = f"the {source.lender} kernels on {source.system}"
         where = block if op == "compute" else point
         found[op] = source.entry.fit.interval(seconds, question.nodes_used, where, borrowed)
     return found
@@ -170,6 +172,8 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         kernels = ", ".join(s.op for s in program.sources if s.system in systems)
         text = f"{question.cluster.calibration} has no measurements of {kernels}: constants of {' and '.join(systems)}"
         yield f"{text} ({why})" if why else text
+    if program.protocol == "elastic":
+        yield "elastic kernels have no published rows that may be fitted: SMs copy at the library's own rates, the rest is lent"
     if program.protocol == "padded-all-to-all":
         slot = np.ceil(question.deployment.capacity_factor * program.shape.tokens * program.shape.top_k / program.shape.ranks)
         lost = int(np.maximum(program.drawn.expert_rows - slot, 0).sum())

@@ -1,7 +1,7 @@
 """What a protocol's buffers take on each rank, from the published layouts.
 
-Sources: DeepEP at dd758ca, ``csrc/config.hpp`` (high throughput, low latency); TensorRT-LLM ``moeAlltoAllKernels.cu``
-(one-sided). Sizes in bytes.
+Sources: DeepEP at dd758ca, ``csrc/config.hpp`` (high throughput, low latency) and ``csrc/elastic/buffer.hpp``
+(elastic); TensorRT-LLM ``moeAlltoAllKernels.cu`` (one-sided). Sizes in bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ LOW_LATENCY_ALIGNMENT = 128
 MAX_TOP_K = 128  # of DeepEP's queue entries
 NVLINK_QUEUE = {"tokens": 288}  # ring depth in tokens of DeepEP's default configurations up to 64 SMs
 RDMA_QUEUE = {"tokens": 128}
+ELASTIC_CHANNELS = 1024  # the most that a hybrid buffer has room for; each may hold one token more than its share
+ELASTIC_ALIGNMENT = 2 * 2**20
 
 
 def low_latency_buffer(tokens: int, hidden: int, experts: int) -> int:
@@ -46,6 +48,22 @@ def rdma_rings(channels: int, nodes: int, hidden: int, element_bytes: int = 2) -
 def one_sided_slots(tokens: int, ranks: int, dispatch_row_bytes: float, combine_row_bytes: float) -> int:
     """Worst-case slots [source rank, token] for dispatch and for combine."""
     return ceil(tokens * ranks * (dispatch_row_bytes + combine_row_bytes))
+
+
+def elastic_slots(
+    tokens: int, domain_ranks: int, nodes: int, top_k: int, dispatch_row_bytes: float, combine_row_bytes: float
+) -> int:
+    """The symmetric buffer of the elastic kernels, used for dispatch and combine in turn: the larger of the two.
+
+    With M tokens, P ranks of a domain, N domains and k: ``P M`` dispatched and ``min(P, k) M`` returned rows inside a domain.
+    Across them ``P N M`` dispatched rows where the experts are, or ``min(P, k) N M`` returned ones at the forwarders; ``M``
+    rows to be sent, or ``min(N, k) M`` that came back; and ``N (M + 1024)`` between the two hops.
+    """
+    into, back = domain_ranks * nodes * tokens, min(domain_ranks, top_k) * nodes * tokens
+    if nodes > 1:
+        between = nodes * (tokens + ELASTIC_CHANNELS)
+        into, back = into + tokens + between, back + min(nodes, top_k) * tokens + between
+    return ceil(max(into * dispatch_row_bytes, back * combine_row_bytes) / ELASTIC_ALIGNMENT) * ELASTIC_ALIGNMENT
 
 
 def exact_rows(rows: int, row_bytes: float) -> int:

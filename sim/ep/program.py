@@ -28,18 +28,19 @@ BEFORE = {
 }
 AFTER = {"high-throughput": ("combine_notify", "combine")}
 #: Protocols whose shapes are static, so that a decode step is captured in CUDA graphs.
-STATIC = ("low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all")
+STATIC = ("elastic", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all")
 #: Least capacity of the low-latency kernels when none is set: DeepEP's published decode batch.
 LOW_LATENCY_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which fitted entry an op used, and the system it was measured on."""
+    """Which fitted entry an op used, and the system it was measured on. ``lender``: the other protocol whose entry it is."""
 
     op: str
     entry: Entry
     system: str
+    lender: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
     def stages(ops: tuple[str, ...], call: Shape) -> Iterator[Stage]:
         for op in ops:
             described = describe(protocol, op, scope_of(protocol, layout), cluster.calibration, call, machine, context)
-            sources[op] = Source(op, described.entry, described.calibrated_on)
+            sources[op] = Source(op, described.entry, described.calibrated_on, described.lender)
             yield from described.stages
 
     steps: list[Step] = []
@@ -160,6 +161,12 @@ def _kind(protocol: Protocol) -> experts.Kind:
     return "masked" if protocol == "low-latency" else "contiguous"
 
 
+def replayed(question: Question, protocol: Protocol) -> bool:
+    """Whether CUDA graphs replay the layer, so that nothing in it waits for the host."""
+    asked = question.deployment.cuda_graphs
+    return asked if asked is not None else protocol in STATIC
+
+
 def _capacity(tokens: NDArray[np.int64], protocol: Protocol, most: int | None) -> int:
     """Tokens a rank brings to one call at most: low latency has a limit (default: what there is, at least 128)."""
     there = int(tokens.max())
@@ -172,7 +179,7 @@ def _expert_block(
     """Permute, both GEMMs and the activation, unpermute: ``rows`` [rank, slot]."""
     model, deployment = question.model, question.deployment
     shape = experts.ExpertShape(float(model.hidden), float(model.moe_intermediate), deployment.weights, deployment.weights)
-    graphs = deployment.cuda_graphs if deployment.cuda_graphs is not None else protocol in STATIC
+    graphs = replayed(question, protocol)
     sms = float(max(1, machine.sms - deployment.reserved_sms))
     kind = _kind(protocol)
     if kind == "masked":
@@ -181,5 +188,7 @@ def _expert_block(
     payload = model.hidden * PAYLOAD_BYTES[deployment.payload]
     gather = experts.permute("experts.permute", "compute", total, payload, machine, k.side_hbm_efficiency, Join.INBOUND)
     block = replace(experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs), waits=Join.OWN)
-    scatter = experts.permute("experts.unpermute", "compute", total, 2.0 * model.hidden, machine, k.side_hbm_efficiency, Join.OWN)
+    scatter = experts.permute(
+        "experts.unpermute", "compute", total, 2.0 * model.hidden, machine, k.side_hbm_efficiency, Join.OWN
+    )
     return [gather, block, scatter]

@@ -107,11 +107,15 @@ PROTOCOLS: dict[str, dict[str, Op]] = {
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An op's stages on a calibrated system, and where its constants came from."""
+    """An op's stages on a calibrated system, and where its constants came from.
+
+    ``lender``: the other protocol whose kernels were measured, where nobody measured this one's.
+    """
 
     stages: tuple[Stage, ...]
     calibrated_on: str
     entry: Any
+    lender: str = ""
 
 
 def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, machine: Machine, context: Context) -> Described:
@@ -119,14 +123,16 @@ def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, ma
     kernel = PROTOCOLS[protocol][op]
     # The count exchange was timed across nodes only; on one node its per-doubling terms vanish.
     measured: Scope = "multi-node" if kernel.constants is high_throughput.Notify else scope
+    lender = ""
     if kernel.constants is elastic.Constants:
         constants, entry, source = _lent(system, op, scope)
+        lender = "high-throughput" if scope == "multi-node" else "one-sided"
     else:
         entry, source = find_entry(system, protocol, op, measured)
         constants = constants_of(entry, kernel.constants)
     stages = kernel.describe(shape, machine, constants, context)
     reference = _nic_latency(load_calibration(source).cluster)
-    return Described(tuple(_other_wire(s, machine.wire_latency_s - reference) for s in stages), source, entry)
+    return Described(tuple(_other_wire(s, machine.wire_latency_s - reference) for s in stages), source, entry, lender)
 
 
 @cache

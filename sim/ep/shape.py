@@ -44,7 +44,7 @@ class Shape:
 
     ``routing``: "uniform", "group-limited" (top-k inside ``groups_kept`` of ``groups`` groups of experts) or "balanced"
     (experts dealt round-robin, so that a token reaches min(ranks, top_k) ranks). ``payload_bytes``: bytes of one dispatched
-    row's activations and scales; ``comm_sms``: SMs of a high-throughput kernel.
+    row's activations and scales; ``comm_sms``: SMs of a high-throughput or elastic kernel.
     """
 
     tokens: Num

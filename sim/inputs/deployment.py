@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Protocol = Literal["high-throughput", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all"]
+Protocol = Literal["high-throughput", "elastic", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all"]
 Dtype = Literal["bf16", "fp8", "fp4"]
 
 #: Bytes per element of a dispatched row with its scales: fp32 per 128 (DeepEP), fp8 per 16 (NVFP4).
@@ -18,10 +18,11 @@ class Deployment(BaseModel):
     """One expert-parallel arrangement of one MoE layer.
 
     ``ep`` ranks, one GPU each, filling nodes in order. ``payload`` is the dispatch precision on the wire (combine is bf16);
-    ``weights`` the experts' precision. ``comm_sms`` are the SMs of the high-throughput kernels (the others run on all SMs).
-    ``max_tokens`` is the low-latency capacity per rank and call: larger batches are micro-batched. ``capacity_factor``:
-    slot size of the padded all-to-all over the rows a pair of ranks may expect. ``reserved_sms`` are kept from the experts'
-    GEMMs for communication that runs beside them. ``cuda_graphs``: kernels are replayed, the host's launches cost nothing.
+    ``weights`` the experts' precision. ``comm_sms`` are the SMs of the high-throughput and elastic kernels (the others run on
+    all SMs). ``max_tokens`` is the low-latency capacity per rank and call: larger batches are micro-batched.
+    ``capacity_factor``: slot size of the padded all-to-all over the rows a pair of ranks may expect. ``reserved_sms`` are kept
+    from the experts' GEMMs for communication that runs beside them. ``cuda_graphs``: kernels are replayed, the host's launches
+    cost nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,4 +38,4 @@ class Deployment(BaseModel):
     redundant_experts: int = Field(default=0, ge=0)
     capacity_factor: float = Field(default=1.25, ge=1.0, le=64.0)
     reserved_sms: int = Field(default=0, ge=0, le=1024)
-    cuda_graphs: bool | None = Field(default=None, description="default: with the low-latency and one-sided protocols")
+    cuda_graphs: bool | None = Field(default=None, description="default: with all protocols but high-throughput")

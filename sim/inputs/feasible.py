@@ -14,6 +14,8 @@ from .model import MoeModel
 from .traffic import Routing
 
 KeyPath = tuple[str, ...]
+#: Protocols whose kernels run on ``comm_sms`` SMs.
+ON_COMM_SMS = ("high-throughput", "elastic")
 
 
 class Unanswerable(BadInput):
@@ -60,7 +62,7 @@ def protocol_can_run(cluster: Cluster, protocol: str, ep: int, key: KeyPath, ep_
             f"{protocol} needs all ranks in one NVLink domain, {cluster.name} has domains of {domain} GPUs, ep is {ep}: "
             f"use ep of {domain} or less, another protocol, or a cluster such as gb200-nvl72",
         )
-    if protocol in ("high-throughput", "all-gather") and ep > domain and ep % domain:
+    if protocol in ("high-throughput", "elastic", "all-gather") and ep > domain and ep % domain:
         raise Unanswerable(
             ep_key,
             f"{protocol} across nodes needs whole NVLink domains ({domain} GPUs of {cluster.name}), ep is {ep}: "
@@ -69,7 +71,7 @@ def protocol_can_run(cluster: Cluster, protocol: str, ep: int, key: KeyPath, ep_
 
 
 def sms_are_left(cluster: Cluster, comm_sms: int, key: KeyPath) -> None:
-    """The high-throughput kernels' ``comm_sms`` leave SMs for the experts."""
+    """The ``comm_sms`` of `ON_COMM_SMS` leave SMs for the experts."""
     sms, name = cluster.node.gpu.sms, cluster.node.gpu.name
     if comm_sms >= sms:
         raise Unanswerable(

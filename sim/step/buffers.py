@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from ...hwmodels.specs import Cluster
-from ..ep import high_throughput, memory, one_sided
+from ..ep import elastic, high_throughput, memory, one_sided
 from ..ep.collectives import padded_rows
 from ..ep.shape import Shape
 from ..inputs.attention import Compressed, Linear, Mla
@@ -55,6 +56,12 @@ def exchange_buffers(
         yield "NVLink rings", kept(nvlink)
         yield "RDMA rings", kept(rdma)
         yield "received rows", kept(np.ceil(_received(shape)) * row)
+    elif a.protocol == "elastic":
+        row, back = elastic.dispatch_row_bytes(shape), elastic.combine_row_bytes(shape)
+        slots_of = partial(_elastic_slots, model.top_k)
+        yield "elastic slots", kept(_each(slots_of, tokens, domain, np.ceil(ranks / domain), row, back))
+        # Under CUDA graphs no host waits for the counts: room for all that may come.
+        yield "ordered rows", kept((tokens * ranks if a.graphs else np.ceil(_received(shape))) * row)
     elif a.protocol in ("one-sided", "two-sided"):
         row = one_sided.dispatch_row_bytes(shape) + one_sided.combine_row_bytes(shape)
         yield "exchange slots", kept(np.ceil(tokens * ranks * row))
@@ -63,6 +70,10 @@ def exchange_buffers(
     else:
         rows = padded_rows(shape, CAPACITY_FACTOR) * ranks
         yield "padded slots", kept(rows * (shape.payload_bytes + _BF16 * model.expert_width))
+
+
+def _elastic_slots(top_k: int, tokens: float, domain: float, nodes: float, row: float, back: float) -> int:
+    return memory.elastic_slots(int(tokens), int(domain), int(nodes), top_k, row, back)
 
 
 def _received(shape: Shape) -> Num:

@@ -202,6 +202,8 @@ _SOURCES = {
     "NVLink rings": "DeepEP layout, comm_sms / 2 channels (sim/ep/memory.py)",
     "RDMA rings": "DeepEP layout, comm_sms / 2 channels, one ring a node (sim/ep/memory.py)",
     "received rows": "one row per token and distinct rank, expected on the busiest rank",
+    "elastic slots": "DeepEP V2 layout for a rank's tokens, dispatch and combine in turn (sim/ep/memory.py)",
+    "ordered rows": "every token of every rank under CUDA graphs, else one row per token and distinct rank, as expected",
     "exchange slots": "worst case, every token of every rank, dispatch and combine rows",
     "gathered tokens": "every token of all ranks, and the partial results to be summed",
     "padded slots": f"{CAPACITY_FACTOR} x the rows a pair of ranks expects, dispatch and combine",

@@ -43,6 +43,16 @@ def test_fixed_slots_are_for_the_worst_case(ask):
     assert items["padded slots"] == 63 * 16 * (7392 + 14336)  # ceil(1.25 * 100 * 8 / 16) rows a pair
 
 
+def test_elastic_slots_are_shared_by_both_ways_and_rows_are_counted_only_by_a_host(ask):
+    """Four nodes: 8 x 4 x 128 returned rows at forwarders, 4 x 128 at home, 4 x (128 + 1024) between."""
+    _, items = held(ask(ep=32, protocol="elastic"))
+    returned = (8 * 4 * 128 + 4 * 128 + 4 * (128 + 1024)) * (14336 + 32)
+    assert 0 <= items["elastic slots"] - returned < 2 * 2**20 and items["elastic slots"] % (2 * 2**20) == 0
+    assert items["ordered rows"] == 32 * 128 * (7392 + 128)
+    program, items = held(ask(ep=32, protocol="elastic", deployment__cuda_graphs="false"))
+    assert items["ordered rows"] == program.drawn.rank_rows.sum(axis=0).max() * (7392 + 128)
+
+
 def test_weights_are_the_local_experts_of_every_layer(ask):
     """8 of 256 experts on each of 32 ranks, 58 MoE layers, fp8 with a scale a block; replicas take their place too."""
     plain, replicas = held(ask(ep=32))[1], held(ask(ep=32, deployment__redundant_experts=32))[1]
@@ -57,6 +67,7 @@ def test_weights_are_the_local_experts_of_every_layer(ask):
     [
         ({"ep": 8}, "raise deployment.ep above 8, or store the experts in fp4"),
         ({"ep": 32, "deployment__max_tokens": 4096}, "lower deployment.max_tokens, or use protocol=high-throughput"),
+        ({"ep": 32, "protocol": "elastic", "tokens": 131072}, "lower traffic.tokens_per_rank"),
         (
             {"ep": 32, "protocol": "all-gather", "tokens": 32768, "model__top_k": 1, HBM: "40 GiB"},
             "lower traffic.tokens_per_rank",

@@ -81,6 +81,20 @@ def test_fp8_rings_are_as_large_as_bf16s():
     )
 
 
+def test_elastic_slots_by_hand():
+    """In one domain 8 x M dispatched rows or 8 (or top-k, if fewer) x M returned ones; never smaller for more of anything."""
+    unit = 2 * 2**20
+    size = memory.elastic_slots(4096, 8, 1, 8, 7520.0, 14368.0)
+    assert size == -(-8 * 4096 * 14368 // unit) * unit
+    assert memory.elastic_slots(4096, 8, 1, 2, 7520.0, 14368.0) == -(-8 * 4096 * 7520 // unit) * unit, (
+        "top-2: dispatch is larger"
+    )
+    across = memory.elastic_slots(4096, 8, 4, 2, 7520.0, 14368.0)
+    assert across == -(-(8 * 4 * 4096 + 4096 + 4 * 5120) * 7520 // unit) * unit
+    more = [memory.elastic_slots(*change, 7520.0, 14368.0) for change in ((4097, 8, 4, 8), (4096, 9, 4, 8), (4096, 8, 5, 8))]
+    assert min(more) >= memory.elastic_slots(4096, 8, 4, 8, 7520.0, 14368.0)
+
+
 def test_one_sided_slots_grow_with_the_group_not_the_routing():
     shape = Shape(256.0, 7168.0, 8.0, 256.0, 16.0, 16.0, payload_bytes=7392.0)
     size = memory.one_sided_slots(256, 16, float(np.asarray(dispatch_row_bytes(shape, False))), 2.0 * 7168)

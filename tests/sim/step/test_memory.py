@@ -110,11 +110,23 @@ def test_received_rows_are_what_a_token_reaches():
     assert 4096 * 7.27 < rows < 1.05 * 4096 * 7.27  # the busiest rank's
 
 
+@pytest.mark.parametrize(("dp", "nodes"), [(8, 1), (32, 4)])
+def test_elastic_buffers_are_those_of_a_layer(dp, nodes):
+    """Slots as `ep.memory` has them; room for every token of every rank under CUDA graphs, else for those that come."""
+    model = load_model("deepseek-v3")
+    held = _held(model, _arrangement(dp=dp, protocol="elastic"), tokens=256)
+    assert held.items["elastic slots"] == memory.elastic_slots(256, 8, nodes, 8, 7520.0, 14368.0)
+    assert held.items["ordered rows"] == 256 * dp * 7520
+    counted = _held(model, _arrangement(dp=dp, protocol="elastic", graphs=False), tokens=256)
+    reached = held.items["ordered rows"] - counted.items["ordered rows"]
+    assert 0 < reached < held.items["ordered rows"] and counted.items["ordered rows"] % 7520 == 0
+
+
 def test_nothing_is_exchanged_without_data_parallel_attention():
-    for protocol in ("low-latency", "high-throughput", "one-sided", "all-gather", "padded-all-to-all"):
+    for protocol in ("low-latency", "high-throughput", "elastic", "one-sided", "all-gather", "padded-all-to-all"):
         held = _held(load_model("deepseek-v3"), _arrangement(tp=8, protocol=protocol))
         names = {"low-latency slabs", "NVLink rings", "RDMA rings", "received rows", "exchange slots", "gathered tokens"}
-        assert sum(held.items.get(name, 0.0) for name in (*names, "padded slots")) == 0
+        assert sum(held.items.get(name, 0.0) for name in (*names, "padded slots", "elastic slots", "ordered rows")) == 0
 
 
 def test_kv_heads_split_up_to_their_number_and_latents_never():
@@ -166,7 +178,7 @@ def test_a_million_tokens_on_one_gpu_when_most_layers_keep_a_constant_state():
 @given(
     st.sampled_from(["deepseek-v3", "qwen3-235b-a22b", "gpt-oss-120b", "llama-4-maverick"]),
     st.lists(st.tuples(*(st.sampled_from([1, 2, 4, 8]) for _ in range(3))), min_size=2, max_size=5),
-    st.sampled_from(["low-latency", "high-throughput", "one-sided", "all-gather", "padded-all-to-all"]),
+    st.sampled_from(["low-latency", "high-throughput", "elastic", "one-sided", "all-gather", "padded-all-to-all"]),
     st.integers(1, 8192),
 )
 def test_a_table_is_its_rows(name, widths, protocol, tokens):

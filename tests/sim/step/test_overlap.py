@@ -47,7 +47,7 @@ def test_without_computation_nothing_hides(dispatch: float, combine: float) -> N
     assert seconds(parts_of(0.0, 0.0, dispatch, combine)) == pytest.approx(dispatch + combine)
 
 
-@given(SECONDS, SECONDS, SECONDS, SECONDS, st.floats(0.0, 1.0), st.sampled_from(["low-latency", "high-throughput"]))
+@given(SECONDS, SECONDS, SECONDS, SECONDS, st.floats(0.0, 1.0), st.sampled_from(["low-latency", "high-throughput", "elastic"]))
 def test_it_lies_between_the_longer_and_the_sum(
     attention: float, experts: float, dispatch: float, combine: float, wire: float, protocol: str
 ) -> None:
