@@ -171,7 +171,7 @@ def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
         decode, prefill = _aggregated(r, concurrency), None
         if decode.tp * decode.dp > 16:
             assumed.append(_SPLIT)
-            decode, prefill = _split(decode.tp * decode.dp)
+            decode, prefill = _split(decode.tp * decode.dp, concurrency, isl >= 4 * osl)
         elif _drafts(r):
             chosen = _speculation(_like(recipes, decode), assumed)
     else:
@@ -277,13 +277,14 @@ def _unlisted(
 ) -> tuple[Widths, Widths]:
     """Pools of a row that neither states its workers nor stands in the suite's list."""
     gpus_d, gpus_p = decode.tp * decode.dp, prefill.tp * prefill.dp
+    heavy = _number("", r, "isl") >= 4.0 * _number("", r, "osl")
     if gpus_d == gpus_p and gpus_d > 16:
         assumed.append(_SPLIT)
-        return _split(gpus_d)
+        return _split(gpus_d, concurrency, heavy)
     if gpus_d == gpus_p == 1 and _drafts(r):
         assumed.append("no widths stated: workers of 4 GPUs, or one of 32 from a concurrency of 128 on")
         pool = Widths(4, 1, 1, 1, 1)
-        return (replace(pool, count=4), pool) if concurrency < 128 else _split(72)
+        return (replace(pool, count=4), pool) if concurrency < MANY_CLIENTS else _split(72, concurrency, heavy)
     workers = _odd_part(concurrency)
     assumed.append("number of workers not stated: from the concurrency's odd part")
     if gpus_d >= 16:  # wide expert parallelism: one worker with data-parallel attention
@@ -308,18 +309,28 @@ def _pool(r: dict[str, str], role: str) -> Widths:
     return Widths(tp, dp, pp, ep if ep > 1 or moe_tp > 1 else 1, max(1, _int(r, "num_workers", role)))
 
 
-def _split(gpus: int) -> tuple[Widths, Widths]:
-    """Decode pools of 32, 16 or 8 GPUs beside prefill workers of 4."""
-    wide = 32 if gpus >= 40 else 16 if gpus == 24 else 8
-    if wide > 8:
-        return Widths(1, wide, 1, wide, 1), Widths(1, 4, 1, 4, max(1, (gpus - wide) // 4))
-    return Widths(8, 1, 1, 8, max(1, (gpus - 4) // 8)), Widths(1, 4, 1, 4, 1)
+def _split(gpus: int, concurrency: int, heavy: bool) -> tuple[Widths, Widths]:
+    """Pools of a deployment that states only its GPUs, as the suite's lists and the rows that state theirs have them.
+
+    Prefill workers of 4 GPUs. Few clients: one of them, and tensor-parallel decoders of 8 (of 4 where 8 do not fill the rest).
+    Many: one decoder with data-parallel attention over 32, 16 or 8 GPUs, at most half of all where prompts are ``heavy``.
+    """
+    if concurrency < MANY_CLIENTS and gpus < 40:
+        tp = 8 if (gpus - 4) % 8 == 0 else 4
+        return Widths(tp, 1, 1, tp, max(1, (gpus - 4) // tp)), Widths(1, 4, 1, 4, 1)
+    most = gpus / 2 if heavy else gpus - 4
+    wide = next((w for w in (32, 16) if w <= most), 8)
+    return Widths(1, wide, 1, wide, 1), Widths(1, 4, 1, 4, max(1, (gpus - wide) // 4))
+
+
+#: Clients from which the suite's lists decode with data-parallel attention, and workers of one kind in them at most.
+MANY_CLIENTS, MOST_WORKERS = 128, 15
 
 
 def _odd_part(concurrency: int) -> int:
     while concurrency % 2 == 0:
         concurrency //= 2
-    return concurrency if concurrency <= 9 else 1
+    return concurrency if concurrency <= MOST_WORKERS else 1
 
 
 def _int(r: dict[str, str], column: str, role: str) -> int:
