@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..hwmodels.errors import BadInput
 from .answered import answered, settled
-from .difference import differences, value_words
+from .difference import differences, search_differences, value_words
 from .evaluation import Change, Comparison, Evaluation
 from .figure import figure, percent
 from .headline import LEADING
@@ -80,7 +80,7 @@ def _asked(a: Scenario, b: Scenario) -> str:
     """What was changed, as it was asked: two names, or the inputs that differ."""
     if a.name != b.name:
         return f"{b.name} against {a.name}"
-    found = differences(a, b)
+    found = [*differences(a, b), *search_differences(a, b)]
     told = [f"{d.words} {value_words(d, d.before, a)} -> {value_words(d, d.after, b)}" for d in found[:_LISTED]]
     return ", ".join(told) + (f" and {len(found) - _LISTED} more" if len(found) > _LISTED else "")
 

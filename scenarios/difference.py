@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from ..hwmodels.prices import load_prices
 from .question_file import QuestionFile
+from .search import Search
 
 _FIRST = ("cluster", "model", "workload", "traffic", "slo")
 _LAST = ("deployment", "seed")
@@ -47,6 +48,12 @@ def differences(a: QuestionFile, b: QuestionFile) -> list[Difference]:
     others = [key for key in before if key not in _FIRST + _LAST]
     order = [key for key in (*_FIRST, *others, *_LAST) if key in before]
     return [d for key in order for d in _differing((key,), before[key], after[key])]
+
+
+def search_differences(a: QuestionFile, b: QuestionFile) -> list[Difference]:
+    """Where what ``b`` looks for differs from what ``a`` looks for, defaults filled in; nothing where neither looks."""
+    before, after = ((getattr(each, "search", None) or Search()).model_dump(mode="json") for each in (a, b))
+    return list(_differing(("search",), before, after))
 
 
 def together(found: Iterable[Difference]) -> list[tuple[Difference, ...]]:

@@ -215,3 +215,8 @@ def test_half_the_time_per_token_costs_more_and_narrows_the_batch() -> None:
     assert ratio(found, "output_tokens_per_s_gpu") < 0.5
     steps = next(change for change in step_changes(found.a, found.b) if change.phase == "decode")
     assert steps.after.tokens_per_gpu < steps.before.tokens_per_gpu
+
+
+def test_what_a_plan_looks_for_is_named_as_what_was_asked() -> None:
+    found = compare("plan-deepseek-v3-h200", sets_a=["search.worker_gpus=16"], sets_b=["search.worker_gpus=32"])
+    assert found.sentence.startswith("search.worker_gpus 16 -> 32: the best deployment goes from ")
