@@ -100,13 +100,17 @@ def _buffers(question: Question, program: Program) -> list[MemoryItem]:
 
 
 def _elastic_buffers(question: Question, program: Program) -> list[MemoryItem]:
-    """Slots, and the rows that the second kernel orders: as many as came, or where no host waits for counts, as may come."""
+    """Slots, and the rows that the second kernel orders: one a token and rank that came, once a host knows how many.
+
+    Under CUDA graphs none does: one a token and local expert, as many as may come (csrc/elastic/buffer.hpp, expanded layout).
+    """
     shape, layout = program.shape, program.layout
     tokens = int(shape.tokens)
     row = float(np.asarray(elastic.dispatch_row_bytes(shape)))
     back = float(np.asarray(elastic.combine_row_bytes(shape)))
     slots = memory.elastic_slots(tokens, layout.domain, layout.nodes, int(shape.top_k), row, back)
-    rows, counted = tokens * layout.ranks, f"worst case, {tokens} tokens of each of {layout.ranks} ranks"
+    most = min(int(shape.top_k), program.drawn.placement.slots_per_rank)
+    rows, counted = tokens * layout.ranks * most, f"worst case, {tokens} tokens of {layout.ranks} ranks to {most} local experts"
     if not replayed(question, program.protocol):
         rows = int(program.drawn.rank_rows.sum(axis=0).max())
         counted = f"exact, {rows} rows on the busiest rank"

@@ -111,7 +111,7 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
         fields=2.0 if deployment.payload == "fp4" else 1.0,
         capacity_factor=deployment.capacity_factor,
     )
-    entry, system = find_entry(cluster.calibration, "expert-compute", _kind(protocol), "one-node")
+    entry, system = find_entry(cluster.calibration, "expert-compute", _kind(question, protocol), "one-node")
     k = constants_of(entry, experts.Constants)
     sources: dict[str, Source] = {}
 
@@ -157,8 +157,14 @@ def scope_of(protocol: str, layout: Layout) -> Scope:
     return "one-node" if layout.nodes == 1 else "multi-node"
 
 
-def _kind(protocol: Protocol) -> experts.Kind:
-    return "masked" if protocol == "low-latency" else "contiguous"
+def _kind(question: Question, protocol: Protocol) -> experts.Kind:
+    """Masked kernels where rows come in a fixed buffer for every expert.
+
+    SGLang gives them the elastic protocol's rows under CUDA graphs; else the host waits for the counts and packs the rows
+    (deepep_v2.py, 2026).
+    """
+    fixed = protocol == "low-latency" or (protocol == "elastic" and replayed(question, protocol))
+    return "masked" if fixed else "contiguous"
 
 
 def replayed(question: Question, protocol: Protocol) -> bool:
@@ -181,8 +187,8 @@ def _expert_block(
     shape = experts.ExpertShape(float(model.hidden), float(model.moe_intermediate), deployment.weights, deployment.weights)
     graphs = replayed(question, protocol)
     sms = float(max(1, machine.sms - deployment.reserved_sms))
-    kind = _kind(protocol)
-    if kind == "masked":
+    kind = _kind(question, protocol)
+    if protocol == "low-latency":
         return [experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs)]
     total = rows.sum(axis=-1)
     payload = model.hidden * PAYLOAD_BYTES[deployment.payload]

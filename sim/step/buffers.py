@@ -60,8 +60,9 @@ def exchange_buffers(
         row, back = elastic.dispatch_row_bytes(shape), elastic.combine_row_bytes(shape)
         slots_of = partial(_elastic_slots, model.top_k)
         yield "elastic slots", kept(_each(slots_of, tokens, domain, np.ceil(ranks / domain), row, back))
-        # Under CUDA graphs no host waits for the counts: room for all that may come.
-        yield "ordered rows", kept((tokens * ranks if a.graphs else np.ceil(_received(shape))) * row)
+        # Under CUDA graphs no host waits for the counts: room for all that may come, a row for each local expert.
+        worst = tokens * ranks * np.minimum(model.top_k, slots / ranks)
+        yield "ordered rows", kept((worst if a.graphs else np.ceil(_received(shape))) * row)
     elif a.protocol in ("one-sided", "two-sided"):
         row = one_sided.dispatch_row_bytes(shape) + one_sided.combine_row_bytes(shape)
         yield "exchange slots", kept(np.ceil(tokens * ranks * row))

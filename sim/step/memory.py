@@ -168,12 +168,12 @@ def _of_steps(
 ) -> tuple[dict[str, Num], Num]:
     """Exchange buffers and activations: of one kind of step, or of decoding and of prompts where they travel differently."""
     apart = for_prompts(a)
-    if apart.protocol == a.protocol or not np.any(np.asarray(prompts) > 0.0):
+    if (apart.protocol == a.protocol and a.protocol != "elastic") or not np.any(np.asarray(prompts) > 0.0):
         both = rows + prompts
         return dict(exchange_buffers(model, a, precision, cluster, both)), activation_bytes(model, a, precision, both)
     buffers = dict(exchange_buffers(model, a, precision, cluster, rows))
     for name, size in exchange_buffers(model, apart, precision, cluster, prompts):
-        buffers[name] = buffers.get(name, 0.0) + size
+        buffers[name] = np.maximum(buffers.get(name, 0.0), size)  # one buffer of a name serves both
     activations = np.maximum(activation_bytes(model, a, precision, rows), activation_bytes(model, apart, precision, prompts))
     return buffers, activations
 
@@ -203,7 +203,7 @@ _SOURCES = {
     "RDMA rings": "DeepEP layout, comm_sms / 2 channels, one ring a node (sim/ep/memory.py)",
     "received rows": "one row per token and distinct rank, expected on the busiest rank",
     "elastic slots": "DeepEP V2 layout for a rank's tokens, dispatch and combine in turn (sim/ep/memory.py)",
-    "ordered rows": "every token of every rank under CUDA graphs, else one row per token and distinct rank, as expected",
+    "ordered rows": "under CUDA graphs all tokens of all ranks at local experts, else one row per token and rank, as expected",
     "exchange slots": "worst case, every token of every rank, dispatch and combine rows",
     "gathered tokens": "every token of all ranks, and the partial results to be summed",
     "padded slots": f"{CAPACITY_FACTOR} x the rows a pair of ranks expects, dispatch and combine",

@@ -74,7 +74,7 @@ def test_slots_are_padded_to_32_bytes():
 @pytest.mark.parametrize("tokens", [256, 4096])
 def test_the_events_agree_with_the_closed_form(ask, ep, tokens):
     """Uniform routing: within 3 %, but for the busiest rank's draw where a rank sends little."""
-    question = ask(protocol="high-throughput", ep=ep, tokens=tokens)
+    question = ask(protocol="elastic", ep=ep, tokens=tokens)
     program = build(question, "elastic", Simulator(question.seed))
     for op in ("dispatch", "combine"):
         steps = [step for step in program.steps if step.stage.op == op]

@@ -141,7 +141,7 @@ def test_permuting_reads_and_writes_every_row_once():
     np.testing.assert_allclose(dict(work.loads)["hbm"], [2 * 10 * 7392 / 1.5e12, 0.0])
 
 
-@pytest.mark.parametrize(("protocol", "stages"), [("low-latency", 1), ("high-throughput", 3)])
+@pytest.mark.parametrize(("protocol", "stages"), [("low-latency", 1), ("high-throughput", 3), ("elastic", 3)])
 def test_a_program_computes_the_rows_it_drew(ask, play, protocol, stages):
     """Every slot's rows enter the GEMMs of its rank, contiguous rows are permuted before and after, masked ones are not."""
     played = play(ask(ep=16, protocol=protocol, tokens=64, routing="power-law"))
@@ -154,10 +154,25 @@ def test_a_program_computes_the_rows_it_drew(ask, play, protocol, stages):
     hbm = dict(block.loads)["hbm"]
     assert (np.argsort(busy)[-1] == np.argsort(hbm)[-1]) or busy.max() == busy[np.argmax(hbm)]
     assert rows.sum() == 16 * 64 * 8
-    if protocol == "high-throughput":
+    if protocol != "low-latency":
         received = program.drawn.expert_rows.sum(axis=0)
         np.testing.assert_allclose(dict(works[0].loads)["hbm"] / received, (dict(works[0].loads)["hbm"] / received)[0])
         assert np.argmax(dict(works[2].loads)["hbm"]) == np.argmax(received)
+
+
+def test_elastic_rows_are_masked_where_no_host_knows_their_counts(ask):
+    """Under CUDA graphs, the default, the experts run on masked kernels; else on contiguous ones, as high-throughput's do."""
+
+    def block(protocol, **keys):
+        program = build(ask(ep=16, protocol=protocol, tokens=64, **keys), protocol, Simulator(1))
+        return next(
+            step.stage for step in program.steps if step.stage.name.startswith(("experts.masked", "experts.contiguous"))
+        )
+
+    counted = block("elastic", deployment__cuda_graphs="false")
+    assert block("elastic").name == block("low-latency").name == "experts.masked"
+    assert counted.name == block("high-throughput").name == "experts.contiguous"
+    assert dict(counted.loads).keys() - dict(block("elastic").loads).keys() == {"host"}
 
 
 def test_a_program_takes_as_long_as_the_closed_form_says(ask):

@@ -48,7 +48,7 @@ def test_elastic_slots_are_shared_by_both_ways_and_rows_are_counted_only_by_a_ho
     _, items = held(ask(ep=32, protocol="elastic"))
     returned = (8 * 4 * 128 + 4 * 128 + 4 * (128 + 1024)) * (14336 + 32)
     assert 0 <= items["elastic slots"] - returned < 2 * 2**20 and items["elastic slots"] % (2 * 2**20) == 0
-    assert items["ordered rows"] == 32 * 128 * (7392 + 128)
+    assert items["ordered rows"] == 32 * 128 * 8 * (7392 + 128)
     program, items = held(ask(ep=32, protocol="elastic", deployment__cuda_graphs="false"))
     assert items["ordered rows"] == program.drawn.rank_rows.sum(axis=0).max() * (7392 + 128)
 

@@ -11,6 +11,9 @@ CASES = {
     "ht": {"protocol": "high-throughput", "ep": 16, "tokens": 96},
     "ht-one-node": {"protocol": "high-throughput", "ep": 8, "tokens": 300},
     "ht-ragged": {"protocol": "high-throughput", "ep": 16, "tokens": [0, 1, 500, *[40] * 13]},
+    "elastic": {"protocol": "elastic", "ep": 16, "tokens": 96},
+    "elastic-one-node": {"protocol": "elastic", "ep": 8, "tokens": 300},
+    "elastic-ragged": {"protocol": "elastic", "ep": 16, "tokens": [0, 1, 500, *[40] * 13]},
     "ll": {"protocol": "low-latency", "ep": 32, "tokens": 64},
     "ll-skewed": {"protocol": "low-latency", "ep": 16, "tokens": [*[0] * 15, 128]},
     "ll-half-node": {"protocol": "low-latency", "ep": 12, "tokens": 40, "model__experts": 240},
@@ -106,7 +109,7 @@ def test_a_rank_takes_at_least_its_own_work(case, name):
             assert (trace.own_s >= seconds * (1 - 1e-9)).all(), resource
 
 
-@pytest.mark.parametrize("name", ["ht", "ll", "all-gather", "one-sided"])
+@pytest.mark.parametrize("name", ["ht", "elastic", "ll", "all-gather", "one-sided"])
 def test_a_lone_stage_takes_what_its_slowest_rank_takes(case, name):
     """With equal flows nothing but the rank's own pace and its ports hold it: within 15 % of the longest own time."""
     for trace in case(name).traces:
@@ -126,7 +129,7 @@ def test_a_rank_without_tokens_takes_part(case):
     assert set(sent.flows.src) == {15} and (sent.arrived >= sent.done).all()
 
 
-@pytest.mark.parametrize("protocol", ["high-throughput", "low-latency"])
+@pytest.mark.parametrize("protocol", ["high-throughput", "elastic", "low-latency"])
 @pytest.mark.parametrize("link", ["cluster__node__nic__bandwidth", "cluster__node__gpu__nvlink_bandwidth"])
 def test_more_bandwidth_is_never_slower(ask, play, protocol, link):
     """Re-sharing within a window may cost 0.1 %, no more; ten times the link must help where the link was the bound."""
@@ -139,13 +142,15 @@ def test_more_bandwidth_is_never_slower(ask, play, protocol, link):
     assert spans[-1] < 0.97 * spans[0], spans
 
 
-@pytest.mark.parametrize("name", ["ht", "ht-one-node", "ll", "one-sided", "two-sided", "all-gather", "padded"])
+@pytest.mark.parametrize(
+    "name", ["ht", "ht-one-node", "elastic", "elastic-one-node", "ll", "one-sided", "two-sided", "all-gather", "padded"]
+)
 def test_more_tokens_are_never_faster(ask, play, name):
     spans = [play(ask(**{**CASES[name], "tokens": tokens})).makespan_ps for tokens in (16, 32, 64, 128, 256, 512)]
     assert all(after > before for before, after in pairwise(spans)), spans
 
 
-@pytest.mark.parametrize("protocol", ["high-throughput", "low-latency"])
+@pytest.mark.parametrize("protocol", ["high-throughput", "elastic", "low-latency"])
 def test_one_hot_expert_slows_the_layer(ask, play, protocol, tmp_path):
     """Every token's first choice is expert 0: its rank receives 16 times the rows of the mean."""
     rng = np.random.default_rng(0)
@@ -163,7 +168,7 @@ def test_an_oversubscribed_tree_slows_only_who_crosses_it(ask, play):
         keys = {f"cluster__fabric__{k}": v for k, v in fabric.items()}
         return play(ask(ep=16, protocol=protocol, tokens=128, cluster="h100-cx7-fat-tree", **keys)).makespan_ps
 
-    for protocol in ("low-latency", "high-throughput"):
+    for protocol in ("low-latency", "high-throughput", "elastic"):
         within = makespan(protocol, nodes_per_leaf=2, oversubscription=8)
         across = [makespan(protocol, nodes_per_leaf=1, oversubscription=o) for o in (1, 4, 8)]
         assert within <= across[0] < across[1] < across[2], protocol

@@ -11,6 +11,9 @@ CASES = {
     "ht-one-node": {"protocol": "high-throughput", "ep": 8, "tokens": 200},
     "ht-two-hop": {"protocol": "high-throughput", "ep": 32, "tokens": 64},
     "ht-ragged": {"protocol": "high-throughput", "ep": 16, "tokens": [*range(0, 128, 8)]},
+    "elastic-one-node": {"protocol": "elastic", "ep": 8, "tokens": 200},
+    "elastic-two-hop": {"protocol": "elastic", "ep": 32, "tokens": 64},
+    "elastic-ragged": {"protocol": "elastic", "ep": 16, "tokens": [*range(0, 128, 8)]},
     "ll-one-node": {"protocol": "low-latency", "ep": 8, "tokens": 100},
     "ll": {"protocol": "low-latency", "ep": 32, "tokens": 64},
     "ll-half-node": {"protocol": "low-latency", "ep": 12, "tokens": 40, "model__experts": 240},
@@ -79,7 +82,7 @@ def test_every_medium_joins_only_whom_it_can(case, name):
         assert matrix.rows.min() >= 0 and ((matrix.bytes > 0) == (matrix.rows > 0)).all()
 
 
-@pytest.mark.parametrize("name", ["ht-two-hop", "ht-ragged"])
+@pytest.mark.parametrize("name", ["ht-two-hop", "ht-ragged", "elastic-two-hop", "elastic-ragged"])
 def test_two_hops(case, name):
     """Once over RDMA to the same-index GPU of every node a token visits, then once over NVLink to every rank it visits."""
     played = case(name)
@@ -105,7 +108,7 @@ def test_what_goes_out_comes_back(case, name):
         )
 
 
-@pytest.mark.parametrize("name", ["ht-one-node", "one-sided", "two-sided"])
+@pytest.mark.parametrize("name", ["ht-one-node", "elastic-one-node", "one-sided", "two-sided"])
 def test_one_copy_a_rank(case, name):
     played = case(name)
     rows = total(played, "dispatch", "nvlink") + total(played, "dispatch", "local")
@@ -201,9 +204,10 @@ def test_a_rank_is_charged_for_the_fuller_side_of_its_links(case, name):
                 np.testing.assert_allclose(trace.loads[link], fuller, rtol=1e-9, err_msg=f"{trace.step.stage.name} {medium}")
 
 
-def test_two_hops_land_on_the_ranks_of_a_node_and_come_home(case):
+@pytest.mark.parametrize("name", ["ht-two-hop", "elastic-two-hop"])
+def test_two_hops_land_on_the_ranks_of_a_node_and_come_home(case, name):
     """A forwarded flow is in when every rank of the node has its copies; a combined one when its home has the sum."""
-    played = case("ht-two-hop")
+    played = case(name)
     landing = {t.step.stage.name: t.flows.dst for t in played.traces if t.flows is not None and t.transfers}
     assert set(landing["dispatch.stream"]) == {-1, -2, -3, -4}
     assert set(landing["combine.stream"]) == set(range(32))

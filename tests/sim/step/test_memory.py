@@ -112,14 +112,17 @@ def test_received_rows_are_what_a_token_reaches():
 
 @pytest.mark.parametrize(("dp", "nodes"), [(8, 1), (32, 4)])
 def test_elastic_buffers_are_those_of_a_layer(dp, nodes):
-    """Slots as `ep.memory` has them; room for every token of every rank under CUDA graphs, else for those that come."""
+    """Slots as `ep.memory` has them; room for every token at 8 local experts under CUDA graphs, else for those that come."""
     model = load_model("deepseek-v3")
     held = _held(model, _arrangement(dp=dp, protocol="elastic"), tokens=256)
     assert held.items["elastic slots"] == memory.elastic_slots(256, 8, nodes, 8, 7520.0, 14368.0)
-    assert held.items["ordered rows"] == 256 * dp * 7520
+    assert held.items["ordered rows"] == 256 * dp * 8 * 7520
     counted = _held(model, _arrangement(dp=dp, protocol="elastic", graphs=False), tokens=256)
-    reached = held.items["ordered rows"] - counted.items["ordered rows"]
-    assert 0 < reached < held.items["ordered rows"] and counted.items["ordered rows"] % 7520 == 0
+    assert 256 * 7520 < counted.items["ordered rows"] < 256 * dp * 7520 and counted.items["ordered rows"] % 7520 == 0
+    prompts = {"tokens": 256, "prompt_tokens": 4096}
+    both, alone = (_held(model, _arrangement(dp=dp, protocol="elastic"), **p) for p in (prompts, {"tokens": 256}))
+    assert both.items["elastic slots"] == memory.elastic_slots(4096, 8, nodes, 8, 7520.0, 14368.0), "one buffer serves both"
+    assert alone.items["ordered rows"] <= both.items["ordered rows"] < 4096 * dp * 7520, "prompts are counted"
 
 
 def test_nothing_is_exchanged_without_data_parallel_attention():
