@@ -27,6 +27,11 @@ CASE = (
     ("comm_sms", "{} SMs"),
     ("payload_dtype", "{}"),
     ("routing", "{}"),
+    ("model", "{}"),
+    ("isl", "{} in"),
+    ("osl", "{} out"),
+    ("concurrency", "{} clients"),
+    ("arrangement", "{}"),
 )
 #: The column whose powers of four are a table's regimes, the first that a row has, and what it counts.
 SIZES = (
@@ -35,6 +40,7 @@ SIZES = (
     ("message_bytes", "bytes"),
     ("m", "rows of the product"),
     ("context_len", "tokens of context"),
+    ("concurrency", "clients"),
 )
 
 
