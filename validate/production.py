@@ -57,8 +57,8 @@ class Run:
 _SGLANG = "LMSYS, Deploying DeepSeek with PD Disaggregation and Large-Scale Expert Parallelism on 96 H100 GPUs, 2025-05-05"
 _GB200 = "LMSYS, Deploying DeepSeek on GB200 NVL72, parts I (2025-06-16) and II (2025-09-25)"
 _VLLM = (
-    "vLLM, Large Scale Serving: DeepSeek at 2.2k tok/s/H200 with Wide-EP, 2025-12-17 (read off charts), and the guide that it"
-    " names to replicate them (llm-d, guides/wide-ep-lws, v0.4)"
+    "vLLM, Large Scale Serving: DeepSeek at 2.2k tok/s/H200 with Wide-EP, 2025-12-17 (read off charts), which takes its results"
+    " from llm-d 0.3, 2025-10-10; the guide that both name (llm-d, guides/wide-ep-lws)"
 )
 _DEEPSEEK = "DeepSeek-V3/R1 Inference System Overview, open-source week, 2025-03-01"
 
@@ -71,9 +71,9 @@ _IMBALANCE = (
     "experts were uneven, and overlap is taken for too good: with even experts SGLang measured 59,337 instead of 50,302 at 4K,"
     " and two halves gained it 27 to 35 %, since kernels beside an exchange slow each other down; the prediction gains more"
 )
-_UNBALANCED = (
-    "how even the experts were is not published: as uneven as without a balancer (1.56 more than the mean, TensorRT-LLM) EP8"
-    " and EP16 come close, and EP32 nears; ranks also wait in dummy passes for one another's prompts, which no pool here does"
+_UNEVEN = (
+    "how even the experts were is not published: the rate lies between those of balanced and of unbalanced experts (0.11 and 1.56"
+    " more than the mean, TensorRT-LLM); ranks also wait in dummy passes for one another's prompts, which no pool here does"
 )
 _EARLY = (
     "an early stack: the post says that many kernels did not reach the GPU's bandwidth yet, and three months later a pool"
@@ -94,16 +94,17 @@ def _vllm_decode(ep: int, published: float) -> Run:
     return Run(
         f"vLLM H200 decode EP{ep}", published, 1, "decode", "h200-cx7", ep // 8, "vllm", ep,
         Workload(input_tokens=2000, output_tokens=2000), "low-latency", batch=256.0, overlap=True,
-        redundant=32, assumed="dual-batch overlap, 32 redundant experts and CUDA graphs, as the guide sets them", source=_VLLM,
+        redundant=32, assumed="dual-batch overlap, 32 redundant experts and CUDA graphs, as in the guide",
+        reason=_UNEVEN, source=_VLLM,
     )  # fmt: skip
 
 
 def _vllm_prefill(ep: int, published: float) -> Run:
     return Run(
         f"vLLM H200 prefill EP{ep}", published, 1, "prefill", "h200-cx7", max(1, ep // 8), "vllm", ep,
-        Workload(input_tokens=2000, output_tokens=5), "high-throughput", overlap=True, redundant=32, tokens=8192,
-        assumed="steps of 8,192 tokens a GPU (vLLM's default); dual-batch overlap and 32 redundant experts, as in the guide",
-        reason=_UNBALANCED, source=_VLLM,
+        Workload(input_tokens=2000, output_tokens=5), "high-throughput", redundant=32, tokens=8192,
+        assumed="steps of 8,192 tokens a GPU (vLLM's default); no overlap, which llm-d 0.3 names for decoding",
+        reason=_UNEVEN, source=_VLLM,
     )  # fmt: skip
 
 

@@ -97,11 +97,22 @@ def test_uneven_experts_and_overlap_are_what_sglangs_prompts_lack() -> None:
         assert predicted / predict_run(replace(long, overlap=False)).predicted > 1.35
 
 
-def test_unbalanced_experts_would_explain_vllms_prompts() -> None:
-    errors = {run.ep: predict_run(run, UNBALANCED).error for run in starting("vLLM H200 prefill")}
-    assert all(abs(errors[ep]) < 0.25 for ep in (8, 16)), errors
-    for run in starting("vLLM H200 prefill"):
-        assert abs(errors[run.ep]) < abs(blind(run.name).error)
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("vLLM")])
+def test_vllms_rates_lie_between_balanced_and_unbalanced_experts(name: str) -> None:
+    assert predict_run(run(name), UNBALANCED).predicted < run(name).published
+    if blind(name).error > 0.1:
+        assert abs(predict_run(run(name), UNBALANCED).error) < blind(name).error
+
+
+def test_vllms_prompts_lose_as_much_between_two_and_four_nodes_as_an_exchange_that_nothing_hides() -> None:
+    """Published: 5,103 over 7,017. Two halves would hide most of the wider exchange; llm-d 0.3 names them for decoding alone."""
+    two, four = starting("vLLM H200 prefill EP16") + starting("vLLM H200 prefill EP32")
+    published = four.published / two.published
+    alone, halves = (
+        predict_run(replace(four, overlap=overlap)).predicted / predict_run(replace(two, overlap=overlap)).predicted
+        for overlap in (False, True)
+    )
+    assert abs(alone - published) < abs(halves - published)
 
 
 def test_a_later_stack_is_nearer() -> None:
