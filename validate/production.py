@@ -72,8 +72,8 @@ _IMBALANCE = (
     " and two halves gained it 27 to 35 %, since kernels beside an exchange slow each other down; the prediction gains more"
 )
 _UNEVEN = (
-    "how even the experts were is not published: the rate lies between those of balanced and of unbalanced experts (0.11 and 1.56"
-    " more than the mean, TensorRT-LLM); ranks also wait in dummy passes for one another's prompts, which no pool here does"
+    "how even the experts were is not published: the rate lies between those of balanced and of unbalanced experts (0.11 and"
+    " 1.56 more than the mean, TensorRT-LLM); ranks also wait in dummy passes for one another's prompts, which no pool here does"
 )
 _EARLY = (
     "an early stack: the post says that many kernels did not reach the GPU's bandwidth yet, and three months later a pool"
