@@ -73,7 +73,7 @@ _IMBALANCE = (
 )
 _UNEVEN = (
     "how even the experts were is not published: the rate lies between those of balanced and of unbalanced experts (0.11 and"
-    " 1.56 more than the mean, TensorRT-LLM); ranks also wait in dummy passes for one another's prompts, which no pool here does"
+    " 1.56 more than the mean, TensorRT-LLM); ranks also wait in dummy passes for one another's prompts, which is left out"
 )
 _EARLY = (
     "an early stack: the post says that many kernels did not reach the GPU's bandwidth yet, and three months later a pool"
@@ -120,8 +120,8 @@ RUNS: tuple[Run, ...] = (
         Workload(input_tokens=4384, output_tokens=1211), "low-latency", redundant=32, overlap=True, tpot_s=1.0 / 21.0,
         drafts=Speculation(1, 0.85),
         assumed="the batch at which a user gets 21 tokens/s, in the middle of the 20 to 22 that DeepSeek states; one draft,"
-        " accepted at the middle of the 80 to 90 % that DeepSeek reports of its practice (ISCA 2025, arXiv 2505.09343); the"
-        " overview itself is silent on drafts, and without them the batch is little more than half",
+        " accepted at the low end of the 85 to 90 % in DeepSeek-V3's report (5.4.3); LMSYS reads drafts in DeepSeek's profile, the"
+        " overview is silent on them, and without any the batch is little more than half",
         source=_DEEPSEEK,
     ),
     _sglang_prefill(1024, 57_674.0),
