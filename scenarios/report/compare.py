@@ -29,6 +29,9 @@ CONTENTS = (
 )
 
 
+_SAME = 5e-4  # a relative change that prints as none is neither better nor worse
+
+
 def render_comparison(comparison: Comparison, command: str) -> str:
     """The page of ``comparison`` as HTML. ``command`` is what reproduces it."""
     a, b = comparison.a, comparison.b
@@ -71,7 +74,7 @@ def side_by_side(a: Evaluation, b: Evaluation) -> Html:
 
 
 def _verdict(x: Metric | None, y: Metric | None) -> Html | str:
-    if x is None or y is None or not x.better or x.value == y.value:
+    if x is None or y is None or not x.better or abs(y.value - x.value) < _SAME * abs(x.value) or x.value == y.value:
         return ""
     good = (y.value > x.value) == (x.better == "high")
     return "better" if good else Html("<span class=warn>worse</span>")

@@ -25,7 +25,8 @@ def contributions(comparison: Comparison) -> Html:
     for step in step_changes(comparison.a, comparison.b):
         times = f"{said(step.before.seconds, 's')} to {said(step.after.seconds, 's')}, {_delta(step.moved_s)}"
         body += f"<h3>{safe(_title(step))}: {safe(times)}</h3>{_waterfall(step)}"
-    lead = comparison.mechanism or "What each part adds to the step (copper) or takes from it (green), the largest first."
+    told = comparison.mechanism.replace(" -> ", " → ")
+    lead = told or "What each part adds to the step (copper) or takes from it (green), the largest first."
     return section("difference", "Where the difference comes from", lead, body) if body else Html("")
 
 
