@@ -172,7 +172,7 @@ def test_elastic_rows_are_masked_where_no_host_knows_their_counts(ask):
     counted = block("elastic", deployment__cuda_graphs="false")
     assert block("elastic").name == block("low-latency").name == "experts.masked"
     assert counted.name == block("high-throughput").name == "experts.contiguous"
-    assert dict(counted.loads).keys() - dict(block("elastic").loads).keys() == {"host"}
+    assert dict(counted.loads)["host"] > 0 == dict(block("elastic").loads)["host"]
 
 
 def test_a_program_takes_as_long_as_the_closed_form_says(ask):
