@@ -120,7 +120,7 @@ RUNS: tuple[Run, ...] = (
         Workload(input_tokens=4384, output_tokens=1211), "low-latency", redundant=32, overlap=True, tpot_s=1.0 / 21.0,
         drafts=Speculation(1, 0.85),
         assumed="the batch at which a user gets 21 tokens/s, in the middle of the 20 to 22 that DeepSeek states; one draft,"
-        " accepted at the low end of the 85 to 90 % in DeepSeek-V3's report (5.4.3); LMSYS reads drafts in DeepSeek's profile, the"
+        " accepted at the low end of the 85 to 90 % in DeepSeek-V3's report (5.4.3); LMSYS reads drafts in its profile, the"
         " overview is silent on them, and without any the batch is little more than half",
         source=_DEEPSEEK,
     ),
