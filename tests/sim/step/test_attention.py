@@ -192,7 +192,9 @@ def test_more_never_costs_less(model: str, batch: Batch, tp: float, field: str, 
     more = replace(batch, **{field: getattr(batch, field) * factor})
     arrangement = replace(ONE, tp=tp)
     before, after = parts_of(model, batch, arrangement, FP8), parts_of(model, more, arrangement, FP8)
-    for name in ("seconds", "flops", "hbm_bytes"):
+    # Cached tokens may be attended in absorbed form where that is quicker: it reads less and computes more than expanding them.
+    names = ("seconds",) if field == "cached" else ("seconds", "flops", "hbm_bytes")
+    for name in names:
         assert total(after, name) >= total(before, name) * (1 - 1e-9), name
 
 
