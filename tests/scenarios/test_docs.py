@@ -108,8 +108,10 @@ def test_every_key_is_explained(record: Any) -> None:
 
 def test_every_protocol_is_listed() -> None:
     row = next(line for line in SCENARIOS_PAGE.splitlines() if line.startswith("| `deployment.protocol`"))
+    table = SCENARIOS_PAGE[SCENARIOS_PAGE.index("### Protocols") : SCENARIOS_PAGE.index("## Serving")]
     for protocol in get_args(Protocol):
         assert f"`{protocol}`" in row
+        assert re.search(rf"^\| .*`{protocol}`.* \|.* \|.* \|.* \|$", table, re.MULTILINE), f"{protocol} is not explained"
 
 
 @pytest.mark.parametrize("record", [Plan, Sweep, Comparison, Explanation, Evaluation, Metric])

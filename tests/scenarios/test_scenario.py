@@ -150,6 +150,7 @@ def test_a_set_is_blamed_for_what_it_broke_and_the_file_for_its_own(scenario: Pa
         (("deployment.compare=[one-sided]",), "one-sided needs all ranks in one NVLink domain"),
         (("deployment.protocol=high-throughput", "deployment.ep=20", "model.experts=240"), "ep is 20: use 16 or 24"),
         (("deployment.protocol=high-throughput", "deployment.comm_sms=132"), "none of the 132 SMs of h100-sxm"),
+        (("deployment.protocol=elastic", "deployment.comm_sms=132"), "none of the 132 SMs of h100-sxm"),
         (("model=llama-3.1-8b",), "llama-3.1-8b is a dense model"),
         (("model=3",), "model.preset: wanted a valid string, got 3"),
         (("traffic=3",), "traffic: wanted keys and values, got 3"),

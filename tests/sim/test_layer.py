@@ -67,6 +67,7 @@ def test_every_bound_is_a_resource_or_a_wait_that_its_op_describes(answered):
         ('cluster.node.nic.bandwidth="2 GB/s"', "low-latency", {"nic_tx", "nic_rx"}),
         ('cluster.node.nic.bandwidth="2 GB/s"', "high-throughput", {"nic_tx", "nic_rx"}),
         ('cluster.node.gpu.nvlink_bandwidth="3 GB/s"', "high-throughput", {"nvlink_tx", "nvlink_rx"}),
+        ('cluster.node.nic.bandwidth="2 GB/s"', "elastic", {"nic_tx", "nic_rx"}),
         ('cluster.node.nic.message_rate="200 k/s"', "low-latency", {"nic_msg"}),
         ('cluster.node.gpu.hbm_bandwidth="50 GB/s"', "low-latency", {"hbm"}),
     ],
@@ -205,6 +206,7 @@ def test_memory_that_does_not_fit_says_by_how_much_and_what_to_change():
         (("protocol=one-sided", "ep=16"), "one-sided needs all ranks in one NVLink domain"),
         (("protocol=all-gather", "ep=12"), "all-gather across nodes needs whole NVLink domains .* use 8 or 16"),
         (("protocol=high-throughput", "ep=12"), "high-throughput across nodes needs whole NVLink domains .* use 8 or 16"),
+        (("protocol=elastic", "ep=12"), "elastic across nodes needs whole NVLink domains .* use 8 or 16"),
         (("compare=[all-gather]", "ep=12"), "all-gather across nodes needs whole NVLink domains"),
     ],
 )

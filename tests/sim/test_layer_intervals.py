@@ -48,6 +48,17 @@ def test_a_borrowing_system_is_less_sure_and_says_whose_constants(measured: Laye
     assert found.interval.shared_sd == pytest.approx(BORROWED_SD), "one cause for all ops does not average out"
 
 
+@pytest.mark.parametrize(("ep", "lender"), [(32, "high-throughput kernels on h100_sxm"), (8, "one-sided kernels on gb200")])
+def test_a_protocol_that_nobody_measured_says_whose_kernels_it_borrows_from(ep: int, lender: str) -> None:
+    sets = ("deployment.protocol=elastic", f"deployment.ep={ep}", "cluster.node.gpu.hbm_capacity='200 GiB'")
+    found = answer(*sets).layers[0]
+    for op in ("dispatch", "combine"):
+        assert f"constants of the {lender}" in found.intervals[op].why
+        assert found.intervals[op].shared_sd >= BORROWED_SD
+    assert found.intervals["compute"].why == (), "the experts were measured"
+    assert any("elastic kernels have no published rows" in note for note in found.notes)
+
+
 def test_beyond_the_table_is_less_sure_and_says_where() -> None:
     found = answer("cluster.nodes=16", "deployment.ep=128").layers[0]
     assert "ranks 128 outside 16 to 32" in found.intervals["dispatch"].why
