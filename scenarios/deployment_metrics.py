@@ -46,11 +46,16 @@ def metrics_of(
         return Metric(key, words, "s", value, "low", *(value * f for f in (b.low90, b.low50, b.high50, b.high90)))
 
     def inverse(key: str, words: str, unit: str, value: float) -> Metric:
-        """A rate that falls as the time per token rises, so that its band is that of TPOT turned over."""
+        """A rate that falls as the time per token rises, so that its band is that of TPOT turned over; arrivals are what they
+        are, and tokens come as they do."""
+        if load.rate is not None and key != "tokens_per_s_user":
+            return Metric(key, words, unit, value, "high")
         b = bands["tpot"]
         return Metric(key, words, unit, value, "high", *(value / f for f in (b.high90, b.high50, b.low50, b.low90)))
 
     def priced(key: str, words: str, value: float) -> Metric:
+        if load.rate is not None:
+            return Metric(key, words, "USD/Mtok", value, "low")
         b = bands["tpot"]
         return Metric(key, words, "USD/Mtok", value, "low", *(value * f for f in (b.low90, b.low50, b.high50, b.high90)))
 
