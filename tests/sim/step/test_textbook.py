@@ -194,13 +194,13 @@ def test_no_fitted_engine_makes_a_gpu_faster_than_its_datasheet(backend: str, cl
 def test_more_work_never_takes_less(
     name: str, decode: float, context: float, prefill: float, chunk: float, more: float, which: str
 ) -> None:
-    """But for rounding to whole tiles and waves, which may save a tail: 2 %."""
+    """But for whole tiles and waves, which may save a tail, and a decoding kernel that no longer splits its cache: 5 %."""
     a = shape(tp=2, ep=2) if load_model(name).experts else shape(tp=2)
     batch = Batch(decode, context, prefill, chunk, cached=1000.0)
     larger = replace(batch, **{which: getattr(batch, which) * more})
     engine = ENGINE.model_copy(update={"prompt_busy": 1.0})
     first, second = (step_of(name, a, b, cluster="h200-cx7", engine=engine).seconds for b in (batch, larger))
-    assert second >= 0.98 * first
+    assert second >= 0.95 * first
 
 
 # --- the sum ---
