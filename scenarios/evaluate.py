@@ -240,7 +240,7 @@ def _notes(question: ServingQuestion, serving: Serving, backend: Backend, served
     if backend.fit is None:
         yield f"{backend.name} has not been fitted to measured deployments: its own times are assumed"
     if any(worker.dp > 1 and worker.protocol == "elastic" for _, worker in _workers(serving)):
-        yield "nobody has measured the elastic exchange: links and barriers are those of measured kernels, intervals are too narrow"
+        yield "nobody has measured the elastic exchange: links and barriers are measured kernels', intervals too narrow"
     if question.workload.routing.kind == "file":
         yield "routing from a file counts as uniform in closed form: simulate one layer with it to see its imbalance"
 
