@@ -32,6 +32,7 @@ class Constants(BaseModel):
     launch: Seconds  # the host's time for each kernel that no graph replays; runs beside the GPU
     step: Seconds  # host work of every step that no kernel hides: schedule, sample, hand out tokens
     sequence: Seconds  # the same for every running sequence
+    first_token: Seconds = 0.0  # of every request beside its own steps: the server, the tokenizer, waiting to be scheduled
     all_reduce: Seconds  # a small all-reduce inside an NVLink domain by the engine's own kernel
     busy: Share = 1.0
     prompt_busy: Share = 1.0

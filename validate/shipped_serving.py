@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from ..hwmodels.backends import Backend, BackendFit, backend_names, load_backend
+from ..hwmodels.backends import Backend, BackendFit, backend_names, load_backend, with_overrides
 from ..hwmodels.interval import Regime
 from .conformal import LEAST_ROWS, regimes_of
 from .fit_serving import Fitted, fit_backend
@@ -24,12 +25,15 @@ from .serving_rows import ServingRow, read_serving
 from .shipped import MEASUREMENTS
 
 TABLE = "serving.csv"
+#: Requests in flight up to which a time to first token says little of queues.
+LIGHT = 16
 #: One row in so many is fitted.
 EVERY = 10
 _LONG_S = 0.99
 METHOD = (
     "scipy least squares on log TPOT with a Cauchy loss, a log-normal prior on every constant and one factor a system; "
-    "every tenth row in the order of system, model, precision, arrangement and concurrency"
+    "every tenth row in the order of system, model, precision, arrangement and concurrency; then first_token from those of "
+    "light load"
 )
 
 
@@ -47,8 +51,22 @@ def fitted_rows(rows: Sequence[ServingRow]) -> NDArray[np.intp]:
 def shipped_backend(name: str, rows: Sequence[ServingRow]) -> Backend:
     """The engine ``name`` with constants fitted to a tenth of its ``rows``, and the errors of the others."""
     used = fitted_rows(rows)
-    fitted = fit_backend(load_backend(name), [rows[i] for i in used])
-    return with_fit(fitted, rows, used)
+    bare = with_overrides(load_backend(name), {"first_token": "0 us"})
+    fitted = fit_backend(bare, [rows[i] for i in used])
+    return with_fit(replace(fitted, backend=with_first_token(fitted.backend, [rows[i] for i in used])), rows, used)
+
+
+def with_first_token(backend: Backend, rows: Sequence[ServingRow]) -> Backend:
+    """``backend`` with what a request waits for beside its own steps: the median that ``rows`` of light load take longer.
+
+    Fitted after the times per token, which it hardly touches. Where load is heavy the first prompts' queue decides.
+    """
+    light = [row for row in rows if row.concurrency <= LIGHT]
+    if not light:
+        return backend
+    longer = np.array([row.ttft_s for row in light]) - predict_serving(light, {backend.name: backend}).ttft_s
+    seconds = float(np.clip(np.nanmedian(longer), 0.0, 1.0))
+    return with_overrides(backend, {"first_token": f"{seconds * 1e6:.4g} us"})
 
 
 def with_fit(fitted: Fitted, rows: Sequence[ServingRow], used: NDArray[np.intp]) -> Backend:
@@ -72,6 +90,7 @@ def with_fit(fitted: Fitted, rows: Sequence[ServingRow], used: NDArray[np.intp])
         seen=seen_of(rows, found),
     )
     sources = {
+        **{name: said for name, said in backend.sources.items() if name != "*"},
         "*": "fitted on measured deployments (fit)",
         "launch": "assumed: a kernel's launch from the host takes some 5 us",
     }

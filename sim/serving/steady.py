@@ -107,7 +107,7 @@ def prefill_worker(
     packed = model_step(model, cluster, eager, full, precision, engine, skew=skew)
     rounds = np.maximum(1.0, new_tokens(workload) / chunk_tokens)
     per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
-    ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp)
+    ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp) + engine.first_token
     prompt_s = arrangement.dp / per_s
     return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, prefill=packed)
 
@@ -146,12 +146,12 @@ def aggregated_worker(
         if waves:
             tpot = token_s + 0.5 * decoding * prompt / output
             per_group = decoding / (output * token_s + decoding * prompt)
-            waiting = whole
+            waiting = whole + engine.first_token
         else:
             tpot = token_s + engine.prompt_wait * decoding * prompt / output
             busy = np.minimum(decoding * prompt / (output * tpot), _MOST_BUSY)
             # A request spends its own prompt's time, half a step before it is taken up, and others' prompts without a token.
-            waiting = whole + 0.5 * step.seconds + 0.5 * prompt * busy / (1.0 - busy)
+            waiting = whole + engine.first_token + 0.5 * step.seconds + 0.5 * prompt * busy / (1.0 - busy)
             decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
             per_group = decoding / (output * tpot)
     ttft = np.maximum(in_flight / per_group - output * tpot, waiting)
