@@ -20,7 +20,7 @@ def cumulative(x: Floats) -> Floats:
     z = np.abs(np.asarray(x, float)) * np.sqrt(0.5)
     t = 1.0 / (1.0 + _P * z)
     tail = 0.5 * np.exp(-z * z) * t * (_A[0] + t * (_A[1] + t * (_A[2] + t * (_A[3] + t * _A[4]))))
-    return np.where(np.asarray(x) > 0.0, 1.0 - tail, tail)
+    return np.asarray(np.where(np.asarray(x) > 0.0, 1.0 - tail, tail), float)
 
 
 def largest_of(count: float | Floats) -> Floats:
