@@ -14,8 +14,8 @@ from ..sim.inputs.feasible import Unanswerable
 from ..sim.inputs.serving import Serving, Worker
 from ..sim.inputs.serving_question import ServingQuestion
 from ..sim.result import InputRow
-from ..sim.serving.deployment import PoolShape, Served, Setting, aggregated, disaggregated
-from ..sim.serving.steady import Speculation
+from ..sim.serving.deployment import PoolShape, Served, aggregated, disaggregated
+from ..sim.serving.steady import Setting, Speculation
 from ..sim.step.memory import WorkerMemory, worker_memory
 from ..sim.step.worker import Precision, Skew, arrangement_of, precision_of
 from .cost import Cost, cost_of

@@ -16,8 +16,7 @@ from ..sim.inputs.deployment import Deployment
 from ..sim.inputs.question import Question
 from ..sim.inputs.serving import Worker
 from ..sim.inputs.traffic import Routing, Traffic
-from ..sim.serving.deployment import Setting
-from ..sim.serving.steady import decode_step
+from ..sim.serving.steady import Setting, decode_step
 from ..sim.step.worker import arrangement_of
 
 
@@ -35,18 +34,7 @@ def longer_tpot_s(
     layer_s = play(setting, routing, worker, max(1, round(rows)), seed)
     if layer_s is None:
         return None
-    arrangement = arrangement_of(worker)
-    step = decode_step(
-        setting.model,
-        setting.cluster,
-        arrangement,
-        setting.precision,
-        setting.backend,
-        setting.workload,
-        batch,
-        setting.speculation,
-        setting.skew,
-    )
+    step = decode_step(setting, arrangement_of(worker), batch)
     travel = [part for part in step.parts if part.group == "communication"]
     exchange = [part for part in travel if part.name in ("dispatch", "combine", "dispatch notify", "combine notify", "prepare")]
     longer = layer_s * float(exchange[0].times) - sum(_one(part.step_seconds) for part in exchange)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..sim.inputs.serving import Workload
-from ..sim.serving.deployment import Setting, transfer_seconds
+from ..sim.serving.deployment import transfer_seconds
 from ..sim.serving.queue import queue_wait
+from ..sim.serving.steady import Setting
 from ..sim.step.worker import Arrangement
 from .plan_widths import Floats
 from .plan_workers import Workers

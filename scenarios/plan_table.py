@@ -19,7 +19,7 @@ from ..hwmodels.prices import load_prices
 from ..hwmodels.specs import Cluster
 from ..sim.inputs.serving import Serving, Worker
 from ..sim.inputs.serving_question import ServingQuestion
-from ..sim.serving.deployment import Setting
+from ..sim.serving.steady import Setting
 from ..sim.step.worker import precision_of
 from .cost import cost_of
 from .evaluate import setting_of

@@ -18,8 +18,7 @@ from ..hwmodels.backends import load_backend
 from ..hwmodels.errors import Uncalibrated
 from ..hwmodels.specs import Cluster
 from ..sim.inputs.traffic import Routing
-from ..sim.serving.deployment import Setting
-from ..sim.serving.steady import Rates, aggregated_worker, decode_worker, prefill_worker
+from ..sim.serving.steady import Rates, Setting, aggregated_worker, decode_worker, prefill_worker
 from ..sim.step.memory import WorkerMemory, worker_memory
 from ..sim.step.worker import Arrangement
 from .plan_widths import Floats, widths
@@ -96,9 +95,7 @@ def decode_workers(setting: Setting, routing: Routing, search: Search, most_gpus
     """Workers that only decode: widths x protocol x overlap x batch."""
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
-        return decode_worker(
-            here.model, here.cluster, a, here.precision, here.backend, here.workload, batch, here.speculation, here.skew
-        )
+        return decode_worker(here, a, batch)
 
     return _table(setting, routing, search, most_gpus, search.batches, (0,), rates)
 
@@ -107,7 +104,7 @@ def prefill_workers(setting: Setting, routing: Routing, search: Search, most_gpu
     """Workers that only compute prompts: widths x protocol x overlap x chunk."""
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
-        return prefill_worker(here.model, here.cluster, a, here.precision, here.backend, here.workload, chunk, here.skew)
+        return prefill_worker(here, a, chunk)
 
     own = {name: getattr(search, f"prefill_{name}") or getattr(search, name) for name in ("tp", "dp", "pp", "worker_gpus")}
     return _table(setting, routing, search.model_copy(update=own), most_gpus, (0,), search.prefill_chunk_tokens, rates)
@@ -117,18 +114,7 @@ def aggregated_workers(setting: Setting, routing: Routing, search: Search, most_
     """Workers that do both, ``batch`` requests in flight in each group: widths x protocol x overlap x batch x chunk."""
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
-        return aggregated_worker(
-            here.model,
-            here.cluster,
-            a,
-            here.precision,
-            here.backend,
-            here.workload,
-            batch,
-            chunk,
-            speculation=here.speculation,
-            skew=here.skew,
-        )
+        return aggregated_worker(here, a, batch, chunk)
 
     return _table(setting, routing, search, most_gpus, search.batches, search.chunk_tokens, rates)
 

@@ -19,8 +19,9 @@ from ..sim.inputs.deployment import Dtype, Protocol
 from ..sim.inputs.model import load_model
 from ..sim.inputs.serving import Backend, Workload
 from ..sim.serving.deployment import largest_batch
-from ..sim.serving.steady import NO_DRAFTS, Speculation, decode_worker, prefill_worker
+from ..sim.serving.steady import NO_DRAFTS, Setting, Speculation, decode_worker, prefill_worker
 from ..sim.step.memory import worker_memory
+from ..sim.step.part import Num
 from ..sim.step.worker import Arrangement, Precision, Skew
 
 
@@ -186,14 +187,15 @@ def predict_run(run: Run, skew: Skew = SKEW) -> Blind:
     precision = Precision("fp8", run.experts, run.kv, "fp8")
     shape = Arrangement(1.0, float(run.ep), 1.0, float(run.ep), run.protocol, 24.0, float(run.redundant), run.overlap)
     load = run.workload
+    setting = Setting(model, cluster, precision, backend, load, run.drafts, skew)
     if run.phase == "prefill":
-        rates = prefill_worker(model, cluster, shape, precision, backend, load, float(run.tokens), skew)
+        rates = prefill_worker(setting, shape, float(run.tokens))
         rate = float(rates.requests_per_s) * load.mean_input / run.ep * run.per
         assert rates.prefill is not None
         return Blind(run, rate, 0.0, float(rates.prefill.seconds), _band(run, float(rates.prefill.seconds)))
 
-    def tpot(batch: object) -> object:
-        return decode_worker(model, cluster, shape, precision, backend, load, batch, run.drafts, skew).tpot_s  # type: ignore[arg-type]
+    def tpot(batch: Num) -> Num:
+        return decode_worker(setting, shape, batch).tpot_s
 
     if run.tpot_s is not None:
         wanted = run.tpot_s
@@ -210,5 +212,5 @@ def predict_run(run: Run, skew: Skew = SKEW) -> Blind:
 
 def _band(run: Run, seconds: float) -> Interval:
     fit = load_backend(run.backend).fit
-    point = {"input_tokens": run.workload.mean_input}
+    point = {"mean_input": run.workload.mean_input}
     return interval_of(fit.intervals if fit else (), fit.seen if fit else {}, seconds, 1, point)

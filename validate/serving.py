@@ -13,8 +13,8 @@ from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput
 from ..sim.inputs.deployment import Dtype, Protocol
 from ..sim.inputs.model import load_model
-from ..sim.serving.deployment import PoolShape, Setting, aggregated, disaggregated
-from ..sim.serving.steady import Speculation
+from ..sim.serving.deployment import PoolShape, aggregated, disaggregated
+from ..sim.serving.steady import Setting, Speculation
 from ..sim.step.memory import worker_memory
 from ..sim.step.step import Step
 from ..sim.step.worker import Arrangement, Precision

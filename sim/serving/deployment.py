@@ -14,13 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.backends import Backend
-from ...hwmodels.specs import Cluster
-from ..inputs.model import MoeModel
 from ..step.part import Num
-from ..step.worker import EVEN, Arrangement, Precision, Skew
+from ..step.worker import Arrangement
 from .queue import queue_wait
-from .steady import NO_DRAFTS, Lengths, Rates, Speculation, aggregated_worker, decode_step, decode_worker, prefill_worker
+from .steady import Rates, Setting, aggregated_worker, decode_step, decode_worker, prefill_worker
 
 _ROUNDS = 18  # of bisection: 1,024 sequences to a hundredth of one
 #: Batches at which a decode pool's steps are worked out before its loop is closed, how often it is closed again at the batch
@@ -60,39 +57,12 @@ class PoolShape:
     chunk_tokens: Num = 8192.0
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What every pool of a deployment shares. ``together``: requests of equal length start at once (`steady`)."""
-
-    model: MoeModel
-    cluster: Cluster
-    precision: Precision
-    backend: Backend
-    workload: Lengths
-    speculation: Speculation = NO_DRAFTS
-    skew: Skew = EVEN
-    together: bool = False
-
-
 def aggregated(setting: Setting, pool: PoolShape, concurrency: Num | None = None, rate: Num | None = None) -> Served:
     """Workers that prefill and decode, in a closed loop of ``concurrency``, at ``rate``, or with every slot in use."""
     groups = pool.arrangement.dp * pool.count
 
     def at(batch: Num) -> Rates:
-        return aggregated_worker(
-            setting.model,
-            setting.cluster,
-            pool.arrangement,
-            setting.precision,
-            setting.backend,
-            setting.workload,
-            batch,
-            pool.chunk_tokens,
-            pool.slots,
-            setting.speculation,
-            setting.skew,
-            setting.together,
-        )
+        return aggregated_worker(setting, pool.arrangement, batch, pool.chunk_tokens, pool.slots)
 
     full = at(pool.slots)
     capacity = full.requests_per_s * pool.count
@@ -113,35 +83,15 @@ def disaggregated(
     setting: Setting, prefill: PoolShape, decode: PoolShape, concurrency: Num | None = None, rate: Num | None = None
 ) -> Served:
     """Prefill and decode pools, in a closed loop of ``concurrency``, at ``rate``, or with every decode slot spoken for."""
-    model, workload = setting.model, setting.workload
-    pre = prefill_worker(
-        model,
-        setting.cluster,
-        prefill.arrangement,
-        setting.precision,
-        setting.backend,
-        workload,
-        prefill.chunk_tokens,
-        setting.skew,
-    )
+    workload = setting.workload
+    pre = prefill_worker(setting, prefill.arrangement, prefill.chunk_tokens)
     transfer = transfer_seconds(setting, prefill.arrangement, decode.arrangement)
     servers = prefill.arrangement.dp * prefill.count
     most_prefill = pre.requests_per_s * prefill.count
     groups = decode.arrangement.dp * decode.count
 
     def tpot(batch: Num) -> Num:
-        step = decode_step(
-            model,
-            setting.cluster,
-            decode.arrangement,
-            setting.precision,
-            setting.backend,
-            workload,
-            batch,
-            setting.speculation,
-            setting.skew,
-        )
-        return step.seconds / setting.speculation.accepted
+        return decode_step(setting, decode.arrangement, batch).seconds / setting.speculation.accepted
 
     def per_s(batch: Num, tpot_s: Num) -> Num:
         return batch * groups / (tpot_s * workload.mean_output)
@@ -157,17 +107,7 @@ def disaggregated(
         flying = slots * groups if concurrency is None else concurrency
         most = np.minimum(slots, flying / groups)
         batch = _closed(tpot, lambda b, t: np.less_equal(b * groups + per_s(b, t) * first_token(per_s(b, t)), flying), most)
-    rates = decode_worker(
-        model,
-        setting.cluster,
-        decode.arrangement,
-        setting.precision,
-        setting.backend,
-        workload,
-        batch,
-        setting.speculation,
-        setting.skew,
-    )
+    rates = decode_worker(setting, decode.arrangement, batch)
     throughput = rates.requests_per_s * decode.count
     if rate is None:
         flying = slots * groups if concurrency is None else concurrency

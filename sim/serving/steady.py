@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ...hwmodels.backends import Backend
+from ...hwmodels.backends import Backend, Constants
 from ...hwmodels.specs import Cluster
 from ..inputs.model import MoeModel
 from ..step.part import Num
@@ -51,6 +51,36 @@ _MOST_BUSY = 0.9
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """What every worker of a deployment shares. ``together``: requests of equal length start at once.
+
+    An engine that computes prompts first then keeps them in step: all prompts one after another, all outputs side by side, so
+    that a sequence waits for half the others' prompts before its first token and for half after it. One that mixes chunks into
+    decode steps spreads them out, as unequal lengths do.
+    """
+
+    model: MoeModel
+    cluster: Cluster
+    precision: Precision
+    backend: Backend
+    workload: Lengths
+    speculation: Speculation = NO_DRAFTS
+    skew: Skew = EVEN
+    together: bool = False
+
+    @property
+    def engine(self) -> Constants:
+        """The engine's own times on this hardware."""
+        return self.backend.on(self.cluster.calibration)
+
+    def step(self, arrangement: Arrangement, batch: Batch, drafts: float = 0.0) -> Step:
+        """One pass of the model on one worker."""
+        return model_step(
+            self.model, self.cluster, arrangement, batch, self.precision, self.engine, skew=self.skew, drafts=drafts
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Rates:
     """One worker. ``requests_per_s`` it can finish; ``concurrency``: requests in flight in it; ``batch``: sequences that decode
     together in one attention group. ``tpot_s`` is 0 for a prefill worker; ``ttft_s`` is the worker's own part of the time to
@@ -67,82 +97,40 @@ class Rates:
     prefill: Step | None = None
 
 
-def decode_worker(
-    model: MoeModel,
-    cluster: Cluster,
-    arrangement: Arrangement,
-    precision: Precision,
-    backend: Backend,
-    workload: Lengths,
-    batch: Num,
-    speculation: Speculation = NO_DRAFTS,
-    skew: Skew = EVEN,
-) -> Rates:
+def decode_worker(setting: Setting, arrangement: Arrangement, batch: Num) -> Rates:
     """A worker that only decodes, ``batch`` sequences in each attention group, half-way through their outputs on average."""
-    step = decode_step(model, cluster, arrangement, precision, backend, workload, batch, speculation, skew)
-    tpot = step.seconds / speculation.accepted
-    per_s = batch * arrangement.dp / (tpot * workload.mean_output)
+    step = decode_step(setting, arrangement, batch)
+    tpot = step.seconds / setting.speculation.accepted
+    per_s = batch * arrangement.dp / (tpot * setting.workload.mean_output)
     return Rates(per_s, tpot, 0.0 * tpot, batch * arrangement.dp, batch, 0.0 * tpot, decode=step)
 
 
-def prefill_worker(
-    model: MoeModel,
-    cluster: Cluster,
-    arrangement: Arrangement,
-    precision: Precision,
-    backend: Backend,
-    workload: Lengths,
-    chunk_tokens: Num,
-    skew: Skew = EVEN,
-) -> Rates:
+def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num) -> Rates:
     """A worker that only computes prompts: steps of ``chunk_tokens`` in each attention group, full when it is saturated.
 
     ``ttft_s`` is of a prompt that finds the worker idle. Chunks of one prompt follow one another through the pipeline's stages.
     """
-    own = prompt_batch(workload, chunk_tokens, alone=True)
+    workload, eager = setting.workload, for_prompts(arrangement)
     full = prompt_batch(workload, chunk_tokens, alone=False)
-    engine = backend.on(cluster.calibration)
-    eager = for_prompts(arrangement)
-    alone = model_step(model, cluster, eager, own, precision, engine, skew=skew)
-    packed = model_step(model, cluster, eager, full, precision, engine, skew=skew)
+    alone = setting.step(eager, prompt_batch(workload, chunk_tokens, alone=True))
+    packed = setting.step(eager, full)
     rounds = np.maximum(1.0, new_tokens(workload) / chunk_tokens)
     per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
-    ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp) + engine.first_token
+    ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp) + setting.engine.first_token
     prompt_s = arrangement.dp / per_s
     return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, prefill=packed)
 
 
-def aggregated_worker(
-    model: MoeModel,
-    cluster: Cluster,
-    arrangement: Arrangement,
-    precision: Precision,
-    backend: Backend,
-    workload: Lengths,
-    batch: Num,
-    chunk_tokens: Num,
-    most: Num = np.inf,
-    speculation: Speculation = NO_DRAFTS,
-    skew: Skew = EVEN,
-    together: bool = False,
-) -> Rates:
-    """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding.
-
-    ``together``: requests of equal length start at once. An engine that computes prompts first then keeps them in step: all
-    prompts one after another, all outputs side by side, so that a sequence waits for half the others' prompts before its first
-    token and for half after it. One that mixes chunks into decode steps spreads them out, as unequal lengths do.
-    """
+def aggregated_worker(setting: Setting, arrangement: Arrangement, batch: Num, chunk_tokens: Num, most: Num = np.inf) -> Rates:
+    """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding."""
     in_flight = np.asarray(batch, float)
     decoding = np.minimum(in_flight, most)
-    output = workload.mean_output
-    engine = backend.on(cluster.calibration)
-    waves = together and not backend.mixes_prompts
+    output, engine = setting.workload.mean_output, setting.engine
+    waves = setting.together and not setting.backend.mixes_prompts
     for _ in range(2):
-        step = decode_step(model, cluster, arrangement, precision, backend, workload, decoding, speculation, skew)
-        token_s = step.seconds / speculation.accepted
-        prompt, whole = _prompt_seconds(
-            model, cluster, arrangement, precision, backend, workload, decoding, chunk_tokens, step, skew
-        )
+        step = decode_step(setting, arrangement, decoding)
+        token_s = step.seconds / setting.speculation.accepted
+        prompt, whole = _prompt_seconds(setting, arrangement, decoding, chunk_tokens, step)
         if waves:
             tpot = token_s + 0.5 * decoding * prompt / output
             per_group = decoding / (output * token_s + decoding * prompt)
@@ -159,22 +147,11 @@ def aggregated_worker(
     return Rates(per_s, tpot, ttft, in_flight * arrangement.dp, decoding, prompt, decode=step)
 
 
-def decode_step(
-    model: MoeModel,
-    cluster: Cluster,
-    arrangement: Arrangement,
-    precision: Precision,
-    backend: Backend,
-    workload: Lengths,
-    batch: Num,
-    speculation: Speculation = NO_DRAFTS,
-    skew: Skew = EVEN,
-) -> Step:
+def decode_step(setting: Setting, arrangement: Arrangement, batch: Num) -> Step:
     """One decode step of ``batch`` sequences in each attention group; a pipeline holds one micro-batch in each stage."""
-    context = workload.mean_input + workload.mean_output / 2.0
-    rows = Batch(batch / arrangement.pp, context, speculated=1.0 + speculation.drafts)
-    engine = backend.on(cluster.calibration)
-    return model_step(model, cluster, arrangement, rows, precision, engine, skew=skew, drafts=float(speculation.drafts))
+    drafts = float(setting.speculation.drafts)
+    rows = Batch(batch / arrangement.pp, _held(setting.workload), speculated=1.0 + drafts)
+    return setting.step(arrangement, rows, drafts)
 
 
 def new_tokens(workload: Lengths) -> Num:
@@ -192,26 +169,22 @@ def prompt_batch(workload: Lengths, chunk_tokens: Num, *, alone: bool) -> Batch:
 
 
 def _prompt_seconds(
-    model: MoeModel,
-    cluster: Cluster,
-    arrangement: Arrangement,
-    precision: Precision,
-    backend: Backend,
-    workload: Lengths,
-    decoding: Num,
-    chunk_tokens: Num,
-    step: Step,
-    skew: Skew,
+    setting: Setting, arrangement: Arrangement, decoding: Num, chunk_tokens: Num, step: Step
 ) -> tuple[Num, Num]:
     """What a prompt adds to its attention group's steps, its own or what its chunks lengthen others by; and those steps whole.
 
     Groups of one worker step together: their prompts are taken to run side by side (TensorRT-LLM's attention-DP balance).
     """
-    engine = backend.on(cluster.calibration)
+    workload, mixes = setting.workload, setting.backend.mixes_prompts
     own = prompt_batch(workload, chunk_tokens, alone=True)
     rounds = np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
-    if backend.mixes_prompts:
-        own = replace(own, decode=decoding / arrangement.pp, context=workload.mean_input + workload.mean_output / 2.0)
-    whole = model_step(model, cluster, for_prompts(arrangement), own, precision, engine, skew=skew).seconds
-    added = np.maximum(whole - step.seconds, 0.0) if backend.mixes_prompts else whole
+    if mixes:
+        own = replace(own, decode=decoding / arrangement.pp, context=_held(workload))
+    whole = setting.step(for_prompts(arrangement), own).seconds
+    added = np.maximum(whole - step.seconds, 0.0) if mixes else whole
     return rounds * added, rounds * whole
+
+
+def _held(workload: Lengths) -> Num:
+    """Cached tokens of a sequence half-way through its output."""
+    return workload.mean_input + workload.mean_output / 2.0

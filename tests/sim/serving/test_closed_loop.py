@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from epicycle.hwmodels.backends import load_backend
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.inputs.model import load_model
-from epicycle.sim.serving.deployment import PoolShape, Served, Setting, aggregated, disaggregated
+from epicycle.sim.serving.deployment import PoolShape, Served, aggregated, disaggregated
 from epicycle.sim.serving.queue import queue_wait
-from epicycle.sim.serving.steady import Speculation
+from epicycle.sim.serving.steady import Setting, Speculation
 from epicycle.sim.step.worker import Arrangement, Precision
 
 
