@@ -93,25 +93,31 @@ def grouped_works(
 def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: int, batch: Batch, seen: Num, size: float) -> Work:
     """New rows of ``batch.decode`` sequences over ``seen`` cached tokens each, ``kv`` KV heads on this GPU.
 
-    The work (sequence, KV head, 128 tokens) is dealt evenly over the SMs, splitting sequences where they are few (FlashInfer,
-    arXiv 2501.01005 section 3.3; FlashAttention's num_splits): the busiest SM's tiles bound it where tiles are few, and the
-    halves of a split sequence are merged by a second kernel.
+    The work (sequence, KV head, 128 tokens) is dealt evenly over the SMs, splitting sequences where they are few and that is
+    quicker (FlashInfer, arXiv 2501.01005 section 3.3; FlashAttention's num_splits): the busiest SM's tiles bound it where tiles
+    are few, and the halves of a split sequence are merged by a second kernel.
     """
     sequences, new = batch.decode, batch.speculated
     units = sequences * kv
-    tiles = np.maximum(units * np.ceil(seen / KEY_TILE), 1e-9)
+    sms, keys = float(gpu.gpu.sms), np.ceil(seen / KEY_TILE)
     cache = sequences * seen * 2.0 * kv * head_dim * size
     group = heads / kv * new
     scores = 4.0 * head_dim
-    walked = np.ceil(tiles / gpu.gpu.sms) * np.minimum(seen, KEY_TILE)  # tokens of one KV head that the busiest SM meets
-    tensor = gpu.gpu.sms * flash_seconds(gpu, query_rows(group), walked, scores)
-    split = units < gpu.gpu.sms
-    parts = np.minimum(np.ceil(gpu.gpu.sms / np.maximum(units, 1e-9)), np.ceil(seen / KEY_TILE))
-    split = split & (parts > 1.0)
     rows = sequences * new * heads * head_dim
-    moved = cache + 2.0 * _BF16 * rows + np.where(split, 2.0 * 4.0 * rows * parts, 0.0)
-    busiest = walked * 2.0 * head_dim * size / (SM_BYTES_PER_CYCLE * gpu.gpu.clock)
-    hbm = np.maximum(moved / gpu.hbm_bytes_per_s, busiest)
+    parts = np.minimum(np.ceil(sms / np.maximum(units, 1e-9)), keys)
+
+    def plan(tiles: Num, merged: Num) -> tuple[Num, Num, Num]:
+        """Seconds of tensor cores and of memory, and bytes, where the busiest SM has ``tiles`` and ``merged`` halves meet."""
+        walked = tiles * np.minimum(seen, KEY_TILE)  # tokens of one KV head
+        moved = cache + 2.0 * _BF16 * rows + 2.0 * 4.0 * rows * merged
+        busiest = walked * 2.0 * head_dim * size / (SM_BYTES_PER_CYCLE * gpu.gpu.clock)
+        tensor = sms * flash_seconds(gpu, query_rows(group), walked, scores)
+        return tensor, np.maximum(moved / gpu.hbm_bytes_per_s, busiest), moved
+
+    dealt = np.ceil(np.maximum(units * keys, 1e-9) / sms)
+    whole, halves = plan(np.where(units < sms, keys, dealt), 0.0), plan(dealt, parts)
+    split = (units < sms) & (parts > 1.0) & (np.maximum(*halves[:2]) < np.maximum(*whole[:2]))
+    tensor, hbm, moved = (np.where(split, b, a) for a, b in zip(whole, halves, strict=True))
     work = gpu.core(tensor, hbm, scores * sequences * new * heads * seen, moved, np.where(split, 2.0, 1.0))
     return replace(work, seconds=work.seconds + DECODE_RAMP_SECONDS).where(sequences)
 

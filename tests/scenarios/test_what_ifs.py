@@ -202,7 +202,7 @@ def test_overlap_harms_small_batches_and_helps_large_ones() -> None:
 
 def test_overlap_is_explained_by_what_hides_and_what_is_paid_twice() -> None:
     large = compare(EP72, sets=["deployment.decode.overlap=true"]).mechanism
-    assert "hide behind the exchange" in large and "the parts themselves take" in large
+    assert re.search("hide behind (the exchange|computing)", large) and "the parts themselves take" in large
     small = compare(EP72, EP72, sets=["deployment.decode.batch=32"], sets_b=["deployment.decode.overlap=true"]).mechanism
     assert "hide behind computing" in small
     assert re.search(r"take [\d.]+ ms more, mostly .*experts", small)
