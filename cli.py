@@ -190,7 +190,9 @@ def explain(
 def list_catalogue(
     kind: Annotated[
         str | None,
-        typer.Argument(help="gpus, nics, switches, links, clusters, models, prices or scenarios.", show_default=False),
+        typer.Argument(
+            help="gpus, nics, switches, links, clusters, models, backends, prices or scenarios.", show_default=False
+        ),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One entry, with the source of every number.", show_default=False)] = None,
 ) -> None:

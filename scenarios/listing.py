@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..hwmodels import catalog
+from ..hwmodels.backends import backend_names, load_backend
 from ..hwmodels.errors import BadInput, UnknownName
 from ..hwmodels.prices import load_prices
 from ..hwmodels.specs import Datasheet
@@ -19,7 +20,7 @@ from ..sim.inputs.model import load_model, model_names
 from .gallery import gallery_names, gallery_path
 from .scenario import load_scenario
 
-KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "prices", "scenarios")
+KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "backends", "prices", "scenarios")
 
 _LOAD: dict[str, Callable[[str], BaseModel]] = {
     "gpus": catalog.load_gpu,
@@ -28,6 +29,7 @@ _LOAD: dict[str, Callable[[str], BaseModel]] = {
     "links": catalog.load_link,
     "clusters": catalog.load_cluster,
     "models": load_model,
+    "backends": load_backend,
 }
 
 
@@ -55,6 +57,8 @@ def _names(kind: str) -> tuple[str, ...]:
         return gallery_names()
     if kind == "prices":
         return tuple(dict.fromkeys(key.split(".")[0] for key, _, _ in load_prices().entries()))
+    if kind == "backends":
+        return backend_names()
     return model_names() if kind == "models" else catalog.names(kind)
 
 
@@ -138,6 +142,20 @@ def _model(name: str) -> dict[str, str]:
     }
 
 
+def _backend(name: str) -> dict[str, str]:
+    backend = load_backend(name)
+    own, fit = backend.constants, backend.fit
+    return {
+        "engine": name,
+        "prompts": "mixed into decode steps" if backend.mixes_prompts else "in steps of their own",
+        "between kernels": format_time(own.gap),
+        "host, a step": format_time(own.step),
+        "small all-reduce": format_time(own.all_reduce),
+        "before a first token": format_time(own.first_token),
+        "TPOT error, rows aside": f"{fit.median_rest_pct} % median, {fit.mean_rest_pct} % mean" if fit else "not fitted",
+    }
+
+
 def _scenario(name: str) -> dict[str, str]:
     scenario = load_scenario(name)
     return {"scenario": name, "": " ".join(scenario.description.split())}
@@ -150,6 +168,7 @@ _ROW: dict[str, Callable[[str], dict[str, str]]] = {
     "links": _link,
     "clusters": _cluster,
     "models": _model,
+    "backends": _backend,
     "scenarios": _scenario,
 }
 

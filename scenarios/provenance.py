@@ -39,7 +39,7 @@ def provenance(question: ServingQuestion, serving: Serving, backend: Backend) ->
         )
         origin += f"median, {fit.mean_rest_pct} % mean"
     for name, value in backend.on(cluster.calibration).model_dump(mode="json").items():
-        yield InputRow("engine", f"{backend.name} {name}", str(value), backend.sources.get(name, origin))
+        yield InputRow("engine", f"{backend.name} {name}", str(value), backend.sources.get(f"constants.{name}", origin))
     prices = load_prices(question.prices_overrides)
     key = f"gpu_hour.{cluster.node.gpu.name}"
     for name, value, said in prices.entries():

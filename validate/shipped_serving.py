@@ -92,7 +92,7 @@ def with_fit(fitted: Fitted, rows: Sequence[ServingRow], used: NDArray[np.intp])
     sources = {
         **{name: said for name, said in backend.sources.items() if name != "*"},
         "*": "fitted on measured deployments (fit)",
-        "launch": "assumed: a kernel's launch from the host takes some 5 us",
+        "constants.launch": "assumed: a kernel's launch from the host takes some 5 us",
     }
     return backend.model_copy(update={"fit": fit, "sources": sources})
 
