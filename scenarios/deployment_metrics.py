@@ -36,6 +36,8 @@ def metrics_of(
     point["gpus"] = float(serving.decode.gpus)
     seen, system = fit.seen if fit else {}, question.cluster.calibration
     other = "" if system in backend.systems or not fit else f"{backend.name} on {', '.join(sorted(backend.systems))}"
+    if serving.decode.dp > 1 and serving.decode.protocol == "elastic":
+        other = other or "measured exchanges of another library: nobody measured elastic"
     bands = {
         "tpot": interval_of(fit.intervals if fit else (), seen, tpot, _ANY_NODES, point, other),
         "ttft": interval_of(fit.ttft_intervals if fit else (), seen, ttft, _ANY_NODES, point, other),

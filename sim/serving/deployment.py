@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..ep.machine import machine_of
 from ..step.part import Num
 from ..step.worker import Arrangement
 from .queue import queue_wait
@@ -124,12 +125,11 @@ def transfer_seconds(setting: Setting, prefill: Arrangement, decode: Arrangement
 
     Every pool lies on its own nodes. A cache that is the same on all ``tp`` GPUs (MLA) is sent once, a share by each.
     """
-    nic, node = setting.cluster.node.nic, setting.cluster.node
+    nic = setting.cluster.node.nic
     kv_bytes = np.vectorize(lambda tokens: setting.model.kv_bytes(round(tokens), setting.precision.kv), otypes=[float])
     size = kv_bytes(setting.workload.mean_input)
     lanes = np.minimum(prefill.tp * prefill.pp, decode.tp * decode.pp)
-    share = min(1.0, node.nics / node.gpus)
-    seconds: Num = nic.latency + size / (lanes * share * nic.bandwidth * nic.efficiency)
+    seconds: Num = nic.latency + size / (lanes * machine_of(setting.cluster).nic_bytes_per_s * nic.efficiency)
     return seconds
 
 

@@ -15,6 +15,7 @@ from ...hwmodels.backends import Constants
 from ...hwmodels.calibration import constants_of, find_entry
 from ...hwmodels.laws import Collective, collective_seconds
 from ...hwmodels.specs import Cluster
+from ..ep.machine import machine_of
 from .part import Num, Part
 
 
@@ -32,8 +33,7 @@ def all_reduce_part(name: str, rows: Num, width: float, ranks: Num, cluster: Clu
     ring = collective_seconds("all_reduce", near, size, gpu, replace(k, launch=k.launch))
     inside = np.where(near > 1.0, np.minimum(np.minimum(one_shot, two_shot), ring), 0.0)
     domains = np.ceil(n / near)
-    nics = cluster.node.nics / cluster.node.gpus * near
-    wire = 2.0 * (domains - 1.0) / domains * size / (nics * nic.bandwidth * nic.efficiency)
+    wire = 2.0 * (domains - 1.0) / domains * size / (near * machine_of(cluster).nic_bytes_per_s * nic.efficiency)
     outside = np.where(domains > 1.0, wire + 2.0 * np.log2(np.maximum(domains, 1.0)) * (nic.latency + nic.message_cost), 0.0)
     seconds = np.where((n > 1.0) & (size > 0.0), inside + outside, 0.0)
     sent = np.where(n > 1.0, 2.0 * (near - 1.0) / near * size, 0.0)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...hwmodels.backends import Constants
 from ...hwmodels.specs import Cluster
+from ..ep.machine import machine_of
 from ..inputs.model import MoeModel
 from .all_reduce import all_reduce_part
 from .attention import attention_parts
@@ -140,7 +141,8 @@ def _stage_hops(model: MoeModel, cluster: Cluster, arrangement: Arrangement, bat
     hops = np.asarray(arrangement.pp, float) - 1.0
     size = 2.0 * batch.tokens * model.hidden / arrangement.tp
     near = np.asarray(arrangement.gpus, float) <= cluster.nvlink_domain_gpus
-    nvlink, wire = size / gpu.nvlink_bandwidth, nic.latency + nic.message_cost + size / (nic.bandwidth * nic.efficiency)
+    nvlink = size / gpu.nvlink_bandwidth
+    wire = nic.latency + nic.message_cost + size / (machine_of(cluster).nic_bytes_per_s * nic.efficiency)
     seconds = hops * np.where(near, nvlink, wire)
     loads = {"nvlink": hops * np.where(near, nvlink, 0.0), "nic": hops * np.where(near, 0.0, wire)}
     return Part("stage hops", "communication", seconds, 1.0, loads, wire_bytes=hops * size, source="datasheet rates")
