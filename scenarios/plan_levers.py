@@ -116,17 +116,24 @@ def _rate(table: Table, changes: list[_Change]) -> Iterator[Limit]:
 
 
 def _more_gpus(table: Table, share: float) -> str:
-    """The fewest whole nodes with which the search carries the rate, grown from what the ``share`` that is carried suggests."""
+    """The fewest whole nodes with which the search carries the rate: what the ``share`` that is carried suggests, or more, and
+    then by halves as few as will do."""
     cluster = table.question.cluster
     each = cluster.node.gpus
+
+    def carried(nodes: int) -> bool:
+        return any(np.any(answer.misses() <= 1.0) for _, answer in _asked([_with_gpus(table, nodes * each)]))
+
     nodes = int(np.ceil(cluster.nodes / max(share, 1e-6)))
     for _ in range(4):
         if nodes > cluster.max_nodes:
             break
-        change = _with_gpus(table, nodes * each)
-        for asked, answer in _asked([change]):
-            if np.any(answer.misses() <= 1.0):
-                return f"{asked.words}: enough of them for the rate within the limits"
+        if carried(nodes):
+            few = max(cluster.nodes + 1, nodes // 2)
+            while few < nodes:
+                middle = (few + nodes) // 2
+                few, nodes = (few, middle) if carried(middle) else (middle + 1, nodes)
+            return f"{_with_gpus(table, nodes * each).words}: enough of them for the rate within the limits"
         nodes = int(np.ceil(nodes * 1.15))
     return f"a lower rate: {cluster.max_nodes * each} GPUs, the most of {cluster.name}, do not carry it either"
 
