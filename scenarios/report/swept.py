@@ -31,13 +31,13 @@ def charts(sweep: Sweep) -> Html:
 
 
 def shown_metrics(evaluations: Sequence[Evaluation]) -> list[tuple[str, Metric]]:
-    """(key, a metric of that key) of those that vary, the headline ones first; of all if none does."""
+    """(key, a metric of that key) of those that vary in what is shown, the headline ones first; of all if none does."""
     have: dict[str, list[Metric]] = {}
     for e in evaluations:
         for m in e.metrics:
             have.setdefault(m.key, []).append(m)
     ordered = leading(have)
-    varying = [k for k in ordered if len({m.value for m in have[k]}) > 1]
+    varying = [k for k in ordered if len({f"{m.value:.3g}" for m in have[k]}) > 1]
     return [(k, have[k][0]) for k in (varying or ordered)[:8]]
 
 
