@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry
+from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..engine import Simulator
 from ..inputs.deployment import PAYLOAD_BYTES, Protocol
 from ..inputs.question import Question
 from . import experts
 from .machine import machine_of
 from .play import Step
-from .protocols import Context, describe
+from .protocols import Context, describe, scope_of
 from .routing import Drawn, Router, draw_calls
 from .shape import Shape
 from .stage import Join, Machine, Stage, Work
@@ -117,7 +117,9 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
 
     def stages(ops: tuple[str, ...], call: Shape) -> Iterator[Stage]:
         for op in ops:
-            described = describe(protocol, op, scope_of(protocol, layout), cluster.calibration, call, machine, context)
+            described = describe(
+                protocol, op, scope_of(protocol, layout.nodes == 1), cluster.calibration, call, machine, context
+            )
             sources[op] = Source(op, described.entry, described.calibrated_on, described.lender)
             yield from described.stages
 
@@ -146,15 +148,6 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
         tuple(drawn),
         tuple(sources.values()),
     )
-
-
-def scope_of(protocol: str, layout: Layout) -> Scope:
-    """Which measurements describe this exchange: one NVLink domain, one node, or several nodes."""
-    if protocol in ("one-sided", "two-sided"):
-        return "nvlink-domain"
-    if protocol in ("all-gather", "padded-all-to-all"):
-        return "one-node"
-    return "one-node" if layout.nodes == 1 else "multi-node"
 
 
 def _kind(question: Question, protocol: Protocol) -> experts.Kind:

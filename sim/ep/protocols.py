@@ -118,6 +118,15 @@ class Described:
     lender: str = ""
 
 
+def scope_of(protocol: str, one_domain: bool) -> Scope:
+    """Which measurements describe an exchange: of one NVLink domain, of one node, or, beyond ``one_domain``, of several."""
+    if protocol in ("one-sided", "two-sided"):
+        return "nvlink-domain"
+    if protocol in ("all-gather", "padded-all-to-all"):
+        return "one-node"
+    return "one-node" if one_domain else "multi-node"
+
+
 def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, machine: Machine, context: Context) -> Described:
     """The stages of ``op`` with ``system``'s constants (or its nearest relative's). Raises BadInput if nobody measured it."""
     kernel = PROTOCOLS[protocol][op]

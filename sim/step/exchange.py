@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...hwmodels.calibration import Scope
 from ...hwmodels.specs import Cluster
 from ..ep.bound import program_seconds, stage_loads
 from ..ep.machine import machine_of
-from ..ep.protocols import PROTOCOLS, Context, describe
+from ..ep.protocols import PROTOCOLS, Context, describe, scope_of
 from ..ep.shape import Shape
 from ..ep.stage import Machine, Stage
 from ..inputs.deployment import PAYLOAD_BYTES
@@ -61,7 +63,7 @@ def exchange_parts(
         groups_kept=np.minimum(np.maximum(width / domain_gpus, 1.0), 4.0),
     )
     context = Context(gpus_per_node=float(cluster.node.gpus), fields=2.0 if precision.payload == "fp4" else 1.0)
-    local = width <= domain_gpus
+    local = np.asarray(width <= domain_gpus)
     for op in PROTOCOLS[arrangement.protocol]:
         seconds, loads, source = _op(op, arrangement.protocol, local, shape, machine, cluster, context)
         wire = loads.get("nvlink", 0.0) * cluster.node.gpu.nvlink_bandwidth + loads.get("nic", 0.0) * cluster.node.nic.bandwidth
@@ -124,14 +126,13 @@ def on_fabric(machine: Machine, cluster: Cluster, ranks: Num, protocol: str) -> 
 
 
 def _op(
-    op: str, protocol: str, local: Num, shape: Shape, machine: Machine, cluster: Cluster, context: Context
+    op: str, protocol: str, local: NDArray[np.bool_], shape: Shape, machine: Machine, cluster: Cluster, context: Context
 ) -> tuple[Num, dict[str, Num], str]:
     """Seconds, loads and source of one op: one-node constants where all ranks share a domain, multi-node ones elsewhere."""
-    scopes = _scopes(protocol, local)
     seconds: Num = 0.0
     loads: dict[str, Num] = {}
     sources = []
-    for scope, here in scopes:
+    for scope, here in _scopes(protocol, local):
         found = describe(protocol, op, scope, cluster.calibration, shape, machine, context)
         seconds = seconds + np.where(here, program_seconds(found.stages, shape, machine), 0.0)
         for name, value in _loads(found.stages, shape, machine).items():
@@ -141,16 +142,16 @@ def _op(
     return seconds, loads, "; ".join(sources)
 
 
-def _scopes(protocol: str, local: Num):  # type: ignore[no-untyped-def]
-    if protocol in ("one-sided", "two-sided"):
-        return (("nvlink-domain", True),)
-    if protocol in ("all-gather", "padded-all-to-all"):
-        return (("one-node", True),)
-    if np.all(local):
-        return (("one-node", True),)
-    if not np.any(local):
-        return (("multi-node", True),)
-    return (("one-node", local), ("multi-node", np.logical_not(local)))
+def _scopes(protocol: str, local: NDArray[np.bool_]) -> Iterator[tuple[Scope, bool | NDArray[np.bool_]]]:
+    """Every scope that some candidates' exchange has, and which candidates'."""
+    near, far = scope_of(protocol, True), scope_of(protocol, False)
+    if near == far or np.all(local):
+        yield near, True
+    elif not np.any(local):
+        yield far, True
+    else:
+        yield near, local
+        yield far, ~local
 
 
 def _loads(stages: tuple[Stage, ...], shape: Shape, machine: Machine) -> dict[str, Num]:

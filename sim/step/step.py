@@ -1,9 +1,8 @@
 """A whole pass of the model on one worker: all its parts, what overlap hides of them, and the engine's own time between them.
 
 Kernels of one stream run one after another, each after a gap; the host's work for the next step is exposed unless the engine
-hides it, and that is what its fitted ``step`` and ``sequence`` say. With two-batch overlap the batch runs as two halves, and
-while one half's tokens travel the other half computes: the pass takes the longer of all computation and all communication,
-plus one layer's start.
+hides it, and that is what its fitted ``step`` and ``sequence`` say. With two-batch overlap (`overlap`) the batch runs as two
+halves, and one half's tokens travel while the other half computes.
 """
 
 from __future__ import annotations
@@ -157,7 +156,8 @@ def _repeated(part: Part, rounds: float, drafts: float, model: MoeModel) -> Part
 
 def _in_engine(part: Part, engine: Constants, prompts: Num) -> Part:
     """Kernels' own launch, as a table timed it, gives way to the gap of the engine's graph; kernels slow down by ``busy``, and
-    by ``prompt_busy`` for the share of the rows that are of ``prompts``. The experts' tables were timed in place."""
+    by ``prompt_busy`` for the share of the rows that are of ``prompts``. Parts that count no kernels (the experts) hold their
+    launches in their own law and are not slowed by ``busy``, which was fitted so."""
     if part.group in ("communication", "host"):
         return part
     slower = 1.0 + (engine.prompt_busy - 1.0) * prompts

@@ -42,7 +42,7 @@ def test_the_day_is_carried_by_workers_as_deepseek_ran_them(planned):
 
 
 @pytest.mark.xfail(
-    reason="a plan keeps prefill workers busy; the run's average was about half of what they could do", strict=False
+    reason="a plan keeps prefill workers busy; the run's average was about half of what they could do", strict=True
 )
 def test_prefill_to_decode_nodes_come_out_as_they_were_run(planned):
     _, found = planned

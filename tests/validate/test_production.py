@@ -18,7 +18,7 @@ from epicycle.validate.production import RUNS, SKEW, UNBALANCED, Blind, Run, pre
 
 NAMES = [run.name for run in RUNS]
 #: The median wanted is 20 %. Prompts are predicted too fast (overlap, uneven experts), which keeps it near 30 %.
-MEDIAN = 0.35
+MEDIAN = 0.30
 #: Beyond it a run must say why.
 FAR = 0.35
 

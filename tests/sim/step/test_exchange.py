@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.step.exchange import inbox_share, on_fabric
+from epicycle.sim.inputs.model import load_model
+from epicycle.sim.step.exchange import exchange_parts, inbox_share, on_fabric
+from epicycle.sim.step.part import Part
+from epicycle.sim.step.worker import Arrangement, Precision
 from epicycle.sim.topology import Topology
 
+FP8 = Precision("fp8", "fp8", "bf16", "fp8")
 RANKS = st.sampled_from([8.0, 16.0, 32.0, 72.0, 128.0])
 IMBALANCE = st.floats(1.0, 8.0)
 
@@ -83,3 +87,26 @@ def test_a_fabric_takes_no_more_than_its_oversubscription(nodes: int, oversubscr
     assert 1.0 <= slowdown("h100-cx7-fat-tree", protocol, nodes, 64, oversubscription, 5) <= oversubscription + 1e-9
     if nodes <= 5:
         assert slowdown("h100-cx7-fat-tree", protocol, nodes, 64, oversubscription, 5) == 1.0
+
+
+def exchanged(over: float, leaf: int, ranks: float, tokens: float) -> dict[str, Part]:
+    """The parts of a high-throughput exchange on a fat tree, by name."""
+    tree = load_cluster("h100-cx7-fat-tree", int(ranks) // 8)
+    fabric = tree.fabric.model_copy(update={"oversubscription": over, "nodes_per_leaf": leaf})
+    a = Arrangement(1.0, ranks, 1.0, ranks, "high-throughput")
+    found = exchange_parts(load_model("deepseek-v3"), a, tokens, FP8, tree.model_copy(update={"fabric": fabric}))
+    return {part.name: part for part in found}
+
+
+@pytest.mark.parametrize("ratio", [2.0, 4.0])
+@pytest.mark.parametrize("leaf", [1, 4, 8])
+def test_an_oversubscribed_fabric_slows_what_crosses_leaves_by_its_ratio(ratio: float, leaf: int) -> None:
+    """Of uniform traffic ``(nodes - leaf) / (nodes - 1)`` leaves its leaf: bandwidth falls by that share of the ratio."""
+    plain, slow = (exchanged(over, leaf, 256.0, 8192.0) for over in (1.0, ratio))
+    for name in ("dispatch", "combine"):
+        before, after = (float(np.asarray(parts[name].loads["nic"])) for parts in (plain, slow))
+        assert after == pytest.approx(before * max(1.0, ratio * (32 - leaf) / 31.0), rel=1e-6), name
+
+
+def test_a_fabric_slows_nothing_below_one_leaf() -> None:
+    assert exchanged(1.0, 2, 16.0, 64.0)["dispatch"].seconds == exchanged(8.0, 2, 16.0, 64.0)["dispatch"].seconds

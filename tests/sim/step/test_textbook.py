@@ -377,35 +377,3 @@ def test_the_caches_precision_moves_the_cache_alone() -> None:
     elements = sum(kind.layers * kind.cache_bytes_per_token(1.0) for kind in model.attention) * 128.0 * 8000.0
     saved = elements * (ELEMENT_BYTES["bf16"] - ELEMENT_BYTES["fp8"])
     assert wide.hbm_bytes - narrow.hbm_bytes == pytest.approx(saved, rel=0.05)
-
-
-# --- the fabric ---
-
-
-@pytest.mark.parametrize("ratio", [2.0, 4.0])
-@pytest.mark.parametrize("leaf", [1, 4, 8])
-def test_an_oversubscribed_fabric_slows_what_crosses_leaves_by_its_ratio(ratio: float, leaf: int) -> None:
-    """Of uniform traffic ``(nodes - leaf) / (nodes - 1)`` leaves its leaf: bandwidth falls by that share of the ratio."""
-    plain = cluster_of("h100-cx7-fat-tree", 256)
-    nodes = 256 / plain.node.gpus
-    a = shape(dp=256, ep=256, protocol="high-throughput")
-    batch = Batch(0.0, 0.0, prefill=8192.0, chunk=8192.0)
-    loads = []
-    for over in (1.0, ratio):
-        fabric = plain.fabric.model_copy(update={"oversubscription": over, "nodes_per_leaf": leaf})
-        found = model_step(load_model("deepseek-v3"), plain.model_copy(update={"fabric": fabric}), a, batch, FP8, ENGINE)
-        loads.append({name: one(part(found, name).loads["nic"]) for name in ("dispatch", "combine")})
-    crossing = (nodes - leaf) / (nodes - 1.0)
-    for name, before in loads[0].items():
-        assert loads[1][name] == pytest.approx(before * max(1.0, ratio * crossing), rel=1e-6), name
-
-
-def test_a_fabric_slows_nothing_below_one_leaf() -> None:
-    plain = cluster_of("h100-cx7-fat-tree", 16)
-    over = plain.model_copy(update={"fabric": plain.fabric.model_copy(update={"oversubscription": 8.0})})
-    assert plain.fabric.nodes_per_leaf >= 2
-    first, second = (
-        model_step(load_model("deepseek-v3"), there, shape(dp=16, ep=16), Batch(64.0, 1000.0), FP8, ENGINE).seconds
-        for there in (plain, over)
-    )
-    assert first == second
