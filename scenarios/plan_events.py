@@ -52,7 +52,7 @@ def played_seconds(setting: Setting, routing: Routing, worker: Worker, rows: int
     from ..sim.ep.play import Player
     from ..sim.ep.program import build
     from ..sim.ep.story import critical_path
-    from ..sim.topology import Topology
+    from ..sim.fabric.topology import Topology
 
     deployment = Deployment(
         ep=worker.tp * worker.dp,

@@ -11,7 +11,7 @@ HEAVY = {"numba", "scipy", "scipy.special", "scipy.linalg", "plotly", "networkx"
 
 COMPILED = """
 import numpy as np
-from epicycle.sim.fairshare import csr_routes
+from epicycle.sim.fabric.fairshare import csr_routes
 csr_routes(np.array([0, 1]), np.array([0]), np.array([1.0]))
 """
 

@@ -17,8 +17,8 @@ from ..sim.ep.play import Player, Step
 from ..sim.ep.protocols import describe
 from ..sim.ep.routing import Drawn, Router, draw
 from ..sim.ep.traffic import Layout
+from ..sim.fabric.topology import Topology
 from ..sim.inputs.traffic import Routing
-from ..sim.topology import Topology
 from .measurement import PROTOCOL_NAMES, Group
 
 SEED = 0

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import seconds_to_ps
-from ..fairshare import Routes, csr_routes
-from ..topology import Topology
+from ..fabric.fairshare import Routes, csr_routes
+from ..fabric.topology import Topology
 from .bound import capacity
 from .routing import Drawn
 from .shape import Path

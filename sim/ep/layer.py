@@ -11,10 +11,10 @@ from ...hwmodels.calibration import load_calibration
 from ...hwmodels.interval import Interval
 from ...hwmodels.units import format_time
 from ..engine import Simulator
+from ..fabric.topology import Topology
 from ..inputs.model import ELEMENT_BYTES
 from ..inputs.question import Question
 from ..result import Answer, InputRow, LayerResult, PathSegment
-from ..topology import Topology
 from .bound import program_seconds
 from .exchange import count_exchange
 from .holdings import holdings

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from simpy.events import Event
 
 from ..engine import Simulator, seconds_to_ps
-from ..flows import Gates
-from ..network import FlowBatch, FlowNetwork, Tolerance, Transfer
-from ..topology import Topology
+from ..fabric.flows import Gates
+from ..fabric.network import FlowBatch, FlowNetwork, Tolerance, Transfer
+from ..fabric.topology import Topology
 from .flows import StageFlows, of_source, stage_flows
 from .routing import Drawn
 from .stage import LINKS, Join, Machine, Stage, Work

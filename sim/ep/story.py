@@ -8,9 +8,9 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from ..network import FlowNetwork
+from ..fabric.network import FlowNetwork
+from ..fabric.topology import Topology
 from ..result import LinkUse, OpTime, PathSegment, Span, TrafficMatrix
-from ..topology import Topology
 from .play import Trace
 from .routing import Drawn
 from .shape import Path

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from epicycle.scenarios.scenario import load_scenario
 from epicycle.sim.engine import Simulator
 from epicycle.sim.ep.layer import simulate
-from epicycle.sim.fairshare import routes
-from epicycle.sim.flows import FlowBatch
-from epicycle.sim.network import FlowNetwork, Tolerance
-from epicycle.sim.resources import Resources
+from epicycle.sim.fabric.fairshare import routes
+from epicycle.sim.fabric.flows import FlowBatch
+from epicycle.sim.fabric.network import FlowNetwork, Tolerance
+from epicycle.sim.fabric.resources import Resources
 from epicycle.sim.result import LayerResult
 
 Ints = NDArray[np.int64]

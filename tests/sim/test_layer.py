@@ -15,7 +15,7 @@ from epicycle.sim.engine import Simulator
 from epicycle.sim.ep.layer import simulate
 from epicycle.sim.ep.program import build
 from epicycle.sim.ep.stage import LOCAL
-from epicycle.sim.topology import Topology
+from epicycle.sim.fabric.topology import Topology
 
 GALLERY = {
     "ep-anatomy": ["traffic.tokens_per_rank=3"],

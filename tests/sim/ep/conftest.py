@@ -15,10 +15,10 @@ from epicycle.sim.ep.play import Player, Trace
 from epicycle.sim.ep.program import Program, build
 from epicycle.sim.ep.routing import Drawn, Router, draw
 from epicycle.sim.ep.story import traffic
+from epicycle.sim.fabric.topology import Topology
 from epicycle.sim.inputs.question import Question
 from epicycle.sim.inputs.traffic import Routing
 from epicycle.sim.result import TrafficMatrix
-from epicycle.sim.topology import Topology
 
 
 @dataclass

@@ -9,7 +9,7 @@ from epicycle.sim.ep.play import Player
 from epicycle.sim.ep.program import build
 from epicycle.sim.ep.stage import Stage
 from epicycle.sim.ep.traffic import rank_loads
-from epicycle.sim.topology import Topology
+from epicycle.sim.fabric.topology import Topology
 
 H100 = [("low-latency", ep, tokens) for ep in (8, 16, 32, 64) for tokens in (32, 128, 512)]
 H100 += [("high-throughput", ep, tokens) for ep in (8, 16, 32, 64) for tokens in (128, 1024, 4096)]

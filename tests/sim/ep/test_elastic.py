@@ -12,7 +12,7 @@ from epicycle.sim.ep.play import Player
 from epicycle.sim.ep.program import build
 from epicycle.sim.ep.protocols import Context, describe
 from epicycle.sim.ep.shape import Shape
-from epicycle.sim.topology import Topology
+from epicycle.sim.fabric.topology import Topology
 
 MACHINE = machine_of(load_cluster("h100-cx7"))
 TOKENS, SMS = 1200.0, 12.0

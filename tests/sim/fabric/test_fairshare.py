@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epicycle.sim.fairshare import csr_routes, max_min, routes
+from epicycle.sim.fabric.fairshare import csr_routes, max_min, routes
 
 SLACK = 1e-9
 

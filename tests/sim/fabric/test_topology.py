@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.specs import Cluster, Fabric, Gpu, Nic, Node, Switch
-from epicycle.sim.fairshare import max_min, routes
-from epicycle.sim.resources import Resources
-from epicycle.sim.topology import Topology
+from epicycle.sim.fabric.fairshare import max_min, routes
+from epicycle.sim.fabric.resources import Resources
+from epicycle.sim.fabric.topology import Topology
 
 HERE = {"*": "made up for the test"}
 NIC_RATE = 50e9

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epicycle.sim.engine import Simulator
-from epicycle.sim.fairshare import max_min, routes
-from epicycle.sim.flows import FlowBatch
-from epicycle.sim.network import FlowNetwork, Tolerance
+from epicycle.sim.fabric.fairshare import max_min, routes
+from epicycle.sim.fabric.flows import FlowBatch
+from epicycle.sim.fabric.network import FlowNetwork, Tolerance
 
 EXACT = Tolerance(0, 0.0)
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..hwmodels.specs import Cluster
-from .engine import seconds_to_ps
+from ...hwmodels.specs import Cluster
+from ..engine import seconds_to_ps
 from .resources import Resources
 
 if TYPE_CHECKING:

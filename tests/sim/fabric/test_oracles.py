@@ -7,9 +7,9 @@ import pytest
 import simpy
 
 from epicycle.sim.engine import Simulator, seconds_to_ps
-from epicycle.sim.fairshare import routes
-from epicycle.sim.flows import FlowBatch
-from epicycle.sim.network import FlowNetwork, Tolerance
+from epicycle.sim.fabric.fairshare import routes
+from epicycle.sim.fabric.flows import FlowBatch
+from epicycle.sim.fabric.network import FlowNetwork, Tolerance
 
 EXACT = Tolerance(0, 0.0)
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from simpy.events import Event
 
-from .engine import NORMAL, RETIME, Simulator
+from ..engine import NORMAL, RETIME, Simulator
 from .fairshare import check_capacities, check_caps
 from .flows import Arrival, FlowBatch, Gates, LiveFlows
 

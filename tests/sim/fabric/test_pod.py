@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epicycle.sim.pod import all_to_all_load, boardfly, hops, hops_by_level, torus
+from epicycle.sim.fabric.pod import all_to_all_load, boardfly, hops, hops_by_level, torus
 
 SMALL = st.one_of(
     st.builds(torus, st.integers(2, 5), st.integers(2, 5)),
