@@ -17,7 +17,7 @@ from epicycle.hwmodels.calibration import Scope, load_calibration
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.bound import program_seconds
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.protocols import Context, describe
+from epicycle.sim.ep.protocol import Context, describe
 from epicycle.sim.ep.shape import Shape
 
 POINTS = 200_000

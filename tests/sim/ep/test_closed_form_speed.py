@@ -26,5 +26,5 @@ def test_scipy_is_not_needed_to_sweep():
     import subprocess
     import sys
 
-    code = "import sys, epicycle.sim.ep.protocols; sys.exit('scipy' in sys.modules)"
+    code = "import sys, epicycle.sim.ep.protocol; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
