@@ -22,7 +22,7 @@ from epicycle.sim.ep.bound import program_seconds
 from epicycle.sim.ep.expert_time import expert_constants, expert_time
 from epicycle.sim.ep.experts import ExpertShape, Kind
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.protocols import Context, describe
+from epicycle.sim.ep.protocol import Context, describe
 from epicycle.sim.ep.shape import Shape
 
 POINTS = 200_000

@@ -14,8 +14,8 @@ from epicycle.sim.ep.expert_share import busiest_share, inclusion
 from epicycle.sim.ep.expert_time import busiest_rows, expected_counts, expert_constants, expert_time
 from epicycle.sim.ep.experts import Constants, ExpertShape, counted
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.routing import Router, draw
 from epicycle.sim.inputs.traffic import Routing
+from epicycle.sim.layer.routing import Router, draw
 
 MACHINE = machine_of(load_cluster("h100-cx7"))
 V3 = ExpertShape(7168.0, 2048.0, "fp8", "fp8")

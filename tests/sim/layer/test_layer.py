@@ -12,10 +12,10 @@ import pytest
 from epicycle.hwmodels.errors import BadInput
 from epicycle.scenarios.scenario import load_scenario
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep.layer import simulate
-from epicycle.sim.ep.program import build
 from epicycle.sim.ep.stage import LOCAL
 from epicycle.sim.fabric.topology import Topology
+from epicycle.sim.layer.layer import simulate
+from epicycle.sim.layer.program import build
 
 GALLERY = {
     "ep-anatomy": ["traffic.tokens_per_rank=3"],

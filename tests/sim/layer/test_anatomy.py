@@ -10,7 +10,7 @@ import pytest
 
 from epicycle.scenarios.scenario import load_scenario
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep.routing import Router, _distinct
+from epicycle.sim.layer.routing import Router, _distinct
 
 RANKS, NODE = 8, 4
 
