@@ -14,7 +14,7 @@ from ..hwmodels.calibration import Calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput, UnknownName
 from ..sim.ep.machine import machine_of
-from ..sim.ep.protocols import PROTOCOLS
+from ..sim.ep.protocol import PROTOCOLS
 from ..sim.ep.stage import Machine
 from .bounds import bounds_for
 from .fit import Fitted, fit

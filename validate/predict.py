@@ -17,7 +17,7 @@ from ..hwmodels.errors import BadInput, Uncalibrated
 from ..hwmodels.interval import Interval
 from ..sim.ep.bound import program_seconds
 from ..sim.ep.machine import machine_of
-from ..sim.ep.protocols import describe
+from ..sim.ep.protocol import describe
 from .binding import bound_resources
 from .conformal import judged
 from .fit import spread_rows

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ...sim.layer.result import Answer, LayerResult
 from ...sim.page import Html, axis, binary_bytes, decimal_bytes, figure, label, layout, section, table, us
-from ...sim.result import Answer, LayerResult
 from .headline import moved_bytes, moved_rows
 from .words import PROTOCOL_COLOURS, legend, medium_words, op_words, ops_in_order
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from ...sim.layer.result import Answer, LayerResult, PathSegment
 from ...sim.page import Html, more, safe, section, table, us
-from ...sim.result import Answer, LayerResult, PathSegment
 from .words import bound_colour, bound_words, is_pale, key, legend, op_words
 
 LISTED = 200  # segments listed one by one

@@ -6,8 +6,8 @@ import re
 import shlex
 from typing import Protocol
 
+from ...sim.layer.result import Answer, InputRow
 from ...sim.page import Html, safe, section
-from ...sim.result import Answer, InputRow
 
 _LINK = re.compile(r"https?://[^\s<>\"'()]+")
 

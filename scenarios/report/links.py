@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...sim.layer.result import Answer, LinkUse
 from ...sim.page import Html, axis, decimal_bytes, figure, label, layout, safe, section, table
-from ...sim.result import Answer, LinkUse
 from .words import bound_colour, bound_words, key
 
 DRAWN_LINKS = 256  # beyond, neighbours share a bar

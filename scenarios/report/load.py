@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ...sim.layer.result import Answer
 from ...sim.page import Html, axis, figure, layout, safe, section
-from ...sim.result import Answer
 
 
 def load(answer: Answer) -> Html:

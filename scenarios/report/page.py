@@ -7,7 +7,7 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from ...sim import page
-from ...sim.result import Answer
+from ...sim.layer.result import Answer
 from .comparison import comparison
 from .critical import critical
 from .exchange import exchange

@@ -9,8 +9,8 @@ from itertools import groupby
 
 import numpy as np
 
+from ...sim.layer.result import Answer, LayerResult, PathSegment, Span
 from ...sim.page import Html, axis, figure, label, layout, more, safe, section, us
-from ...sim.result import Answer, LayerResult, PathSegment, Span
 from .words import bound_words, legend, op_colour, op_words, ops_in_order
 
 DRAWN_RANKS = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ...sim.layer.result import Answer, LayerResult, TrafficMatrix
 from ...sim.page import Html, axis, decimal_bytes, figure, layout, more, safe, section, us
-from ...sim.result import Answer, LayerResult, TrafficMatrix
 from .words import medium_colour, medium_words
 
 DRAWN_RANKS = 64  # beyond, ranks are added up by node

@@ -12,7 +12,7 @@ from epicycle.scenarios.evaluate import evaluate
 from epicycle.scenarios.gallery import gallery_names
 from epicycle.scenarios.record_json import record_json
 from epicycle.scenarios.scenario import LayerScenario, ServingScenario, load_layer, load_scenario
-from epicycle.sim.ep.layer import simulate
+from epicycle.sim.layer.layer import simulate
 
 SCENARIOS = {name: load_scenario(name) for name in gallery_names()}
 LAYERS = [name for name, scenario in SCENARIOS.items() if isinstance(scenario, LayerScenario)]

@@ -21,8 +21,18 @@ from epicycle.scenarios.report import render, write_report
 from epicycle.scenarios.report.headline import closed_form, effective_rate, moved_bytes, within
 from epicycle.scenarios.report.timeline import _lanes, drawn_ranks
 from epicycle.scenarios.report.traffic import by_group
+from epicycle.sim.layer.result import (
+    Answer,
+    InputRow,
+    LayerResult,
+    LinkUse,
+    MemoryItem,
+    OpTime,
+    PathSegment,
+    Span,
+    TrafficMatrix,
+)
 from epicycle.sim.page import label, safe, script_json
-from epicycle.sim.result import Answer, InputRow, LayerResult, LinkUse, MemoryItem, OpTime, PathSegment, Span, TrafficMatrix
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -22,7 +22,7 @@ from epicycle.hwmodels.calibration import (
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.bound import program_seconds
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.protocols import PROTOCOLS
+from epicycle.sim.ep.protocol import PROTOCOLS
 from epicycle.validate.calibrate import calibrate
 from epicycle.validate.fit import fit
 from epicycle.validate.measurement import COLUMNS, PROTOCOL_NAMES, Group, grouped, read_table
