@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -39,6 +39,7 @@ class Constants(BaseModel):
     overlap_sms: Annotated[float, Field(ge=0, le=64)] = 0.0  # kept for communication while two halves of a batch overlap
     prompt_wait: Share = 1.0  # share of the prompts' time that a decoding request waits for
     fp4_weights: Share = 1.0  # HBM rate at which its 4-bit GEMMs read weights, over that of wider ones
+    fp8_mla: bool = False  # multiplies MLA in fp8 with an fp8 cache on Hopper, where most kernels widen the cache to bf16
     fused_experts: bool = False  # one Triton kernel for all experts where every GPU has all tokens, else DeepGEMM's
 
 
@@ -63,7 +64,8 @@ class BackendFit(BaseModel):
 class Backend(BaseModel):
     """An engine: its constants, those that differ on a system, how it schedules prompts, and its fit.
 
-    ``mixes_prompts``: prompt chunks share a step with decoding sequences; else a step is one or the other. ``acceptance``:
+    ``mixes_prompts``: prompt chunks share a step with decoding sequences; else a step is one or the other. ``balance``: how it
+    deals prompts to attention groups that step together, where nobody asks for another way. ``acceptance``:
     chance of a drafted token in the measured deployments with multi-token prediction; other traffic's is its scenario's to say.
     """
 
@@ -71,6 +73,7 @@ class Backend(BaseModel):
 
     name: str
     mixes_prompts: bool
+    balance: Literal["round-robin", "wait", "perfect"] = "round-robin"
     constants: Constants
     acceptance: float = Field(0.7, gt=0, lt=1)
     systems: dict[str, dict[str, str | float]] = {}

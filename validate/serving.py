@@ -13,6 +13,7 @@ from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput
 from ..sim.inputs.deployment import Protocol
 from ..sim.inputs.model import load_model
+from ..sim.inputs.serving import Balance
 from ..sim.precision import Dtype
 from ..sim.serving.deployment import PoolShape, aggregated, disaggregated
 from ..sim.serving.steady import Setting, Speculation
@@ -110,7 +111,7 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
 
     def pool(widths: list[Widths], prompt_tokens: float) -> PoolShape:
         tp, dp, pp, ep = (np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep"))
-        shape = Arrangement(tp, dp, pp, ep, exchange)
+        shape = Arrangement(tp, dp, pp, ep, exchange, balance=balance_of(first.backend))
         count = np.array([w.count for w in widths], float)
         # An engine's buffers are sized for its batch limit, set near what the run needs.
         rows_at_once = np.clip(concurrency / (shape.dp * count), 1.0, MOST_SEQUENCES) * (1.0 + first.drafts)
@@ -149,6 +150,11 @@ def _bound(step: Step | None, size: int) -> NDArray[np.str_]:
     names = np.array(list(loads))
     seconds = np.stack([np.broadcast_to(np.asarray(s, float), size) for s in loads.values()])
     return np.asarray(names[np.argmax(seconds, axis=0)])
+
+
+def balance_of(backend: str) -> Balance | None:
+    """How the suite's runs deal prompts to attention groups: its scripts have TensorRT-LLM wait (``enable_balance: true``)."""
+    return "wait" if backend == "trtllm" else None
 
 
 def protocol_of(backend: str, domain_gpus: int) -> Protocol:

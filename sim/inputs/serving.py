@@ -13,6 +13,8 @@ from .traffic import Routing
 
 Backend = Literal["vllm", "sglang", "trtllm"]
 Mode = Literal["aggregated", "disaggregated"]
+#: How prompts are dealt to the attention groups of a worker, which step together (`serving.prompts`).
+Balance = Literal["round-robin", "wait", "perfect"]
 Width = Annotated[int, Field(ge=1, le=4096)]
 Tokens = Annotated[int, Field(ge=1, le=1 << 24)]
 
@@ -77,7 +79,8 @@ class Worker(BaseModel):
     """One engine instance of ``tp * dp * pp`` GPUs, ``count`` of them alike. Widths as `step.worker.Arrangement`.
 
     ``batch``: sequences of one attention group that decode together at most (default: what memory holds, up to 1,024).
-    ``chunk_tokens``: prompt tokens of one attention group in one step at most (chunked prefill).
+    ``chunk_tokens``: prompt tokens of one attention group in one step at most (chunked prefill). ``balance``: how prompts are
+    dealt to attention groups that step together (default: the engine's); it needs some, ``dp`` above 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,6 +97,13 @@ class Worker(BaseModel):
     cuda_graphs: bool = True
     batch: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
     chunk_tokens: Annotated[int, Field(ge=16, le=1 << 20)] = 8192
+    balance: Balance | None = None
+
+    @model_validator(mode="after")
+    def _groups_to_balance(self) -> Self:
+        if self.balance is not None and self.dp == 1:
+            raise ValueError(f"balance ({self.balance}) deals prompts to attention groups, dp=1 has one: remove it, or use dp")
+        return self
 
     @model_validator(mode="after")
     def _experts_fill_the_worker(self) -> Self:
@@ -114,7 +124,8 @@ class Serving(BaseModel):
     ``disaggregated`` ones do one of the two, and the KV cache travels between them.
 
     ``weights``, ``experts``, ``kv``, ``payload``: precisions, default as the model is stored (kv: bf16; payload: fp8, or bf16
-    for bf16 experts). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before it were.
+    for bf16 experts). ``attention``: in which attention multiplies scores and values, bf16 or fp8 (default: fp8 with an fp8
+    cache, as FlashAttention-3, FlashMLA and TensorRT-LLM do; a GPU without the rate multiplies in bf16). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before it were.
     ``memory_share``: the part of HBM an engine may fill.
     """
 
@@ -128,6 +139,7 @@ class Serving(BaseModel):
     experts: Dtype | None = None
     kv: Dtype | None = None
     payload: Dtype | None = None
+    attention: Literal["bf16", "fp8"] | None = None
     mtp: Annotated[int, Field(ge=0, le=8)] = 0
     acceptance: Annotated[float, Field(gt=0, le=1)] = 0.8
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -2,8 +2,8 @@
 
 *Decode*: every step gives each of ``batch`` sequences its accepted tokens. *Prefill*: prompts run in chunks. *Aggregated*:
 both share the GPUs, so that a decoding request also waits for the prompts of those that join: each finished request lets one
-in, whose prompt takes ``P`` seconds of the worker, so a token takes ``D(B) + w B P / output`` (w: the engine's share of that
-wait that a decoding request sees). All fields may be arrays of candidates.
+in (`prompts`), and what a step's prompts add to it is added to every token (times the engine's share of that wait that a
+decoding request sees). All fields may be arrays of candidates.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..inputs.model import MoeModel
 from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
+from .prompts import joining
 
 
 class Lengths(Protocol):
@@ -43,6 +44,11 @@ class Speculation:
     def accepted(self) -> float:
         """Tokens that a step yields: ``1 + a + a^2 + ...`` (the verified token and the accepted drafts)."""
         return float(sum(self.acceptance**i for i in range(self.drafts + 1)))
+
+    @property
+    def rows(self) -> float:
+        """Rows of a sequence in a step: the last token and the drafts to verify."""
+        return 1.0 + self.drafts
 
 
 NO_DRAFTS = Speculation()
@@ -125,19 +131,22 @@ def aggregated_worker(setting: Setting, arrangement: Arrangement, batch: Num, ch
     """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding."""
     in_flight = np.asarray(batch, float)
     decoding = np.minimum(in_flight, most)
-    output, engine = setting.workload.mean_output, setting.engine
+    output, engine, accepted = setting.workload.mean_output, setting.engine, setting.speculation.accepted
     waves = setting.together and not setting.backend.mixes_prompts
     for _ in range(2):
         step = decode_step(setting, arrangement, decoding)
-        token_s = step.seconds / setting.speculation.accepted
-        prompt, whole = _prompt_seconds(setting, arrangement, decoding, chunk_tokens, step)
+        token_s = step.seconds / accepted
+        per_step = decoding * accepted / output
         if waves:
+            prompt, whole = _wave_prompt(setting, arrangement, decoding, chunk_tokens)
             tpot = token_s + 0.5 * decoding * prompt / output
             per_group = decoding / (output * token_s + decoding * prompt)
             waiting = whole + engine.first_token
         else:
-            tpot = token_s + engine.prompt_wait * decoding * prompt / output
-            busy = np.minimum(decoding * prompt / (output * tpot), _MOST_BUSY)
+            added, whole = _joining_seconds(setting, arrangement, decoding, per_step, chunk_tokens, step)
+            prompt = added / np.maximum(per_step, 1e-12)
+            tpot = token_s + engine.prompt_wait * added / accepted
+            busy = np.minimum(added / (accepted * tpot), _MOST_BUSY)
             # A request spends its own prompt's time, half a step before it is taken up, and others' prompts without a token.
             waiting = whole + engine.first_token + 0.5 * step.seconds + 0.5 * prompt * busy / (1.0 - busy)
             decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
@@ -168,21 +177,43 @@ def prompt_batch(workload: Lengths, chunk_tokens: Num, *, alone: bool) -> Batch:
     return Batch(0.0, 0.0, prefill=filled, chunk=chunk, cached=before)
 
 
-def _prompt_seconds(
-    setting: Setting, arrangement: Arrangement, decoding: Num, chunk_tokens: Num, step: Step
+def _joining_seconds(
+    setting: Setting, arrangement: Arrangement, decoding: Num, per_step: Num, chunk_tokens: Num, step: Step
 ) -> tuple[Num, Num]:
-    """What a prompt adds to its attention group's steps, its own or what its chunks lengthen others by; and those steps whole.
+    """What the prompts that join in a decode step (``per_step`` for each attention group) add to it on average, and how long a
+    prompt takes that runs.
 
-    Groups of one worker step together: their prompts are taken to run side by side (TensorRT-LLM's attention-DP balance).
+    Attention groups step together, and all wait for the one with most prompts (`prompts.joining`). Prompts that meet share a
+    step up to ``chunk_tokens`` rows of a group; one longer than that runs in chunks, each of which meets others.
     """
     workload, mixes = setting.workload, setting.backend.mixes_prompts
     own = prompt_batch(workload, chunk_tokens, alone=True)
     rounds = np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
+    room = np.maximum(1.0, np.floor(chunk_tokens / own.chunk))
+    balance = arrangement.balance or setting.backend.balance
+    met = joining(per_step * rounds, arrangement.dp, balance, room if mixes else np.inf)
+    # A group's prompts of one step, at least one and no more than its rows hold; what is beyond runs in further steps.
+    held = np.clip(met.fullest, 1.0, room)
+    steps = met.any_ * met.fullest / held
+    rows = held * own.chunk
+    prompts_of_all = met.mean / met.fullest * rows
+    decodes = decoding / arrangement.pp * setting.speculation.rows if mixes else 0.0
+    fullest = (decodes + rows) / (decodes + prompts_of_all)
+    batch = replace(own, prefill=rows, fullest=fullest)
     if mixes:
-        own = replace(own, decode=decoding / arrangement.pp, context=_held(workload))
-    whole = setting.step(for_prompts(arrangement), own).seconds
+        batch = replace(batch, decode=decoding / arrangement.pp, context=_held(workload), speculated=setting.speculation.rows)
+    whole = setting.step(for_prompts(arrangement), batch).seconds
     added = np.maximum(whole - step.seconds, 0.0) if mixes else whole
-    return rounds * added, rounds * whole
+    return steps * added, rounds * whole
+
+
+def _wave_prompt(setting: Setting, arrangement: Arrangement, decoding: Num, chunk_tokens: Num) -> tuple[Num, Num]:
+    """Seconds of a prompt where each group's run one after another, as many together as a step holds; and of its step."""
+    own = prompt_batch(setting.workload, chunk_tokens, alone=True)
+    rounds = np.maximum(1.0, np.ceil(new_tokens(setting.workload) / chunk_tokens))
+    held = np.clip(decoding, 1.0, np.maximum(1.0, np.floor(chunk_tokens / own.chunk)))
+    whole = setting.step(for_prompts(arrangement), replace(own, prefill=held * own.chunk)).seconds
+    return rounds * whole / held, rounds * whole
 
 
 def _held(workload: Lengths) -> Num:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.specs import Cluster
+from ...hwmodels.tensor import Reach
 from ..ep.expert_time import expert_constants, expert_time
 from ..ep.experts import ExpertShape, Kind
 from ..ep.machine import machine_of
@@ -60,11 +61,14 @@ def _by_kind(
     skew: Skew,
 ) -> tuple[Part, Num]:
     machine = machine_of(cluster)
-    k, _, source = expert_constants(cluster.calibration, kind, precision.experts)
     activations = precision.experts if precision.experts in machine.tensor_flops else "bf16"
+    # A GPU without tensor cores for the weights' dtype multiplies in bf16, as the bf16 kernels do.
+    k, _, source = expert_constants(cluster.calibration, kind, activations)
+    reach = Reach.of(cluster.node.gpu, cluster.calibration)
+    k = replace(k, tensor_efficiency=reach.same_dtype(k.tensor_efficiency))
     width = model.moe_intermediate * model.mlp_matrices / 3.0 / arrangement.moe_tp
     shape = ExpertShape(float(model.expert_width), width, precision.experts, activations)
-    tokens = np.asarray(batch.tokens * arrangement.dp, float)
+    tokens = np.asarray(batch.mean_tokens * arrangement.dp, float)
     found = expert_time(
         kind,
         np.maximum(tokens, 1e-9) * (1.0 + skew.rank_imbalance),
@@ -90,6 +94,7 @@ def _by_kind(
         np.where(some, found.flops, 0.0),
         np.where(some, found.hbm_bytes, 0.0),
         kernels=0.0,
+        host_s=np.where(some, k.host, 0.0),
         source=f"expert-compute {kind}, fitted on {source}",
     )
     return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 else 1.0 + skew.rank_imbalance

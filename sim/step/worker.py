@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..inputs.model import MoeModel
-from ..inputs.serving import Serving, Worker
+from ..inputs.serving import Balance, Serving, Worker
 from ..precision import Dtype
 from .part import Num
 
@@ -20,6 +20,7 @@ class Arrangement:
     """``protocol`` carries tokens to experts when ``dp > 1`` (a name of `ep.protocols.PROTOCOLS`); with ``dp == 1`` every GPU
     already has all tokens and an all-reduce follows the experts. ``overlap``: two micro-batches hide communication behind
     compute. ``graphs``: kernels are replayed from CUDA graphs. ``redundant``: replicas of experts beyond the model's own.
+    ``balance``: how prompts are dealt to the attention groups, None as the engine does.
     """
 
     tp: Num
@@ -31,6 +32,7 @@ class Arrangement:
     redundant: Num = 0.0
     overlap: bool = False
     graphs: bool = True
+    balance: Balance | None = None
 
     @property
     def gpus(self) -> Num:
@@ -43,12 +45,21 @@ class Arrangement:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Stored and computed precisions: dense weights, expert weights, KV cache, and a dispatched row on the wire."""
+    """Stored and computed precisions: dense weights, expert weights, KV cache, and a dispatched row on the wire.
+
+    ``attention``: in which scores and values are multiplied, None as the cache is kept (where the GPU has such a rate).
+    """
 
     weights: Dtype
     experts: Dtype
     kv: Dtype
     payload: Dtype
+    attention: Dtype | None = None
+
+    @property
+    def products(self) -> Dtype:
+        """The dtype of attention's products."""
+        return self.attention or ("fp8" if self.kv == "fp8" else "bf16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,8 @@ class Batch:
 
     ``decode`` sequences with ``context`` cached tokens each get ``speculated`` new rows each (1: no multi-token prediction);
     beside them ``prefill`` new prompt tokens, in prompts that each have on average ``cached`` tokens before the new ones and
-    ``chunk`` new tokens in this step.
+    ``chunk`` new tokens in this step. ``fullest``: its rows over those of the mean group: all groups wait for the one with
+    most, while experts and exchange see the tokens of all.
     """
 
     decode: Num
@@ -80,11 +92,17 @@ class Batch:
     chunk: Num = 1.0
     cached: Num = 0.0
     speculated: Num = 1.0
+    fullest: Num = 1.0
 
     @property
     def tokens(self) -> Num:
         """Rows of the GEMMs of one attention group."""
         return self.decode * self.speculated + self.prefill
+
+    @property
+    def mean_tokens(self) -> Num:
+        """Rows of the mean attention group."""
+        return self.tokens / self.fullest
 
 
 def arrangement_of(worker: Worker) -> Arrangement:
@@ -99,6 +117,7 @@ def arrangement_of(worker: Worker) -> Arrangement:
         float(worker.redundant_experts),
         worker.overlap,
         worker.cuda_graphs,
+        worker.balance,
     )
 
 
@@ -115,4 +134,4 @@ def precision_of(model: MoeModel, serving: Serving) -> Precision:
     """The precisions asked for, else as the model is stored; the cache bf16, the payload fp8 unless the experts are bf16."""
     experts = serving.experts or model.expert_dtype
     payload = serving.payload or ("bf16" if experts == "bf16" else "fp8")
-    return Precision(serving.weights or model.weight_dtype, experts, serving.kv or "bf16", payload)
+    return Precision(serving.weights or model.weight_dtype, experts, serving.kv or "bf16", payload, serving.attention)
