@@ -46,7 +46,7 @@ def installed(patch: pytest.MonkeyPatch, folder: Path) -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("evaluate", "plan"):
+    for name in ("answer.evaluate", "plan.plan"):
         patch.setitem(sys.modules, f"epicycle.scenarios.{name}", module)
     patch.chdir(folder)
     Path("s.yaml").write_text(TEXT, encoding="utf-8")
