@@ -17,7 +17,7 @@ from ...hwmodels.specs import Cluster
 from ..ep.machine import machine_of
 from ..inputs.model import MoeModel
 from .all_reduce import all_reduce_part
-from .attention import attention_parts
+from .attention.parts import attention_parts
 from .exchange import exchange_parts
 from .expert_block import expert_part
 from .feed_forward import feed_forward_parts, head_parts

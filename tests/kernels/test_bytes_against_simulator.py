@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from layers import NODE, Inputs, draw
 from traced import trace_phases
 
-from epicycle.kernels.expert_ffn import MoeShape
+from epicycle.kernels.experts.expert_ffn import MoeShape
 from epicycle.kernels.tracing import LOAD, STORE
 from epicycle.sim.ep import high_throughput, low_latency, routing, story
 from epicycle.sim.ep.shape import Shape

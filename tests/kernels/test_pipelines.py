@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from layers import ALL, PROTOCOLS, draw, make, relative_error, run_phases
 
-from epicycle.kernels import signal
-from epicycle.kernels.expert_ffn import MoeShape
-from epicycle.kernels.notify import CapacityError, MissingRankError
+from epicycle.kernels.exchange import signal
+from epicycle.kernels.exchange.notify import CapacityError, MissingRankError
+from epicycle.kernels.exchange.symmetric import in_process, shared
+from epicycle.kernels.experts.expert_ffn import MoeShape
 from epicycle.kernels.processes import RankFailedError, run_forked
-from epicycle.kernels.symmetric import in_process, shared
 
 LIMIT = {False: 0.005, True: 0.05}
 
@@ -124,7 +124,7 @@ def test_too_many_expert_rows_are_refused_and_never_written_out_of_bounds() -> N
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_rank_that_never_posts_is_named(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (signal, sys.modules["epicycle.kernels.ll_dispatch"]):
+    for module in (signal, sys.modules["epicycle.kernels.exchange.ll_dispatch"]):
         monkeypatch.setattr(module, "POLLS", tl.constexpr(3))
     shape = MoeShape(2, experts=2, top_k=1, hidden=128, inter=128, capacity=2)
     inputs = draw(shape, [2, 2], seed=3)

@@ -14,9 +14,9 @@ from epicycle.hwmodels.attention import decode_seconds, prefill_seconds
 from epicycle.hwmodels.catalog import load_cluster, load_gpu
 from epicycle.hwmodels.errors import UnknownName
 from epicycle.sim.inputs.model import MoeModel, load_model, model_names
-from epicycle.sim.step.attention import attention_parts
-from epicycle.sim.step.attention_cores import flash_seconds, pairs, query_rows, ramp_seconds
-from epicycle.sim.step.attention_mla import mla_constants
+from epicycle.sim.step.attention.cores import flash_seconds, pairs, query_rows, ramp_seconds
+from epicycle.sim.step.attention.mla import mla_constants
+from epicycle.sim.step.attention.parts import attention_parts
 from epicycle.sim.step.gpu_kernels import GpuKernels
 from epicycle.sim.step.part import Part
 from epicycle.sim.step.worker import Arrangement, Batch, Precision

@@ -2,25 +2,25 @@
 
 ``tp`` splits heads. KV heads are repeated when there are more GPUs than heads; MLA's latent cache and down-projections, a
 compressed layer's shared entries and every sparse indexer are on each GPU (vLLM and SGLang: ReplicatedLinear). A mixed step
-runs projections once over all its rows. Each kind of layer states its own kernels: `attention_cores`, `attention_mla`,
-`attention_states`, `attention_compressed`.
+runs projections once over all its rows. Each kind of layer states its own kernels: `cores`, `mla`,
+`states`, `compressed`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...hwmodels.specs import Gpu
-from ..inputs.attention import Attention, Compressed, Linear, Mla, Sliding
-from ..inputs.model import MoeModel
-from .attention_compressed import compressed_works
-from .attention_cores import grouped_works
-from .attention_mla import LAUNCHES, mla_works
-from .attention_states import linear_works
-from .gpu_kernels import GpuKernels
-from .part import Part
-from .work import Work, plain
-from .worker import Arrangement, Batch, Precision
+from ....hwmodels.specs import Gpu
+from ...inputs.attention import Attention, Compressed, Linear, Mla, Sliding
+from ...inputs.model import MoeModel
+from ..gpu_kernels import GpuKernels
+from ..part import Part
+from ..work import Work, plain
+from ..worker import Arrangement, Batch, Precision
+from .compressed import compressed_works
+from .cores import grouped_works
+from .mla import LAUNCHES, mla_works
+from .states import linear_works
 
 
 def attention_parts(

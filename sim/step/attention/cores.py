@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..inputs.attention import Gqa, Sliding
-from ..inputs.model import ELEMENT_BYTES
-from .gpu_kernels import GpuKernels
-from .part import Num
-from .work import Work
-from .worker import Arrangement, Batch, Precision
+from ...inputs.attention import Gqa, Sliding
+from ...inputs.model import ELEMENT_BYTES
+from ..gpu_kernels import GpuKernels
+from ..part import Num
+from ..work import Work
+from ..worker import Arrangement, Batch, Precision
 
 #: Share of the tensor peak at which flash attention walks along the keys, and cycles that a tile of 128 query rows costs an SM
 #: beside (query load, first keys, epilogue). Fitted on six rows, 512 to 16,384 tokens, of FlashAttention-3 on H100, bf16, head

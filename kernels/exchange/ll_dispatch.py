@@ -19,8 +19,8 @@ import torch
 import triton
 import triton.language as tl
 
+from ..experts.quantise import quantise_groups
 from .notify import check_tokens
-from .quantise import quantise_groups
 from .signal import POLLS, is_last, peer
 from .symmetric import Heap, Plan
 

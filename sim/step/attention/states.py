@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..inputs.attention import Linear
-from .attention_cores import FLASH_EFFICIENCY, heads_on, norm
-from .gpu_kernels import GpuKernels
-from .part import Num
-from .work import Work
-from .worker import Arrangement, Batch, Precision
+from ...inputs.attention import Linear
+from ..gpu_kernels import GpuKernels
+from ..part import Num
+from ..work import Work
+from ..worker import Arrangement, Batch, Precision
+from .cores import FLASH_EFFICIENCY, heads_on, norm
 
 #: Tokens of a chunk: flash-linear-attention's gated delta rule (chunk_size 64), Mamba-2's configs (chunk_size 128 or 256).
 DELTA_CHUNK, SSD_CHUNK = 64.0, 256.0

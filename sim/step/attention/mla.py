@@ -12,17 +12,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...hwmodels import attention as law
-from ...hwmodels.calibration import constants_of, find_entry, load_calibration
-from ...hwmodels.errors import Uncalibrated
-from ...hwmodels.laws import OPERAND_BYTES, smooth_max
-from ..inputs.attention import Indexer, Mla
-from ..inputs.model import ELEMENT_BYTES
-from .attention_cores import FLASH_EFFICIENCY, heads_on, norm, pairs, prompts_of
-from .gpu_kernels import GpuKernels
-from .part import Num
-from .work import Work
-from .worker import Arrangement, Batch, Precision
+from ....hwmodels import attention as law
+from ....hwmodels.calibration import constants_of, find_entry, load_calibration
+from ....hwmodels.errors import Uncalibrated
+from ....hwmodels.laws import OPERAND_BYTES, smooth_max
+from ...inputs.attention import Indexer, Mla
+from ...inputs.model import ELEMENT_BYTES
+from ..gpu_kernels import GpuKernels
+from ..part import Num
+from ..work import Work
+from ..worker import Arrangement, Batch, Precision
+from .cores import FLASH_EFFICIENCY, heads_on, norm, pairs, prompts_of
 
 #: Attention kernels of the calibrations. Where a system measured both, FlashInfer's module is faster: over the rows of
 #: mla_attention.csv with both on H100 by 3.5 % (median of 264) in decode and 3.1 % (250) in prefill.

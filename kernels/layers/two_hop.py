@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 import triton
 
-from . import rail
-from .expert_ffn import ExpertWeights, MoeShape
-from .grouped_gemm import Tile
+from ..exchange import rail
+from ..exchange.layout import Groups, layout_groups
+from ..exchange.nvshmem import with_nvshmem
+from ..exchange.row import MAX_TWO_HOP_EXPERTS, MAX_TWO_HOP_TOKENS
+from ..exchange.symmetric import Heap, Plan
+from ..experts.expert_ffn import ExpertWeights, MoeShape
+from ..experts.grouped_gemm import Tile
 from .high_throughput import HighThroughput, formats, high_throughput_plan
-from .layout import Groups, layout_groups
-from .nvshmem import with_nvshmem
-from .row import MAX_TWO_HOP_EXPERTS, MAX_TWO_HOP_TOKENS
-from .symmetric import Heap, Plan
 
 
 def two_hop_plan(shape: MoeShape, local_ranks: int, staged: bool = False) -> Plan:

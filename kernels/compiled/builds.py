@@ -10,9 +10,10 @@ from typing import Any
 
 import triton.language as tl
 
-from . import ht_combine, ht_dispatch, layout, ll_combine, ll_dispatch, notify, permute, quantise, rail, swiglu
-from .grouped_gemm import BF16_SMALL, BF16_TILE, FP8_SMALL, FP8_TILE, Tile, gemm_kernel
-from .row import RowFormat, SumFormat
+from ..exchange import ht_combine, ht_dispatch, layout, ll_combine, ll_dispatch, notify, rail
+from ..exchange.row import RowFormat, SumFormat
+from ..experts import permute, quantise, swiglu
+from ..experts.grouped_gemm import BF16_SMALL, BF16_TILE, FP8_SMALL, FP8_TILE, Tile, gemm_kernel
 
 HIDDEN = 7168
 FP8 = tl.float8e4nv

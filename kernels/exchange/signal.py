@@ -9,7 +9,7 @@ synchronise across their grid: each program adds itself to a counter when its st
 import triton
 import triton.language as tl
 
-from .interpreter import is_interpreting
+from ..interpreter import is_interpreting
 
 # Polls before a wait gives up and records whom it missed: some 30 s on a GPU (0.7 us a poll), a minute in the interpreter.
 POLLS = tl.constexpr(200_000 if is_interpreting() else 40_000_000)

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import torch
 
-from .expert_ffn import ExpertFfn, ExpertWeights, MoeShape
-from .grouped_gemm import Tile
-from .ll_combine import ll_combine, ll_combine_fields, ll_return
-from .ll_dispatch import ll_dispatch_fields, ll_receive, ll_send, new_packed
-from .notify import check_status, check_tokens
-from .symmetric import Heap, Plan
+from ..exchange.ll_combine import ll_combine, ll_combine_fields, ll_return
+from ..exchange.ll_dispatch import ll_dispatch_fields, ll_receive, ll_send, new_packed
+from ..exchange.notify import check_status, check_tokens
+from ..exchange.symmetric import Heap, Plan
+from ..experts.expert_ffn import ExpertFfn, ExpertWeights, MoeShape
+from ..experts.grouped_gemm import Tile
 
 
 def low_latency_plan(shape: MoeShape) -> Plan:

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...hwmodels import attention as law
-from ...hwmodels.laws import smooth_max
-from ..inputs.attention import Compressed
-from ..inputs.model import ELEMENT_BYTES
-from .attention_cores import DECODE_RAMP_SECONDS, heads_on, norm, pairs, prompts_of
-from .attention_mla import SPARSE_EFFICIENCY, index_work, latent_work, mla_constants
-from .gpu_kernels import GpuKernels
-from .part import Num
-from .work import Work
-from .worker import Arrangement, Batch, Precision
+from ....hwmodels import attention as law
+from ....hwmodels.laws import smooth_max
+from ...inputs.attention import Compressed
+from ...inputs.model import ELEMENT_BYTES
+from ..gpu_kernels import GpuKernels
+from ..part import Num
+from ..work import Work
+from ..worker import Arrangement, Batch, Precision
+from .cores import DECODE_RAMP_SECONDS, heads_on, norm, pairs, prompts_of
+from .mla import SPARSE_EFFICIENCY, index_work, latent_work, mla_constants
 
 
 def compressed_works(

@@ -6,15 +6,15 @@ from typing import ClassVar
 
 import torch
 
-from .expert_ffn import ExpertFfn, ExpertWeights, MoeShape
-from .grouped_gemm import Tile
-from .ht_combine import combine_fields, ht_combine, ht_reduce
-from .ht_dispatch import dispatch_fields, ht_dispatch, ht_expand
-from .layout import Experts, Groups, layout_experts, layout_groups
-from .notify import check_status, check_tokens, new_arrivals, notify_fields, notify_post, notify_wait
-from .quantise import quantise
-from .row import RowFormat, SumFormat
-from .symmetric import Heap, Plan
+from ..exchange.ht_combine import combine_fields, ht_combine, ht_reduce
+from ..exchange.ht_dispatch import dispatch_fields, ht_dispatch, ht_expand
+from ..exchange.layout import Experts, Groups, layout_experts, layout_groups
+from ..exchange.notify import check_status, check_tokens, new_arrivals, notify_fields, notify_post, notify_wait
+from ..exchange.row import RowFormat, SumFormat
+from ..exchange.symmetric import Heap, Plan
+from ..experts.expert_ffn import ExpertFfn, ExpertWeights, MoeShape
+from ..experts.grouped_gemm import Tile
+from ..experts.quantise import quantise
 
 
 def formats(shape: MoeShape, two_hop: bool = False) -> tuple[RowFormat, SumFormat]:
