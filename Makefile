@@ -56,9 +56,10 @@ gpu-bench:  ## check and time the kernels on this machine's GPU; writes out/benc
 	@mkdir -p $(OUT)
 	$(PYTHON) -m epicycle bench --mode virtual --out $(OUT)/bench.csv --html $(OUT)/bench.html
 
-bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process per message, and the closed form
+bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process per message, the closed forms, a start
 	$(BIN)/python tests/benchmarks/engine_speed.py
 	$(BIN)/python tests/benchmarks/closed_form_speed.py
+	$(BIN)/python tests/benchmarks/start_speed.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

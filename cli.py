@@ -65,7 +65,7 @@ def simulate(
     with Outputs((json, html, trace)) as outputs:
         from .scenarios.say.answer_json import answer_json
         from .scenarios.say.terminal_layer import print_answer
-        from .sim.ep.layer import simulate as answer_to
+        from .sim.layer.layer import simulate as answer_to
 
         with _terminal().busy(f"simulating {question.name}"):
             answer = answer_to(question)
@@ -75,7 +75,7 @@ def simulate(
             again = _again("simulate", [scenario], html, set=changes)
             outputs.put(html, lambda path: write_report(answer, path, again))
         if trace is not None:
-            from .sim.trace import write_trace
+            from .sim.layer.chrome_trace import write_trace
 
             outputs.put(trace, lambda path: write_trace(path, answer))
         outputs.put(json, lambda path: _write(path, answer_json(answer)))

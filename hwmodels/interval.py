@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from .units import SECONDS
 
 #: Standard deviation of log(measured / predicted) that a relative's constants add: the root mean square of the shifts of 20
-#: pairs of kernels of H100, B200 and GB200, each predicted with the constants of another (`validate/fit/widening.py`).
+#: pairs of kernels of H100, B200 and GB200, each predicted with the constants of another (`validate/widening.py`).
 BORROWED_SD = 0.21
 #: The same for one doubling beyond the range of a table; variances add, so ``d`` doublings add ``OUTSIDE_SD * sqrt(d)``. With
 #: refits on part of the EP tables, 90 % of the rows 1 to 7 doublings outside need 0.05 to 0.11 a root doubling (same file).

@@ -18,7 +18,17 @@ import pytest
 from epicycle import __version__
 from epicycle.scenarios.say.answer_json import answer_json
 from epicycle.sim.inputs.question import Question
-from epicycle.sim.result import Answer, InputRow, LayerResult, LinkUse, MemoryItem, OpTime, PathSegment, Span, TrafficMatrix
+from epicycle.sim.layer.result import (
+    Answer,
+    InputRow,
+    LayerResult,
+    LinkUse,
+    MemoryItem,
+    OpTime,
+    PathSegment,
+    Span,
+    TrafficMatrix,
+)
 
 Command = Callable[..., Any]
 
@@ -58,9 +68,9 @@ def made_up(question: Question) -> Answer:
 @pytest.fixture
 def fake(epicycle: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command with ``made_up`` in the place of the engine."""
-    layer = ModuleType("epicycle.sim.ep.layer")
+    layer = ModuleType("epicycle.sim.layer.layer")
     layer.simulate = made_up
-    monkeypatch.setitem(sys.modules, "epicycle.sim.ep.layer", layer)
+    monkeypatch.setitem(sys.modules, "epicycle.sim.layer.layer", layer)
     return epicycle
 
 
@@ -208,7 +218,7 @@ def test_an_interrupt_is_no_traceback(fake: Command, monkeypatch: pytest.MonkeyP
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["epicycle.sim.ep.layer"], "simulate", interrupted)
+    monkeypatch.setattr(sys.modules["epicycle.sim.layer.layer"], "simulate", interrupted)
     done = fake("simulate", "ep-anatomy", "--json", "a.json")
     assert (done.status, done.out, done.err) == (130, "", "")
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from ...hwmodels.units import format_time
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
-from ...sim.result import InputRow
+from ...sim.layer.result import InputRow
 from ...sim.serving.deployment import PoolShape, Served, aggregated, disaggregated
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import WorkerMemory, worker_memory

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...sim.inputs.serving import Serving
-from ...sim.result import InputRow, MemoryItem
+from ...sim.layer.result import InputRow, MemoryItem
 
 
 @dataclass(frozen=True, slots=True)

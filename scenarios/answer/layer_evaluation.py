@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ...hwmodels.interval import UNKNOWN, Interval
 from ...sim.inputs.question import Question
-from ...sim.result import Answer, LayerResult
+from ...sim.layer.result import Answer, LayerResult
 from .evaluation import Evaluation, Metric, PartTime, Pool, StepTime
 
 # The engine's names of what holds a flow or a rank -> the resources of a step's parts; the rest are fixed times.

@@ -8,7 +8,7 @@ from ...hwmodels.backends import Backend
 from ...hwmodels.prices import load_prices
 from ...sim.inputs.serving import Serving
 from ...sim.inputs.serving_question import ServingQuestion
-from ...sim.result import InputRow
+from ...sim.layer.result import InputRow
 
 
 def provenance(question: ServingQuestion, serving: Serving, backend: Backend) -> Iterator[InputRow]:

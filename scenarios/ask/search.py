@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...hwmodels.catalog import names
 from ...hwmodels.errors import UnknownName
-from ...sim.inputs.deployment import Dtype, Protocol
+from ...sim.inputs.deployment import Protocol
 from ...sim.inputs.serving import Backend, Mode, Width
+from ...sim.precision import Dtype
 
 Several = Annotated[tuple[Width, ...], Field(min_length=1)]
 Chunks = Annotated[tuple[Annotated[int, Field(ge=16, le=1 << 20)], ...], Field(min_length=1)]

@@ -49,10 +49,10 @@ def played_seconds(setting: Setting, routing: Routing, worker: Worker, rows: int
     """Seconds of one layer's exchange on its critical path, ``rows`` tokens on every rank. None where it cannot be played."""
     # The event engine takes a while to load, and most of a plan does without.
     from ...sim.engine import Simulator
-    from ...sim.ep.play import Player
-    from ...sim.ep.program import build
-    from ...sim.ep.story import critical_path
     from ...sim.fabric.topology import Topology
+    from ...sim.layer.play import Player
+    from ...sim.layer.program import build
+    from ...sim.layer.timeline import critical_path
 
     deployment = Deployment(
         ep=worker.tp * worker.dp,

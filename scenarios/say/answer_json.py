@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.interval import UNKNOWN, Interval
-from ...sim.result import Answer, LayerResult, TrafficMatrix
+from ...sim.layer.result import Answer, LayerResult, TrafficMatrix
 from .json_text import json_text, rounded
 
 MATRIX_RANKS = 64  # beyond it, a matrix would be most of the file: its row and column sums are given

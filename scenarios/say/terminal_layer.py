@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ...hwmodels.interval import UNKNOWN, Interval
 from ...hwmodels.units import format_bytes, format_rate
-from ...sim.result import Answer, LayerResult
+from ...sim.layer.result import Answer, LayerResult
 
 MOVED = ("nvlink", "rdma")  # what stays on its own rank crosses no wire
 SHOWN_RANKS = 8  # up to which every table of the exchange is printed

@@ -36,7 +36,7 @@ def answered(scenario: Scenario) -> Evaluation:
 def evaluated(question: Question | ServingQuestion, engine: Backend | None = None) -> Evaluation:
     """One layer, played event by event, or one deployment, in closed form. ``engine``: if not as shipped. Raises BadInput."""
     if isinstance(question, Question):
-        from ...sim.ep.layer import simulate
+        from ...sim.layer.layer import simulate
         from ..answer.layer_evaluation import layer_evaluation
 
         return layer_evaluation(question, simulate(question))

@@ -9,7 +9,7 @@ import numpy as np
 from ...hwmodels.calibration import constants_of, find_entry
 from ...hwmodels.laws import Gemm, gemm_bytes, gemm_seconds
 from ...hwmodels.specs import Gpu
-from ..inputs.deployment import Dtype
+from ..precision import Dtype
 from .part import Group, Num, Part
 
 

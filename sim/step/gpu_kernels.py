@@ -16,7 +16,7 @@ from ...hwmodels.attention import OVERLAP
 from ...hwmodels.calibration import constants_of, find_entry
 from ...hwmodels.laws import CAST_BYTES, Gemm, gemm_bytes, gemm_seconds, smooth_max
 from ...hwmodels.specs import Gpu
-from ..inputs.deployment import Dtype
+from ..precision import Dtype
 from .part import Num
 from .work import Work
 

@@ -102,7 +102,7 @@ def test_a_sweep_without_a_deployment_takes_the_best_at_each_point(toy: ModuleTy
 
 
 def test_a_sweep_of_layers_plays_each(tmp_path: Path) -> None:
-    from epicycle.sim.ep.layer import simulate
+    from epicycle.sim.layer.layer import simulate
 
     found = sweep("ep-anatomy", ["traffic.tokens_per_rank=1,64", "deployment.ep=8,7"])
     for point in found.points:

@@ -13,7 +13,7 @@ from epicycle.scenarios.ask.search import Search
 from epicycle.sim.inputs.feasible import Unanswerable
 from epicycle.sim.inputs.serving import Serving, Worker
 from epicycle.sim.inputs.serving_question import ServingQuestion
-from epicycle.sim.result import InputRow, MemoryItem
+from epicycle.sim.layer.result import InputRow, MemoryItem
 
 ATTENTION, EXPERTS, EXCHANGE, HOST = 2e8, 2e10, 4e6, 1e-3
 MOST = 2048

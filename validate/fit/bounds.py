@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...hwmodels.calibration import Scope
-from ...sim.ep import high_throughput, low_latency, one_sided
+from ...sim.ep.protocols import high_throughput, low_latency, one_sided
 
 US = 1e-6
 

@@ -14,7 +14,7 @@ from ...hwmodels.calibration import Calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput, UnknownName
 from ...sim.ep.machine import machine_of
-from ...sim.ep.protocols import PROTOCOLS
+from ...sim.ep.protocol import PROTOCOLS
 from ...sim.ep.stage import Machine
 from ..tables.ep_rows import PROTOCOL_NAMES, Group, Row, grouped, read_table, unfittable
 from ..tables.plausible import check_duplicates, check_speed, duplicates, link_floor_s

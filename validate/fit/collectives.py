@@ -18,7 +18,7 @@ from ...hwmodels.calibration import Entry, Fit
 from ...hwmodels.constant import write_constant
 from ...hwmodels.errors import BadInput
 from ...hwmodels.laws import smooth_max
-from ...sim.ep.collectives import FILL_BYTES
+from ...sim.ep.protocols.collectives import FILL_BYTES
 from ...sim.ep.stage import Machine
 from ..tables.row_choice import MOST_ROWS
 from .conformal import conformal_rows, regimes_of

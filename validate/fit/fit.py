@@ -19,7 +19,7 @@ from ...hwmodels.calibration import Entry, Fit
 from ...hwmodels.constant import write_constant
 from ...hwmodels.interval import Regime
 from ...sim.ep.bound import program_seconds
-from ...sim.ep.protocols import PROTOCOLS
+from ...sim.ep.protocol import PROTOCOLS
 from ...sim.ep.stage import Machine
 from ..tables.ep_rows import POINT, PROTOCOL_NAMES, Group, point_of
 from ..tables.row_choice import MOST_ROWS, spread, stand_for

@@ -23,7 +23,7 @@ from ...hwmodels.errors import Uncalibrated
 from ...hwmodels.interval import widened
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
-from ...sim.ep.protocols import describe
+from ...sim.ep.protocol import describe
 from ..tables.ep_rows import PROTOCOL_NAMES, Group, grouped, point_of, read_table
 from .conformal import LEAST_ROWS, conformal_rows, regimes_of
 from .fit import fit, spread_rows

@@ -14,7 +14,7 @@ from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import Uncalibrated
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
-from ...sim.ep.protocols import describe
+from ...sim.ep.protocol import describe
 from ..fit.conformal import judged
 from ..fit.fit import spread_rows
 from ..tables.ep_rows import PROTOCOL_NAMES, Group, grouped, point_of, read_table, unpredictable

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from ...hwmodels.specs import Cluster
 from ...sim.engine import Simulator
 from ...sim.ep.machine import machine_of
-from ...sim.ep.play import Player, Step
-from ...sim.ep.protocols import describe
-from ...sim.ep.routing import Drawn, Router, draw
-from ...sim.ep.traffic import Layout
+from ...sim.ep.protocol import describe
 from ...sim.fabric.topology import Topology
 from ...sim.inputs.traffic import Routing
+from ...sim.layer.play import Player, Step
+from ...sim.layer.routing import Drawn, Router, draw
+from ...sim.layer.traffic import Layout
 from ..tables.ep_rows import PROTOCOL_NAMES, Group
 
 SEED = 0

@@ -15,9 +15,10 @@ import numpy as np
 from ...hwmodels.backends import load_backend
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.interval import Interval, interval_of
-from ...sim.inputs.deployment import Dtype, Protocol
+from ...sim.inputs.deployment import Protocol
 from ...sim.inputs.model import load_model
 from ...sim.inputs.serving import Backend, Workload
+from ...sim.precision import Dtype
 from ...sim.serving.deployment import largest_batch
 from ...sim.serving.steady import NO_DRAFTS, Setting, Speculation, decode_worker, prefill_worker
 from ...sim.step.memory import worker_memory

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from ...hwmodels.errors import BadInput
-from ...sim.inputs.deployment import Dtype
 from ...sim.inputs.model import model_names
+from ...sim.precision import Dtype
 from .recipes import Pool, Recipe, recipes_for
 
 #: Names in tables whose architecture is a preset's of another name; any other is matched by the longest preset name in it.

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ...hwmodels.backends import Backend, backend_names, load_backend
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
-from ...sim.inputs.deployment import Dtype, Protocol
+from ...sim.inputs.deployment import Protocol
 from ...sim.inputs.model import load_model
+from ...sim.precision import Dtype
 from ...sim.serving.deployment import PoolShape, aggregated, disaggregated
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import worker_memory

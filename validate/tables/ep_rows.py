@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Scope, calibrated_systems
 from ...hwmodels.errors import BadInput
-from ...sim.ep.protocols import PROTOCOLS, Context
+from ...sim.ep.protocol import PROTOCOLS, Context
 from ...sim.ep.shape import Shape
 
 COLUMNS = (

@@ -3,8 +3,8 @@
 What the columns leave open is settled by the timings themselves:
 
 - ``power_law_a`` (any kernel): the *loads* of experts are drawn from a density ``x ** -a`` (not the popularity by rank of
-  `sim.ep.routing`: at a = 0.6 that would give the busiest of 32 ranks 2.4 times the mean where 1.5 times is measured), and the
-  busiest rank is timed. One draw was timed, which the table does not say: its time is the mean over seeded draws. Rows that
+  `sim.layer.routing`: at a = 0.6 that would give the busiest of 32 ranks 2.4 times the mean where 1.5 times is measured), and
+  the busiest rank is timed. One draw was timed, which the table does not say: its time is the mean over seeded draws. Rows that
   rounding leaves over go to the idlest experts: 8 tokens of top-8 read 64 experts' weights, 32 tokens 128.
 - ``balanced`` (Triton): choice j of token i is expert ``i + j s``, s = experts / top-k rounded up; fewer than s tokens are
   spread over the stride, and above 256 only even experts appear: 290 of 320 and 370 of 480 experts' weights are read.

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from ...hwmodels.errors import BadInput
 from ...sim.ep.experts import TILE, Constants, Counts, ExpertShape, Kind, block, block_seconds, triton_tile
 from ...sim.ep.stage import Machine
-from ...sim.inputs.deployment import Dtype
-from ...sim.inputs.model import ELEMENT_BYTES
+from ...sim.precision import ELEMENT_BYTES, Dtype
 from .expert_deal import DRAWS, deal, exponent
 from .row_choice import spread
 

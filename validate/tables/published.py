@@ -21,7 +21,7 @@ from ...hwmodels.interval import Interval
 from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
-from ...sim.ep.protocols import Context, describe
+from ...sim.ep.protocol import Context, describe
 from ...sim.ep.shape import Shape
 from .ep_rows import POINT
 from .published_reasons import reason_of

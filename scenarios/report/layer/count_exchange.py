@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ....sim.result import Answer
+from ....sim.layer.result import Answer
 from ..shell.page import Html, safe, section
 
 SHOWN_RANKS = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ....sim.result import Answer, LayerResult, PathSegment
+from ....sim.layer.result import Answer, LayerResult, PathSegment
 from ..shell.page import Html, more, safe, section, table, us
 from ..shell.words import bound_colour, bound_words, is_pale, key, legend, op_words
 

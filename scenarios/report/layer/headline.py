@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....hwmodels.interval import UNKNOWN, Interval
-from ....sim.result import Answer, LayerResult, OpTime
+from ....sim.layer.result import Answer, LayerResult, OpTime
 from ..shell.page import Html, decimal_bytes, safe, table, us
 from ..shell.words import bound_words, key, medium_words, op_colour, op_words, ops_in_order
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from ....sim.result import Answer
+from ....sim.layer.result import Answer
 from ..shell import page
 from ..shell.inputs import default_command, inputs
 from ..shell.memory import memory

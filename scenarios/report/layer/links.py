@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....sim.result import Answer, LinkUse
+from ....sim.layer.result import Answer, LinkUse
 from ..shell.page import Html, axis, decimal_bytes, figure, label, layout, safe, section, table
 from ..shell.words import bound_colour, bound_words, key
 

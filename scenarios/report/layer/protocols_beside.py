@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ....sim.result import Answer, LayerResult
+from ....sim.layer.result import Answer, LayerResult
 from ..shell.page import Html, axis, binary_bytes, decimal_bytes, figure, label, layout, section, table, us
 from ..shell.words import PROTOCOL_COLOURS, legend, medium_words, op_words, ops_in_order
 from .headline import moved_bytes, moved_rows

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from ....sim.result import Answer, LayerResult, PathSegment, Span
+from ....sim.layer.result import Answer, LayerResult, PathSegment, Span
 from ..shell.page import Html, axis, figure, label, layout, more, safe, section, us
 from ..shell.words import bound_words, legend, op_colour, op_words, ops_in_order
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ....sim.result import Answer, LayerResult, TrafficMatrix
+from ....sim.layer.result import Answer, LayerResult, TrafficMatrix
 from ..shell.page import Html, axis, decimal_bytes, figure, layout, more, safe, section, us
 from ..shell.words import medium_colour, medium_words
 

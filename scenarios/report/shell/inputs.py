@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import Protocol
 
-from ....sim.result import Answer, InputRow
+from ....sim.layer.result import Answer, InputRow
 from .page import Html, safe, section
 
 _LINK = re.compile(r"https?://[^\s<>\"'()]+")

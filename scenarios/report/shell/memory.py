@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ....sim.result import Answer, MemoryItem
+from ....sim.layer.result import Answer, MemoryItem
 from ...answer.evaluation import Evaluation
 from .page import Html, binary_bytes, safe, section, table
 from .words import key

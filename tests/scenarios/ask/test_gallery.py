@@ -12,7 +12,7 @@ from epicycle.scenarios.ask.scenario import LayerScenario, ServingScenario, load
 from epicycle.scenarios.say.answer_json import answer_json
 from epicycle.scenarios.say.record_json import record_json
 from epicycle.scenarios.weigh.evaluation_of import answered
-from epicycle.sim.ep.layer import simulate
+from epicycle.sim.layer.layer import simulate
 
 SCENARIOS = {name: load_scenario(name) for name in gallery_names()}
 LAYERS = [name for name, scenario in SCENARIOS.items() if isinstance(scenario, LayerScenario)]

@@ -22,7 +22,17 @@ from epicycle.scenarios.report.layer.headline import closed_form, effective_rate
 from epicycle.scenarios.report.layer.timeline import _lanes, drawn_ranks
 from epicycle.scenarios.report.layer.traffic import by_group
 from epicycle.scenarios.report.shell.page import label, safe, script_json
-from epicycle.sim.result import Answer, InputRow, LayerResult, LinkUse, MemoryItem, OpTime, PathSegment, Span, TrafficMatrix
+from epicycle.sim.layer.result import (
+    Answer,
+    InputRow,
+    LayerResult,
+    LinkUse,
+    MemoryItem,
+    OpTime,
+    PathSegment,
+    Span,
+    TrafficMatrix,
+)
 
 HOSTILE = (
     "<script>alert(1)</script>",

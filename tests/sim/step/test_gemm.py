@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.laws import CAST_BYTES, OPERAND_BYTES, gemm_bytes, gemm_seconds
 from epicycle.hwmodels.specs import Cluster, Gpu
-from epicycle.sim.inputs.deployment import Dtype
+from epicycle.sim.precision import Dtype
 from epicycle.sim.step.gemm import gemm_part, kernel_constants
 from epicycle.sim.step.gpu_kernels import GpuKernels
 from epicycle.sim.step.part import Part

@@ -22,7 +22,7 @@ from epicycle.hwmodels.calibration import (
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.bound import program_seconds
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.protocols import PROTOCOLS
+from epicycle.sim.ep.protocol import PROTOCOLS
 from epicycle.validate.fit.calibrate import calibrate
 from epicycle.validate.fit.fit import fit
 from epicycle.validate.fit.shipped import SYSTEMS

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import seconds_to_ps
+from ..ep.bound import capacity
+from ..ep.shape import Path
+from ..ep.stage import Load, Machine, Move, Stage
 from ..fabric.fairshare import Routes, csr_routes
 from ..fabric.topology import Topology
-from .bound import capacity
 from .routing import Drawn
-from .shape import Path
-from .stage import Load, Machine, Move, Stage
 from .traffic import Floats, Layout, forwarded_rows, rows_of
 
 Ints = NDArray[np.int64]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from epicycle.sim.ep import collectives, high_throughput, low_latency
+from epicycle.sim.ep.protocols import collectives, high_throughput, low_latency
 from epicycle.sim.ep.shape import Path, Shape
-from epicycle.sim.ep.traffic import Layout
+from epicycle.sim.layer.traffic import Layout
 
 CASES = {
     "ht-one-node": {"protocol": "high-throughput", "ep": 8, "tokens": 200},

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from simpy.events import Event
 
 from ..engine import Simulator, seconds_to_ps
+from ..ep.stage import LINKS, Join, Machine, Stage, Work
 from ..fabric.flows import Gates
 from ..fabric.network import FlowBatch, FlowNetwork, Tolerance, Transfer
 from ..fabric.topology import Topology
 from .flows import StageFlows, of_source, stage_flows
 from .routing import Drawn
-from .stage import LINKS, Join, Machine, Stage, Work
 from .traffic import Floats, Layout, own_seconds, rank_loads
 
 Ints = NDArray[np.int64]

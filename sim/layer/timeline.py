@@ -8,13 +8,13 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from ..ep.shape import Path
+from ..ep.stage import Join, Move, Stage
 from ..fabric.network import FlowNetwork
 from ..fabric.topology import Topology
-from ..result import LinkUse, OpTime, PathSegment, Span, TrafficMatrix
 from .play import Trace
+from .result import LinkUse, OpTime, PathSegment, Span, TrafficMatrix
 from .routing import Drawn
-from .shape import Path
-from .stage import Join, Move, Stage
 from .traffic import Layout, forwarded_rows, rows_of
 
 Ints = NDArray[np.int64]

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from epicycle.scenarios.ask.scenario import load_scenario
+from epicycle.scenarios.scenario import load_scenario
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep.play import Player, Trace
-from epicycle.sim.ep.program import Program, build
-from epicycle.sim.ep.routing import Drawn, Router, draw
-from epicycle.sim.ep.story import traffic
 from epicycle.sim.fabric.topology import Topology
 from epicycle.sim.inputs.question import Question
 from epicycle.sim.inputs.traffic import Routing
-from epicycle.sim.result import TrafficMatrix
+from epicycle.sim.layer.play import Player, Trace
+from epicycle.sim.layer.program import Program, build
+from epicycle.sim.layer.result import TrafficMatrix
+from epicycle.sim.layer.routing import Drawn, Router, draw
+from epicycle.sim.layer.timeline import traffic
 
 
 @dataclass

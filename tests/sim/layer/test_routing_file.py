@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.errors import BadInput
-from epicycle.sim.ep.routing_file import read_histogram_or_choices
+from epicycle.sim.layer.routing_file import read_histogram_or_choices
 
 
 def written(path, text):

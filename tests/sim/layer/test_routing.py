@@ -8,9 +8,9 @@ from scipy.stats import binom, chi2
 
 from epicycle.hwmodels.errors import BadInput
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep import routing
-from epicycle.sim.ep.routing import Router, draw_calls
 from epicycle.sim.inputs.traffic import Routing
+from epicycle.sim.layer import routing
+from epicycle.sim.layer.routing import Router, draw_calls
 
 
 def picks(kind, experts, top_k, tokens, groups=1, kept=1, seed=0, **more):

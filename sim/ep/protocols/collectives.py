@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .shape import Num, Path, Rows, Shape
-from .stage import Join, Load, Machine, Move, Stage
+from ..shape import Num, Path, Rows, Shape
+from ..stage import Join, Load, Machine, Move, Stage
 
 DISPATCH, COMBINE = "dispatch", "combine"
 #: Message size at which half of the pipeline's fill shows (NCCL's default 4 MiB buffer of a channel).

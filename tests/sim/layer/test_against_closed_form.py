@@ -5,11 +5,11 @@ import pytest
 
 from epicycle.sim.engine import Simulator
 from epicycle.sim.ep.bound import program_seconds, stage_loads
-from epicycle.sim.ep.play import Player
-from epicycle.sim.ep.program import build
 from epicycle.sim.ep.stage import Stage
-from epicycle.sim.ep.traffic import rank_loads
 from epicycle.sim.fabric.topology import Topology
+from epicycle.sim.layer.play import Player
+from epicycle.sim.layer.program import build
+from epicycle.sim.layer.traffic import rank_loads
 
 H100 = [("low-latency", ep, tokens) for ep in (8, 16, 32, 64) for tokens in (32, 128, 512)]
 H100 += [("high-throughput", ep, tokens) for ep in (8, 16, 32, 64) for tokens in (128, 1024, 4096)]

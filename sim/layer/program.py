@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..engine import Simulator
-from ..inputs.deployment import PAYLOAD_BYTES, Protocol
+from ..ep import experts
+from ..ep.machine import machine_of
+from ..ep.protocol import Context, describe, scope_of
+from ..ep.shape import Shape
+from ..ep.stage import Join, Machine, Stage, Work
+from ..inputs.deployment import Protocol
 from ..inputs.question import Question
-from . import experts
-from .machine import machine_of
+from ..precision import PAYLOAD_BYTES
 from .play import Step
-from .protocols import Context, describe, scope_of
 from .routing import Drawn, Router, draw_calls
-from .shape import Shape
-from .stage import Join, Machine, Stage, Work
 from .traffic import Layout
 
 #: The protocol's ops around the expert block, in order.

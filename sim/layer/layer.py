@@ -11,17 +11,17 @@ from ...hwmodels.calibration import load_calibration
 from ...hwmodels.interval import Interval
 from ...hwmodels.units import format_time
 from ..engine import Simulator
+from ..ep.bound import program_seconds
+from ..ep.stage import Work
 from ..fabric.topology import Topology
-from ..inputs.model import ELEMENT_BYTES
 from ..inputs.question import Question
-from ..result import Answer, InputRow, LayerResult, PathSegment
-from .bound import program_seconds
-from .exchange import count_exchange
+from ..precision import ELEMENT_BYTES
+from .count_exchange import count_exchange
 from .holdings import holdings
 from .play import Player
 from .program import Program, build
-from .stage import Work
-from .story import critical_path, links, op_times, spans, traffic
+from .result import Answer, InputRow, LayerResult, PathSegment
+from .timeline import critical_path, links, op_times, spans, traffic
 
 #: How a bound resource's kind begins -> what the sentence calls it.
 _FAMILIES = {

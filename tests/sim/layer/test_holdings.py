@@ -4,9 +4,9 @@ import pytest
 
 from epicycle.sim.engine import Simulator
 from epicycle.sim.ep import memory
-from epicycle.sim.ep.holdings import holdings
-from epicycle.sim.ep.program import build
 from epicycle.sim.inputs.question import Unanswerable
+from epicycle.sim.layer.holdings import holdings
+from epicycle.sim.layer.program import build
 
 HBM = "cluster__node__gpu__hbm_capacity"
 

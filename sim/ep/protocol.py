@@ -13,7 +13,7 @@ import numpy as np
 
 from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
-from . import collectives, elastic, high_throughput, low_latency, one_sided
+from .protocols import collectives, elastic, high_throughput, low_latency, one_sided
 from .shape import Num, Path, Shape
 from .stage import Machine, Stage
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .shape import Num, Path, Rows, Shape
-from .stage import End, Join, Load, Machine, Move, Stage
+from ..shape import Num, Path, Rows, Shape
+from ..stage import End, Join, Load, Machine, Move, Stage
 
 DISPATCH, COMBINE = "dispatch", "combine"
 MESSAGE_HEADER_BYTES = 16  # source token index, padded to an int4

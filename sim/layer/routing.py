@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.errors import BadInput
+from ..ep.placement import Placement, place
 from ..inputs.traffic import Routing
-from .placement import Placement, place
 from .routing_file import read_histogram_or_choices
 
 _AT_ONCE = 1 << 15  # tokens drawn together: bounds memory, not results

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.errors import BadInput
-from epicycle.scenarios.ask.scenario import load_scenario
+from epicycle.scenarios.scenario import load_scenario
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep.layer import simulate
-from epicycle.sim.ep.program import build
 from epicycle.sim.ep.stage import LOCAL
 from epicycle.sim.fabric.topology import Topology
+from epicycle.sim.layer.layer import simulate
+from epicycle.sim.layer.program import build
 
 GALLERY = {
     "ep-anatomy": ["traffic.tokens_per_rank=3"],
@@ -178,7 +178,7 @@ def test_the_same_seed_gives_the_same_bytes_in_every_process():
 
 
 def test_a_question_asked_twice_in_one_process_has_one_answer():
-    from epicycle.scenarios.say.answer_json import answer_json
+    from epicycle.scenarios.answer_json import answer_json
 
     assert answer_json(answer("ep-anatomy")) == answer_json(answer("ep-anatomy"))
 

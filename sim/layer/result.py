@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hwmodels.interval import UNKNOWN, Interval, combined
+from ...hwmodels.interval import UNKNOWN, Interval, combined
 
 
 @dataclass(frozen=True, slots=True)

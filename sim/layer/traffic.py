@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.laws import smooth_max
-from .bound import capacity
+from ..ep.bound import capacity
+from ..ep.shape import Path, Rows
+from ..ep.stage import LINKS, End, Load, Machine, Move, Stage, Work
 from .routing import Drawn
-from .shape import Path, Rows
-from .stage import LINKS, End, Load, Machine, Move, Stage, Work
 
 Floats = NDArray[np.float64]
 

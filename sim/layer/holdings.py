@@ -7,11 +7,12 @@ from math import ceil
 import numpy as np
 
 from ...hwmodels.units import format_bytes
-from ..inputs.model import WEIGHT_BYTES
+from ..ep import memory
+from ..ep.protocols import elastic, high_throughput, one_sided
 from ..inputs.question import Question, Unanswerable
-from ..result import MemoryItem
-from . import elastic, high_throughput, memory, one_sided
+from ..precision import WEIGHT_BYTES
 from .program import LOW_LATENCY_TOKENS, Program, replayed
+from .result import MemoryItem
 
 #: CUDA context, NCCL/NVSHMEM heaps and workspaces that no formula here counts.
 RUNTIME_BYTES = 3 * 2**30
@@ -92,7 +93,7 @@ def _buffers(question: Question, program: Program) -> list[MemoryItem]:
     if program.protocol == "all-gather":
         size = ceil(tokens * ranks * (float(np.asarray(shape.payload_bytes)) + 2.0 * model.hidden))
         return [MemoryItem("gathered tokens", size, f"every token of {ranks} ranks, and the partial results to be summed")]
-    from .collectives import padded_rows
+    from ..ep.protocols.collectives import padded_rows
 
     rows_per_pair = float(np.asarray(padded_rows(shape, deployment.capacity_factor)))
     size = ceil(rows_per_pair * ranks * (float(np.asarray(shape.payload_bytes)) + 2.0 * model.hidden))

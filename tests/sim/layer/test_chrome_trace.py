@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from epicycle.sim.result import Answer, LayerResult, PathSegment, Span
-from epicycle.sim.trace import trace_json, write_trace
+from epicycle.sim.layer.chrome_trace import trace_json, write_trace
+from epicycle.sim.layer.result import Answer, LayerResult, PathSegment, Span
 
 
 def layer(protocol="high-throughput", spans=None):

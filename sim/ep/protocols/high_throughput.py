@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .chunk import Chunk, share
-from .shape import Num, Path, Rows, Shape
-from .stage import End, Join, Load, Machine, Move, Stage
+from ..chunk import Chunk, share
+from ..shape import Num, Path, Rows, Shape
+from ..stage import End, Join, Load, Machine, Move, Stage
 
 DISPATCH, COMBINE = "dispatch", "combine"
 #: Chunk sizes (tokens) the DeepEP benchmarks try before they report their best (tests/test_{intranode,internode}.py).

@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from epicycle.scenarios.ask.scenario import load_scenario
+from epicycle.scenarios.scenario import load_scenario
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep.routing import Router, _distinct
+from epicycle.sim.layer.routing import Router, _distinct
 
 RANKS, NODE = 8, 4
 

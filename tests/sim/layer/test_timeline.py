@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from epicycle.sim.ep.story import bound_of, critical_path, op_times
+from epicycle.sim.layer.timeline import bound_of, critical_path, op_times
 
 SKEWED = [*[8] * 5, 400, *[8] * 10]  # rank 5 is what everybody waits for
 CASES = {

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..shape import Num, Path, Rows, Shape
+from ..stage import End, Join, Load, Machine, Move, Stage
 from . import high_throughput, one_sided
-from .shape import Num, Path, Rows, Shape
-from .stage import End, Join, Load, Machine, Move, Stage
 
 DISPATCH, COMBINE = "dispatch", "combine"
 #: Bytes per second that one SM loads and stores by TMA: `get_theoretical_num_sms` (deep_ep/buffers/elastic.py), for every GPU.
