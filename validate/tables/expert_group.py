@@ -15,7 +15,7 @@ from ...sim.ep.experts import TILE, Constants, Counts, ExpertShape, Kind, block,
 from ...sim.ep.stage import Machine
 from ...sim.precision import ELEMENT_BYTES, Dtype
 from .expert_deal import DRAWS, deal, exponent
-from .row_choice import spread
+from .row_choice import varied_rows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -84,7 +84,7 @@ class ExpertGroup:
         """Rows that a fit uses (of ``among``, default all), spread over what varies, the routing's exponent among it."""
         weights = {"tokens": 2.0, "hidden": 1.0, "inter": 1.0, "top_k": 0.7, "experts": 0.7, "ep": 1.5, "skew": 1.0}
         chosen = np.arange(len(self.measured_s)) if among is None else among
-        return chosen[spread([self.columns[n][chosen] for n in weights], tuple(weights.values()))]
+        return chosen[varied_rows([self.columns[n][chosen] for n in weights], tuple(weights.values()))]
 
 
 def expert_groups(path: Path) -> tuple[list[ExpertGroup], dict[str, int]]:
