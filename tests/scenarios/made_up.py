@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from epicycle.scenarios.evaluation import (
+from epicycle.scenarios.answer.evaluation import (
     Candidate,
     Change,
     Comparison,
