@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -43,6 +45,16 @@ def epicycle(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return run
 
 
+@pytest.fixture(scope="session")
+def counted() -> ModuleType:
+    """counted.py: arrays that count what is done to them, for tests that say how much work a formula is."""
+    spec = importlib.util.spec_from_file_location("counted", Path(__file__).with_name("counted.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """``gpu`` tests are skipped where no CUDA device is, without importing torch for anyone else."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
@@ -57,3 +69,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not available:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Files that are not even collected are named at the end like any other skip."""
+    if not (importlib.util.find_spec("torch") and importlib.util.find_spec("triton")):
+        terminalreporter.write_line("SKIPPED tests/kernels: needs torch and Triton (make test installs both)")

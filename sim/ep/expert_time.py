@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Entry, constants_of, find_entry
-from ..inputs.deployment import Dtype
+from ..precision import Dtype
 from .expert_share import Share, busiest_share
 from .experts import Constants, Counts, ExpertShape, Kind, block, block_seconds
 from .normal import cumulative, largest_of

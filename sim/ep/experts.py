@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.laws import smooth_max
-from ..inputs.deployment import Dtype
-from ..inputs.model import ELEMENT_BYTES
+from ..precision import ELEMENT_BYTES, Dtype
 from .shape import Num
 from .stage import Join, Machine, Work
 

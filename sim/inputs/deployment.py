@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Protocol = Literal["high-throughput", "elastic", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all"]
-Dtype = Literal["bf16", "fp8", "fp4"]
+from ..precision import Dtype
 
-#: Bytes per element of a dispatched row with its scales: fp32 per 128 (DeepEP), fp8 per 16 (NVFP4).
-PAYLOAD_BYTES: Mapping[Dtype, float] = {"bf16": 2.0, "fp8": 1.0 + 4.0 / 128.0, "fp4": 0.5 + 1.0 / 16.0}
+Protocol = Literal["high-throughput", "elastic", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all"]
 
 
 class Deployment(BaseModel):

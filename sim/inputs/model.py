@@ -15,15 +15,9 @@ from ...hwmodels import strict_yaml
 from ...hwmodels.catalog import SET_BY_USER
 from ...hwmodels.errors import BadInput, UnknownKey, UnknownName, one_line
 from ...hwmodels.specs import Datasheet
+from ..precision import ELEMENT_BYTES, WEIGHT_BYTES, Dtype
 from .attention import Attention, Count, Positive
-from .deployment import Dtype
 from .hf_config import facts
-
-ELEMENT_BYTES: Mapping[Dtype, float] = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5}
-
-# Scales beside the weights: FP8 one fp32 per 128 x 128 block (DeepSeek-V3, arXiv 2412.19437 section 3.3), FP4 one byte per 16
-# values (NVFP4, "Introducing NVFP4", NVIDIA technical blog, 2025-06-24).
-WEIGHT_BYTES: Mapping[Dtype, float] = {"bf16": 2.0, "fp8": 1.0 + 4 / (128 * 128), "fp4": 0.5 + 1 / 16}
 
 
 class MoeModel(Datasheet):

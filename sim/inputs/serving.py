@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...hwmodels.units import Duration, PerSecond, Usd
-from .deployment import Dtype, Protocol
+from ..precision import Dtype
+from .deployment import Protocol
 from .traffic import Routing
 
 Backend = Literal["vllm", "sglang", "trtllm"]

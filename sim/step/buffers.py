@@ -8,12 +8,14 @@ from functools import partial
 import numpy as np
 
 from ...hwmodels.specs import Cluster
-from ..ep import elastic, high_throughput, memory, one_sided
-from ..ep.collectives import padded_rows
+from ..ep import memory
+from ..ep.protocols import elastic, high_throughput, one_sided
+from ..ep.protocols.collectives import padded_rows
 from ..ep.shape import Shape
 from ..inputs.attention import Compressed, Linear, Mla
-from ..inputs.deployment import PAYLOAD_BYTES, Deployment
+from ..inputs.deployment import Deployment
 from ..inputs.model import MoeModel
+from ..precision import PAYLOAD_BYTES
 from .part import Num
 from .weights import Layer
 from .worker import Arrangement, Precision

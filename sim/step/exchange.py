@@ -16,11 +16,11 @@ from ...hwmodels.calibration import Scope
 from ...hwmodels.specs import Cluster
 from ..ep.bound import program_seconds, stage_loads
 from ..ep.machine import machine_of
-from ..ep.protocols import PROTOCOLS, Context, describe, scope_of
+from ..ep.protocol import PROTOCOLS, Context, describe, scope_of
 from ..ep.shape import Shape
 from ..ep.stage import Machine, Stage
-from ..inputs.deployment import PAYLOAD_BYTES
 from ..inputs.model import MoeModel
+from ..precision import PAYLOAD_BYTES
 from .part import Num, Part
 from .worker import Arrangement, Precision
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...hwmodels.specs import Cluster
 from ...hwmodels.units import format_bytes
 from ..inputs.model import MoeModel
-from ..result import MemoryItem
+from ..layer.result import MemoryItem
 from .buffers import CAPACITY_FACTOR, activation_bytes, exchange_buffers
 from .part import Num
 from .weights import cache_bytes, stage_of

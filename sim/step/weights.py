@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..inputs.attention import Compressed, Gqa, Linear, Mla, Sliding
-from ..inputs.model import ELEMENT_BYTES, WEIGHT_BYTES, MoeModel
+from ..inputs.model import MoeModel
+from ..precision import ELEMENT_BYTES, WEIGHT_BYTES
 from .part import Num
 from .worker import Arrangement, Precision
 

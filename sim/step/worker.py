@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..inputs.deployment import Dtype
 from ..inputs.model import MoeModel
 from ..inputs.serving import Serving, Worker
+from ..precision import Dtype
 from .part import Num
 
 

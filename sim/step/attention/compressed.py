@@ -13,7 +13,7 @@ import numpy as np
 from ....hwmodels import attention as law
 from ....hwmodels.laws import smooth_max
 from ...inputs.attention import Compressed
-from ...inputs.model import ELEMENT_BYTES
+from ...precision import ELEMENT_BYTES
 from ..gpu_kernels import GpuKernels
 from ..part import Num
 from ..work import Work

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...inputs.attention import Gqa, Sliding
-from ...inputs.model import ELEMENT_BYTES
+from ...precision import ELEMENT_BYTES
 from ..gpu_kernels import GpuKernels
 from ..part import Num
 from ..work import Work

@@ -17,7 +17,7 @@ from ....hwmodels.calibration import constants_of, find_entry, load_calibration
 from ....hwmodels.errors import Uncalibrated
 from ....hwmodels.laws import OPERAND_BYTES, smooth_max
 from ...inputs.attention import Indexer, Mla
-from ...inputs.model import ELEMENT_BYTES
+from ...precision import ELEMENT_BYTES
 from ..gpu_kernels import GpuKernels
 from ..part import Num
 from ..work import Work

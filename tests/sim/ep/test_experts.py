@@ -11,9 +11,9 @@ from epicycle.sim.ep import experts
 from epicycle.sim.ep.expert_time import expert_constants, expert_time
 from epicycle.sim.ep.experts import Constants, ExpertShape
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.program import build
 from epicycle.sim.ep.stage import Join
-from epicycle.sim.ep.traffic import own_seconds, rank_loads
+from epicycle.sim.layer.program import build
+from epicycle.sim.layer.traffic import own_seconds, rank_loads
 
 HIDDEN, INTER, SMS = 7168, 2048, 132
 RATES = {"bf16": 1e15, "fp8": 2e15}

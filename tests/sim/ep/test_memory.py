@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from epicycle.sim.ep import memory
-from epicycle.sim.ep.high_throughput import dispatch_row_bytes
+from epicycle.sim.ep.protocols.high_throughput import dispatch_row_bytes
 from epicycle.sim.ep.shape import Path, Rows, Shape
 from epicycle.sim.inputs.model import load_model
 

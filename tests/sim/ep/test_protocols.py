@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.catalog import load_cluster
-from epicycle.sim.ep import collectives, high_throughput, low_latency, one_sided
 from epicycle.sim.ep.bound import program_seconds, stage_loads
 from epicycle.sim.ep.machine import machine_of
+from epicycle.sim.ep.protocols import collectives, high_throughput, low_latency, one_sided
 from epicycle.sim.ep.shape import Shape
 
 MACHINE = machine_of(load_cluster("h100-cx7"))

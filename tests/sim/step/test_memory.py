@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep import memory
-from epicycle.sim.ep.program import LOW_LATENCY_TOKENS
 from epicycle.sim.inputs.model import load_model, model_names
+from epicycle.sim.layer.program import LOW_LATENCY_TOKENS
 from epicycle.sim.step import buffers
 from epicycle.sim.step.memory import worker_memory
 from epicycle.sim.step.weights import stage_of, unsplit_params

@@ -1,0 +1,1 @@
+"""The protocols, one file each: what each moves, what it costs, what its buffers take."""

@@ -1,0 +1,194 @@
+"""From a question to a program: the stages of one MoE layer under one protocol, and the draws they send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hwmodels.calibration import Entry, constants_of, find_entry
+from ..engine import Simulator
+from ..ep import experts
+from ..ep.machine import machine_of
+from ..ep.protocol import Context, describe, scope_of
+from ..ep.shape import Shape
+from ..ep.stage import Join, Machine, Stage, Work
+from ..inputs.deployment import Protocol
+from ..inputs.question import Question
+from ..precision import PAYLOAD_BYTES
+from .play import Step
+from .routing import Drawn, Router, draw_calls
+from .traffic import Layout
+
+#: The protocol's ops around the expert block, in order.
+BEFORE = {
+    "high-throughput": ("dispatch_notify", "dispatch"),
+    "two-sided": ("prepare", "dispatch"),
+}
+AFTER = {"high-throughput": ("combine_notify", "combine")}
+#: Protocols whose shapes are static, so that a decode step is captured in CUDA graphs.
+STATIC = ("elastic", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all")
+#: Least capacity of the low-latency kernels when none is set: DeepEP's published decode batch.
+LOW_LATENCY_TOKENS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which fitted entry an op used, and the system it was measured on. ``lender``: the other protocol whose entry it is."""
+
+    op: str
+    entry: Entry
+    system: str
+    lender: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One protocol's layer. ``calls``: the tokens of each micro-batch; ``shape`` is the first and fullest one's.
+
+    ``closed``: every call's stages for uniform routing, each with the shape of its call.
+    """
+
+    protocol: Protocol
+    steps: tuple[Step, ...]
+    closed: tuple[tuple[Stage | Work, Shape], ...]
+    shape: Shape
+    context: Context
+    layout: Layout
+    machine: Machine
+    calls: tuple[Drawn, ...]
+    sources: tuple[Source, ...]
+
+    @property
+    def drawn(self) -> Drawn:
+        return self.calls[0]
+
+    @property
+    def micro_batches(self) -> int:
+        return len(self.calls)
+
+
+def layout_of(question: Question) -> Layout:
+    """Ranks and their NVLink domains (never larger than the deployment)."""
+    ep = question.deployment.ep
+    return Layout(ep, min(question.cluster.nvlink_domain_gpus, ep))
+
+
+def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int64], most: int) -> list[Drawn]:
+    """One draw of the layer's routing for ``tokens`` [rank], in calls of at most ``most`` a rank; protocols share it."""
+    model, deployment, routing = question.model, question.deployment, question.traffic.routing
+    groups = routing.groups or question.nodes_used
+    router = Router(routing, model.experts, model.top_k, groups, routing.groups_kept or min(groups, 4))
+    layout = layout_of(question)
+    rng = simulator.stream("routing 0")
+    return draw_calls(router, tokens, deployment.placement, deployment.redundant_experts, layout.domain, rng, most)
+
+
+def build(question: Question, protocol: Protocol, simulator: Simulator) -> Program:
+    """The program of ``protocol`` for ``question``. Raises BadInput if nobody measured one of its kernels."""
+    model, deployment, cluster = question.model, question.deployment, question.cluster
+    layout, machine = layout_of(question), machine_of(cluster)
+    tokens = np.array(question.traffic.on_ranks(deployment.ep), np.int64)
+    drawn = draw_layer(question, simulator, tokens, _capacity(tokens, protocol, deployment.max_tokens))
+    shape = Shape(
+        tokens=float(drawn[0].tokens.max()),
+        hidden=float(model.hidden),
+        top_k=float(model.top_k),
+        experts=float(model.experts + deployment.redundant_experts),
+        ranks=float(layout.ranks),
+        domain=float(layout.domain),
+        payload_bytes=model.hidden * PAYLOAD_BYTES[deployment.payload],
+        comm_sms=float(deployment.comm_sms),
+        routing=question.traffic.routing.kind if question.traffic.routing.kind in ("balanced", "group-limited") else "uniform",
+        groups=float(question.traffic.routing.groups or question.nodes_used),
+        groups_kept=float(
+            question.traffic.routing.groups_kept or min(question.traffic.routing.groups or question.nodes_used, 4)
+        ),
+    )
+    context = Context(
+        gpus_per_node=float(cluster.node.gpus),
+        fields=2.0 if deployment.payload == "fp4" else 1.0,
+        capacity_factor=deployment.capacity_factor,
+    )
+    entry, system = find_entry(cluster.calibration, "expert-compute", _kind(question, protocol), "one-node")
+    k = constants_of(entry, experts.Constants)
+    sources: dict[str, Source] = {}
+
+    def stages(ops: tuple[str, ...], call: Shape) -> Iterator[Stage]:
+        for op in ops:
+            described = describe(
+                protocol, op, scope_of(protocol, layout.nodes == 1), cluster.calibration, call, machine, context
+            )
+            sources[op] = Source(op, described.entry, described.calibrated_on, described.lender)
+            yield from described.stages
+
+    steps: list[Step] = []
+    closed: list[tuple[Stage | Work, Shape]] = []
+    for one in drawn:
+        call = replace(shape, tokens=float(one.tokens.max()))
+        before = tuple(stages(BEFORE.get(protocol, ("dispatch",)), call))
+        after = tuple(stages(AFTER.get(protocol, ("combine",)), call))
+        slots = one.slot_load.reshape(layout.ranks, -1).astype(float)
+        work = _expert_block(question, protocol, slots, float(one.tokens.sum()), k, machine)
+        everywhere = call.tokens * layout.ranks
+        rows = np.full((1, len(one.slot_load) // layout.ranks), everywhere * model.top_k / len(one.slot_load))
+        uniform = _expert_block(question, protocol, rows, float(np.asarray(everywhere)), k, machine)
+        steps += [Step(stage, one) for part in (before, work, after) for stage in part]
+        closed += [(stage, call) for part in (before, uniform, after) for stage in part]
+    sources["compute"] = Source("compute", entry, system)
+    return Program(
+        protocol,
+        tuple(steps),
+        tuple(closed),
+        shape,
+        context,
+        layout,
+        machine,
+        tuple(drawn),
+        tuple(sources.values()),
+    )
+
+
+def _kind(question: Question, protocol: Protocol) -> experts.Kind:
+    """Masked kernels where rows come in a fixed buffer for every expert.
+
+    SGLang gives them the elastic protocol's rows under CUDA graphs; else the host waits for the counts and packs the rows
+    (deepep_v2.py, 2026).
+    """
+    fixed = protocol == "low-latency" or (protocol == "elastic" and replayed(question, protocol))
+    return "masked" if fixed else "contiguous"
+
+
+def replayed(question: Question, protocol: Protocol) -> bool:
+    """Whether CUDA graphs replay the layer, so that nothing in it waits for the host."""
+    asked = question.deployment.cuda_graphs
+    return asked if asked is not None else protocol in STATIC
+
+
+def _capacity(tokens: NDArray[np.int64], protocol: Protocol, most: int | None) -> int:
+    """Tokens a rank brings to one call at most: low latency has a limit (default: what there is, at least 128)."""
+    there = int(tokens.max())
+    return (most or max(LOW_LATENCY_TOKENS, there)) if protocol == "low-latency" else there
+
+
+def _expert_block(
+    question: Question, protocol: Protocol, rows: NDArray[np.float64], tokens: float, k: experts.Constants, machine: Machine
+) -> list[Work]:
+    """Permute, both GEMMs and the activation, unpermute: ``rows`` [rank, slot]."""
+    model, deployment = question.model, question.deployment
+    shape = experts.ExpertShape(float(model.hidden), float(model.moe_intermediate), deployment.weights, deployment.weights)
+    graphs = replayed(question, protocol)
+    sms = float(max(1, machine.sms - deployment.reserved_sms))
+    kind = _kind(question, protocol)
+    if protocol == "low-latency":
+        return [experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs)]
+    total = rows.sum(axis=-1)
+    payload = model.hidden * PAYLOAD_BYTES[deployment.payload]
+    gather = experts.permute("experts.permute", "compute", total, payload, machine, k.side_hbm_efficiency, Join.INBOUND)
+    block = replace(experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs), waits=Join.OWN)
+    scatter = experts.permute(
+        "experts.unpermute", "compute", total, 2.0 * model.hidden, machine, k.side_hbm_efficiency, Join.OWN
+    )
+    return [gather, block, scatter]
