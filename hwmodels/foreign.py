@@ -53,7 +53,7 @@ def _changed(mine: Datasheet, numbers: tuple[str, ...]) -> list[str]:
 
 
 def _guessed(gpu: Gpu) -> list[str]:
-    """One reason for all numbers of the GPU that are assumed. SMs and clock count where both are: a peak fixes their product."""
+    """One reason for all numbers of the GPU that are assumed. SMs and clock count where both are: peaks fix their product."""
     assumed = [field for field in PEAKS if gpu.grade(field) == "assumed"]
     assumed += ["sms", "clock"] if gpu.grade("sms") == gpu.grade("clock") == "assumed" else []
     return [f"{gpu.name}: {', '.join(field.replace('_', ' ') for field in assumed)} assumed"] if assumed else []

@@ -45,8 +45,10 @@ NUMBERS: tuple[HardwareNumber, ...] = (
 
 
 def scaled(cluster: Cluster, number: HardwareNumber, factor: float) -> Cluster | None:
-    """``cluster`` with ``number`` times ``factor``; None if it cannot be moved that way. Several rates move together."""
+    """``cluster`` with ``number`` times ``factor``; None if it is not stated or cannot be moved. Several rates move together."""
     before = _read(cluster, number.path)
+    if None in before.values():  # not stated of this GPU
+        return None
     after = {key: _within(number, value * factor) for key, value in before.items()}
     if all(after[key] == value for key, value in before.items()):
         return None
