@@ -45,7 +45,7 @@ NUMBERS: tuple[HardwareNumber, ...] = (
 
 
 def scaled(cluster: Cluster, number: HardwareNumber, factor: float) -> Cluster | None:
-    """``cluster`` with ``number`` times ``factor``; None if it is not stated or cannot be moved. Several rates move together."""
+    """``cluster`` with ``number`` times ``factor``; None if not stated or not to be moved. Several rates move together."""
     before = _read(cluster, number.path)
     if None in before.values():  # not stated of this GPU
         return None
