@@ -21,6 +21,7 @@ from . import strict_yaml
 from .errors import BadInput, UnknownKey, UnknownName
 from .hardware_file import Sheet, is_file, owned, read_sheet, with_tensor_rate
 from .specs import SET_BY_USER, Cluster, Datasheet, Gpu, Link, Nic, Switch
+from .strict_yaml import KeyPath
 
 __all__ = ["KINDS", "SET_BY_USER", "is_file", "load_cluster", "load_gpu", "load_link", "load_nic", "load_switch", "names"]
 
@@ -75,10 +76,10 @@ def load_cluster(name: str, nodes: int | None = None, overrides: Mapping[str, ob
     if nodes is not None:
         tree["nodes"] = nodes
     _check_keys(name, changes)
-    parts = {}
+    parts: dict[KeyPath, Sheet] = {}
     for part, kind in _PARTS.items():
         owner, key = part.split(".")
-        path = (owner, key)
+        path: KeyPath = (owner, key)
         chosen, beside = tree[owner][key], Path(name).parent if whole.document is not None else None
         if part in changes:
             chosen, beside = changes.pop(part), None
@@ -116,19 +117,23 @@ def _has_its_parts(tree: dict[str, Any], whole: Sheet) -> None:
         tree["calibration"] = str(Path(whole.where).parent / calibration)
 
 
-def _part(kind: str, chosen: object, beside: Path | None, whole: Sheet, path: tuple[str, str]) -> Sheet:
+def _part(kind: str, chosen: object, beside: Path | None, whole: Sheet, path: KeyPath) -> Sheet:
     """The part that a cluster names, or that is written out in its file. ``beside``: the folder its file names start from."""
     if isinstance(chosen, dict):
         written = Sheet(chosen, whole.where, whole.document, path)
         return _as_record(kind, owned(written) if whole.document is not None else written)
     if not isinstance(chosen, str):
-        raise BadInput(f"{whole.place(path)}{'.'.join(path)}: wanted a name, a file or the record itself, got {chosen!r}")
+        raise BadInput(f"{whole.place(path)}{_dotted(path)}: wanted a name, a file or the record itself, got {chosen!r}")
     try:
         return _sheet(kind, str(beside / chosen) if beside is not None and is_file(chosen) else chosen)
     except UnknownName as error:
         if whole.document is None:
             raise
-        raise BadInput(f"{whole.place(path)}{'.'.join(path)}: {error}") from None
+        raise BadInput(f"{whole.place(path)}{_dotted(path)}: {error}") from None
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(map(str, path))
 
 
 def override_keys() -> tuple[str, ...]:

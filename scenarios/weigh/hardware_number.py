@@ -100,8 +100,10 @@ def _sheet(cluster: Cluster, path: str) -> tuple[Any, str]:
     return sheet, inside
 
 
-def _words(path: str, key: str, value: float) -> str:
+def _words(path: str, key: str, value: float | None) -> str:
     name = path.rsplit(".", 1)[-1]
+    if value is None:
+        return "not stated"
     if name == "tensor_flop_per_cycle_sm":
         return f"{key} {value:,.0f} flop per cycle and SM"
     if name in ("latency", "message_cost"):
