@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -100,3 +101,14 @@ def test_help_loads_the_command_and_what_a_bare_typer_program_loads() -> None:
 def test_a_room_is_not_imported_by_its_bare_name() -> None:
     banned = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
     assert set(banned["flake8-tidy-imports"]["banned-api"]) == set(ROOMS)
+
+
+def test_the_oldest_allowed_releases_are_read_from_one_place() -> None:
+    """`make test-oldest` runs with what .ci/oldest reads from pyproject.toml: every dependency with its floor."""
+    oldest = runpy.run_path(str(ROOT / ".ci" / "oldest"), run_name="oldest")["floors"]
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    assert [f"{name}>={version}" for name, version in oldest(text).items()] == [one.split(";")[0].strip() for one in wanted]
+    with pytest.raises(ValueError, match="'typer' states no floor"):
+        oldest(text.replace('"typer>=0.19"', '"typer"'))
