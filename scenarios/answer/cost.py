@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...hwmodels.errors import BadInput
 from ...hwmodels.catalog import load_gpu
+from ...hwmodels.errors import BadInput
 from ...hwmodels.prices import ApiPrice, Basis, Prices
 from ...hwmodels.specs import Gpu
 from ...sim.step.part import Num
