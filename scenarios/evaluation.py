@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..sim.inputs.serving import Serving
-from ..sim.layer.result import InputRow, MemoryItem
+from ..sim.ep.buffer import MemoryItem
+from ..sim.layer.result import InputRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,9 +136,9 @@ def bounds_for(record: type, scope: Scope, op: str, protocol: str) -> dict[str, 
         return one_node if scope == "one-node" else _TWO_HOP
     if record is high_throughput.Notify:
         return _HEADS if op.startswith(high_throughput.COMBINE) else _NOTIFY
-    if record is low_latency.Constants:
+    if record is low_latency.LowLatencyConstants:
         return _LOW_LATENCY if scope == "one-node" else _LOW_LATENCY_NODES
-    if record is one_sided.Constants:
+    if record is one_sided.SlotConstants:
         if op == "prepare":
             return (
                 _DOMAIN

@@ -14,7 +14,7 @@ from ..hwmodels.calibration import Calibration
 from ..hwmodels.catalog import load_cluster
 from ..hwmodels.errors import BadInput, UnknownName
 from ..sim.ep.machine import machine_of
-from ..sim.ep.protocol import PROTOCOLS
+from ..sim.ep.protocol import find_protocol
 from ..sim.ep.stage import Machine
 from .bounds import bounds_for
 from .fit import Fitted, fit
@@ -114,7 +114,7 @@ def to_yaml(calibration: Calibration) -> str:
 
 def _check_speed(table: Path, group: Group, machine: Machine) -> None:
     """Links are checked with any constants: what the rows move does not depend on them."""
-    kernel = PROTOCOLS[PROTOCOL_NAMES[group.protocol]][group.op]
+    kernel = find_protocol(PROTOCOL_NAMES[group.protocol]).ops[group.op]
     bounds = bounds_for(kernel.constants, group.scope, group.op, PROTOCOL_NAMES[group.protocol])
     constants = kernel.constants(**{name: bound.start for name, bound in bounds.items()})
     shape = group.shape()

@@ -19,7 +19,7 @@ from ..hwmodels.calibration import Entry, Fit
 from ..hwmodels.constant import write_constant
 from ..hwmodels.interval import Regime
 from ..sim.ep.bound import program_seconds
-from ..sim.ep.protocol import PROTOCOLS
+from ..sim.ep.protocol import find_protocol
 from ..sim.ep.stage import Machine
 from .bounds import Bound, bounds_for
 from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
@@ -73,7 +73,7 @@ def fit(
             out = np.arange(len(group.rows)) % FOLDS == fold
             left_out[out] = fit(group, machine, table, np.flatnonzero(~out)).predicted_s[out]
     used = spread_rows(group) if rows is None else rows
-    kernel = PROTOCOLS[PROTOCOL_NAMES[group.protocol]][group.op]
+    kernel = find_protocol(PROTOCOL_NAMES[group.protocol]).ops[group.op]
     names = [f.name for f in fields(kernel.constants)]
     bounds = bounds_for(kernel.constants, group.scope, group.op, PROTOCOL_NAMES[group.protocol]) | dict(changed or {})
     free = [n for n in names if bounds[n].low < bounds[n].high]

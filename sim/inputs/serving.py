@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...hwmodels.units import Duration, PerSecond, Usd
 from ..precision import Dtype
+from ..ep.protocols import DEFAULT
 from .deployment import Protocol
 from .traffic import Routing
 
@@ -87,7 +88,7 @@ class Worker(BaseModel):
     pp: Width = 1
     ep: Width = 1
     count: Width = 1
-    protocol: Protocol = "low-latency"
+    protocol: Protocol = DEFAULT
     comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
     redundant_experts: Annotated[int, Field(ge=0, le=65_536)] = 0
     overlap: bool = Field(default=False, description="two-batch overlap: one half communicates while the other computes")
