@@ -15,7 +15,7 @@ TORCH_INDEX ?=
 NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test check lint format types contracts wheel-check gpu-bench bench-engine clean
+.PHONY: help demo test browser check lint format types contracts wheel-check test-gpu gpu-bench bench-engine clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,8 +25,11 @@ demo: $(VENV)/.light  ## simulate DeepSeek-V3 decode on 4 nodes of H100, print t
 	@mkdir -p $(OUT)
 	$(BIN)/epicycle simulate $(SCENARIO) --html $(OUT)/$(SCENARIO).html
 
-test: $(VENV)/.full  ## run every test that needs no GPU (the command that CI runs)
+test: $(VENV)/.full  ## run every test (those on a GPU where there is one); names each skip and its reason
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+browser:  ## install the browser that the pages' tests need (Debian's chromium), where there is none
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || .ci/chromium
 
 check: lint types contracts wheel-check test  ## everything that CI checks
 
@@ -51,7 +54,11 @@ contracts: $(VENV)/.full  ## import-linter: who may import whom
 wheel-check: $(VENV)/.full  ## sdist -> wheel -> clean environment -> epicycle used from /
 	PYTHON=$(BIN)/python .ci/wheel-check
 
-# On a machine with a GPU, whose own torch and Triton are used: every check, then every timing, in one run.
+# On a machine with a GPU, whose own torch and Triton are used (and its pytest and hypothesis).
+test-gpu:  ## hold every kernel against its reference on this machine's GPU (make test does, too, with its own torch)
+	$(PYTHON) -m pytest tests/gpu -m gpu
+
+# Likewise: every check, then every timing, in one run.
 gpu-bench:  ## check and time the kernels on this machine's GPU; writes out/bench.csv and .html
 	@mkdir -p $(OUT)
 	$(PYTHON) -m epicycle bench --mode virtual --out $(OUT)/bench.csv --html $(OUT)/bench.html

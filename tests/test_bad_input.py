@@ -30,7 +30,11 @@ def refused(epicycle: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def reached(*_: object, **__: object) -> None:
         raise AssertionError("bad input reached the engine")
 
-    for name, function in (("sim.layer.layer", "simulate"), ("scenarios.evaluate", "evaluate"), ("scenarios.plan", "plan")):
+    for name, function in (
+        ("sim.layer.layer", "simulate"),
+        ("scenarios.answer.evaluate", "evaluate"),
+        ("scenarios.plan.plan", "plan"),
+    ):
         engine = ModuleType(f"epicycle.{name}")
         setattr(engine, function, reached)
         monkeypatch.setitem(sys.modules, f"epicycle.{name}", engine)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..precision import Dtype
 from .expert_share import Share, busiest_share
-from .experts import ExpertConstants, Counts, ExpertShape, Kind, block, block_seconds
+from .experts import Counts, ExpertConstants, ExpertShape, Kind, block, block_seconds
 from .normal import cumulative, largest_of
 from .shape import Num
 from .stage import Machine

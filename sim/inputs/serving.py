@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...hwmodels.units import Duration, PerSecond, Usd
-from ..precision import Dtype
 from ..ep.protocols import DEFAULT
+from ..precision import Dtype
 from .deployment import Protocol
 from .traffic import Routing
 

@@ -173,7 +173,12 @@ def _capacity(tokens: NDArray[np.int64], protocol: Protocol, most: int | None) -
 
 
 def _expert_block(
-    question: Question, protocol: Protocol, rows: NDArray[np.float64], tokens: float, k: experts.ExpertConstants, machine: Machine
+    question: Question,
+    protocol: Protocol,
+    rows: NDArray[np.float64],
+    tokens: float,
+    k: experts.ExpertConstants,
+    machine: Machine,
 ) -> list[Work]:
     """Permute, both GEMMs and the activation, unpermute: ``rows`` [rank, slot]."""
     model, deployment = question.model, question.deployment

@@ -16,13 +16,13 @@ from typing import Any, get_args
 
 import pytest
 
-from epicycle.scenarios.document import parse_document
-from epicycle.scenarios.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep
-from epicycle.scenarios.gallery import gallery_names
-from epicycle.scenarios.layer_scenario import LayerScenario
-from epicycle.scenarios.scenario import load_layer, load_scenario
-from epicycle.scenarios.search import Search
-from epicycle.scenarios.serving_scenario import ServingScenario
+from epicycle.scenarios.answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep
+from epicycle.scenarios.ask.document import parse_document
+from epicycle.scenarios.ask.gallery import gallery_names
+from epicycle.scenarios.ask.layer_scenario import LayerScenario
+from epicycle.scenarios.ask.scenario import load_layer, load_scenario
+from epicycle.scenarios.ask.search import Search
+from epicycle.scenarios.ask.serving_scenario import ServingScenario
 from epicycle.sim.inputs.deployment import Deployment, Protocol
 from epicycle.sim.inputs.serving import Bill, Serving, Slo, Worker, Workload
 from epicycle.sim.inputs.traffic import Routing, Traffic

@@ -47,7 +47,9 @@ def all_gather(shape: Shape, machine: Machine, k: CollectiveConstants, op: str) 
     return _collective("reduce_scatter" if back else "all_gather", (rails, peers), block * shape.ranks, shape, k, op)
 
 
-def padded_all_to_all(shape: Shape, machine: Machine, k: CollectiveConstants, op: str, capacity_factor: Num) -> tuple[Stage, ...]:
+def padded_all_to_all(
+    shape: Shape, machine: Machine, k: CollectiveConstants, op: str, capacity_factor: Num
+) -> tuple[Stage, ...]:
     """All-to-all of slots that hold ``capacity_factor`` times the rows a pair of ranks may expect."""
     back = op == COMBINE
     block = padded_rows(shape, capacity_factor) * (2.0 * shape.hidden if back else shape.payload_bytes)
@@ -61,7 +63,9 @@ def padded_rows(shape: Shape, capacity_factor: Num) -> Num:
     return np.ceil(capacity_factor * shape.tokens * shape.top_k / shape.ranks)
 
 
-def _collective(name: str, moves: tuple[Move, ...], message: Num, shape: Shape, k: CollectiveConstants, op: str) -> tuple[Stage, ...]:
+def _collective(
+    name: str, moves: tuple[Move, ...], message: Num, shape: Shape, k: CollectiveConstants, op: str
+) -> tuple[Stage, ...]:
     launch = k.launch + k.launch_per_doubling * np.log2(shape.ranks)
     fill = k.step * message / (message + FILL_BYTES)
     return (Stage(f"{op}.{name}", op, Join.ALL, moves, (("launch and ring", launch),), floor_s=fill, sharpness=k.sharpness),)
