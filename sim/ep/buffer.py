@@ -1,4 +1,4 @@
-"""What a protocol's buffers are told (`Demand`) and what they say (`Buffer`): of one rank, or of a whole table of candidates."""
+"""What a protocol's buffers are told (`Demand`) and what they say (`Buffer`): of one rank, or of a table of candidates."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """``bytes`` of one named buffer. ``source``: its formula in words; ``counts``: (what, how many) that it was worked out from.
+    """``bytes`` of one named buffer. ``source``: its formula in words; ``counts``: (what, how many) behind it.
 
     ``lever``: what makes it smaller, said where memory does not fit ("": nothing does).
     """

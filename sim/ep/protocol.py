@@ -126,6 +126,19 @@ class Protocol:
         return "any domain, or whole ones" if self.rails else "anywhere"
 
     @property
+    def row(self) -> dict[str, str]:
+        """What the catalogue says of it, column by column."""
+        experts = self.layout.replace("if replayed", "under CUDA graphs, else contiguous")
+        return {
+            "protocol": self.name,
+            "what it is": self.what,
+            "whose kernels": self.kernels,
+            "where": self.where,
+            "its expert kernels": experts,
+            "its buffers": self.holds,
+        }
+
+    @property
     def measured_across(self) -> bool:
         """Whether anybody measured it (or its lenders) over several NVLink domains."""
         return self.far != self.near
@@ -169,12 +182,9 @@ def find_protocol(name: str) -> Protocol:
 
 def protocol_table() -> str:
     """All protocols as a Markdown table: what each is, where it works, what it goes with."""
-    head = ("protocol", "what it is", "where", "its expert kernels", "its buffers")
-    rows = [
-        (f"`{p.name}`", p.what, p.where, p.layout.replace("if replayed", "under CUDA graphs, else contiguous"), p.holds)
-        for p in all_protocols().values()
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
+    rows = [record.row for record in all_protocols().values()]
+    lines = (rows[0], ("---",) * len(rows[0]), *(row.values() for row in rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, machine: Machine, context: Context) -> Described:

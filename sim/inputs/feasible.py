@@ -52,7 +52,7 @@ def cluster_holds(cluster: Cluster, gpus: int, what: str, smaller: str) -> None:
 
 
 def protocol_can_run(cluster: Cluster, protocol: str, ep: int, key: KeyPath, ep_key: KeyPath) -> None:
-    """The protocol can join ``ep`` ranks of this cluster: all in one NVLink domain if it must, whole domains if it has rails."""
+    """The protocol can join ``ep`` ranks of this cluster: in one NVLink domain if it must, in whole ones on rails."""
     from ..ep.protocol import find_protocol  # numpy comes with it, which reading a file does without
 
     domain, record = cluster.nvlink_domain_gpus, find_protocol(protocol)

@@ -82,8 +82,8 @@ def inbox_share(protocol: str, imbalance: Num, top_k: float, ranks: Num, domain_
     mean rows.
 
     A row for every (token, expert) is as much more as it computes. One for every token goes once to a receiver, which ``top_k``
-    draws of share ``m / n`` reach with chance ``1 - (1 - m / n)^k``: a rank, or beyond an NVLink domain a node, whose other ranks
-    are as busy as the mean. Collectives move the same whatever the router says.
+    draws of share ``m / n`` reach with chance ``1 - (1 - m / n)^k``: a rank, or beyond an NVLink domain a node, whose other
+    ranks are as busy as the mean. Collectives move the same whatever the router says.
     """
     rows = find_protocol(protocol).rows
     if np.all(np.asarray(imbalance) == 1.0) or rows is Rows.PAIR:

@@ -22,7 +22,7 @@ from .part import Num
 from .weights import cache_bytes, stage_of
 from .worker import Arrangement, Precision, for_prompts
 
-#: assumed: CUDA context, NCCL and NVSHMEM heaps, cuBLAS and attention workspaces; no formula counts them. As in layer/holdings.py.
+#: assumed: CUDA context, NCCL and NVSHMEM heaps, cuBLAS and attention workspaces; no formula counts them (`layer.holdings`).
 RUNTIME_BYTES = 3 * 2.0**30
 #: assumed: captured decode graphs of all batch sizes. vLLM prints what its capture took at start-up, mostly 0.5 to 2 GiB.
 GRAPH_BYTES = 1.0 * 2.0**30
@@ -169,8 +169,8 @@ def worker_memory(
 def _of_steps(
     model: MoeModel, a: Arrangement, precision: Precision, cluster: Cluster, rows: Num, prompts: Num
 ) -> tuple[dict[str, tuple[Num, str]], Num]:
-    """Exchange buffers, name -> (bytes, formula), and activations: of one kind of step, or of decoding and of prompts where they
-    travel differently."""
+    """Exchange buffers, name -> (bytes, formula), and activations: of one kind of step, or of decoding and of prompts where
+    they travel differently."""
     apart = for_prompts(a)
     alike = apart.protocol == a.protocol and find_protocol(a.protocol).layout != "masked if replayed"
     if alike or not np.any(np.asarray(prompts) > 0.0):

@@ -19,7 +19,7 @@ from .part import Num
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """``protocol`` carries tokens to experts when ``dp > 1`` (a name of `ep.protocol.all_protocols`); with ``dp == 1`` every GPU
+    """``protocol`` carries tokens to experts when ``dp > 1`` (a name in `ep.protocol`); with ``dp == 1`` every GPU
     already has all tokens and an all-reduce follows the experts. ``overlap``: two micro-batches hide communication behind
     compute. ``graphs``: kernels are replayed from CUDA graphs. ``redundant``: replicas of experts beyond the model's own.
     """

@@ -115,7 +115,7 @@ def to_yaml(calibration: Calibration) -> str:
 def _check_speed(table: Path, group: Group, machine: Machine) -> None:
     """Links are checked with any constants: what the rows move does not depend on them."""
     kernel = find_protocol(PROTOCOL_NAMES[group.protocol]).ops[group.op]
-    bounds = bounds_for(kernel.constants, group.scope, group.op, PROTOCOL_NAMES[group.protocol])
+    bounds = bounds_for(kernel.constants, group.scope, group.op)
     constants = kernel.constants(**{name: bound.start for name, bound in bounds.items()})
     shape = group.shape()
     check_speed(table, group, link_floor_s(kernel.describe(shape, machine, constants, group.context()), shape, machine))

@@ -75,7 +75,7 @@ def fit(
     used = rows_to_fit(group) if rows is None else rows
     kernel = find_protocol(PROTOCOL_NAMES[group.protocol]).ops[group.op]
     names = [f.name for f in fields(kernel.constants)]
-    bounds = bounds_for(kernel.constants, group.scope, group.op, PROTOCOL_NAMES[group.protocol]) | dict(changed or {})
+    bounds = bounds_for(kernel.constants, group.scope, group.op) | dict(changed or {})
     free = [n for n in names if bounds[n].low < bounds[n].high]
     subset = replace(group, rows=tuple(group.rows[i] for i in used))
 

@@ -131,7 +131,7 @@ def _align32(size: Num) -> Num:
 
 
 def slots(tokens: Num, domain_ranks: Num, nodes: Num, top_k: Num, dispatch_row: Num, combine_row: Num) -> Num:
-    """Bytes of the symmetric buffer, used for dispatch and combine in turn (``csrc/elastic/buffer.hpp``): the larger of the two.
+    """Bytes of the symmetric buffer, for dispatch and combine in turn (``csrc/elastic/buffer.hpp``): the larger of the two.
 
     With M tokens, P ranks of a domain, N domains and k: ``P M`` dispatched and ``min(P, k) M`` returned rows inside a domain.
     Across them ``P N M`` dispatched rows where the experts are, or ``min(P, k) N M`` returned ones at the forwarders; ``M``
@@ -148,7 +148,7 @@ def slots(tokens: Num, domain_ranks: Num, nodes: Num, top_k: Num, dispatch_row: 
 def buffers(need: Demand) -> Iterator[Buffer]:
     """Slots, and the rows that the second kernel orders: one a token and rank that came, once a host knows how many.
 
-    Under CUDA graphs none does: one a token and local expert, as many as may come (``csrc/elastic/buffer.hpp``, expanded layout).
+    Under CUDA graphs none does: one a token and local expert, as many as may come (the same file, expanded layout).
     """
     shape, tokens = need.shape, need.tokens
     row, back = dispatch_row_bytes(shape), combine_row_bytes(shape)
@@ -183,7 +183,7 @@ def _transfer(op: str, shape: Shape, machine: Machine, k: Any, context: Context)
 PROTOCOLS = (
     Protocol(
         name="elastic",
-        what="the paths of high-throughput, fixed slots instead of rings, counts beside the rows; a second kernel orders or sums them",
+        what="as high-throughput, with slots instead of rings, counts beside the rows; a second kernel orders or sums them",
         holds="slots for the worst case",
         kernels="DeepEP V2's ElasticBuffer",
         before=(Op(DISPATCH, BorrowedConstants, partial(_transfer, DISPATCH)),),

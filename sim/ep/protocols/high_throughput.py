@@ -246,7 +246,7 @@ def nvlink_rings(channels: Num, domain_ranks: Num, nodes: Num, hidden: Num, elem
 
 
 def rdma_rings(channels: Num, nodes: Num, hidden: Num, element_bytes: float = 2.0) -> Num:
-    """Bytes of the RDMA rings, send and receive: ``2 * C * Nr * (18 * 4 + T * (hb + 8 + 8K + 4K + 4K + 16))``; none on one node."""
+    """Bytes of the RDMA rings, both ways: ``2 * C * Nr * (18 * 4 + T * (hb + 8 + 8K + 4K + 4K + 16))``; none on one node."""
     token = hidden * max(element_bytes, 2.0) + 8.0 + _MAX_TOP_K * (8.0 + 4.0 + 4.0) + 16.0
     return np.where(np.asarray(nodes) > 1.0, 2.0 * channels * nodes * (18.0 * 4.0 + RDMA_QUEUE_TOKENS * token), 0.0)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.errors import BadInput
-from epicycle.scenarios.scenario import load_scenario
+from epicycle.scenarios.ask.scenario import load_scenario
 from epicycle.sim.engine import Simulator
 from epicycle.sim.ep.stage import LOCAL
 from epicycle.sim.fabric.topology import Topology
