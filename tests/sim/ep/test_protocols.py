@@ -8,7 +8,7 @@ import pytest
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.bound import program_seconds, stage_loads
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.protocols import collectives, high_throughput, low_latency, one_sided
+from epicycle.sim.ep.protocols import collectives, high_throughput, low_latency, one_sided, two_sided
 from epicycle.sim.ep.shape import Shape
 
 MACHINE = machine_of(load_cluster("h100-cx7"))
@@ -163,7 +163,7 @@ def test_preparation_by_hand():
     """Counts of 16 ranks in turn, a walk over 1,600 tokens, and lists of which each peer's holds every other token."""
     s = shape(1600, 16, 16, routing="balanced")
     k = only(one_sided.SlotConstants, launch=1e-5, launch_per_rank=1e-7, token=2e-9, peer_row=1e-9)
-    assert seconds(one_sided.prepare(s, k), s) == pytest.approx(1e-5 + 1.6e-6 + 1600 * (2e-9 + 0.5e-9))
+    assert seconds(two_sided.prepare(s, k), s) == pytest.approx(1e-5 + 1.6e-6 + 1600 * (2e-9 + 0.5e-9))
 
 
 def test_collectives_by_hand():
