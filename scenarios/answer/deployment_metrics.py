@@ -11,6 +11,7 @@ from ...hwmodels.calibration import load_calibration
 from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import interval_of
 from ...hwmodels.prices import load_prices
+from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.serving import Serving
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.deployment import Served
@@ -38,8 +39,9 @@ def metrics_of(
     point["gpus"] = float(serving.decode.gpus)
     seen, system = fit.seen if fit else {}, question.cluster.calibration
     other = "" if system in backend.systems or not fit else f"{backend.name} on {', '.join(sorted(backend.systems))}"
-    if serving.decode.dp > 1 and serving.decode.protocol == "elastic":
-        other = other or "measured exchanges of another library: nobody measured elastic"
+    protocol = serving.decode.protocol
+    if serving.decode.dp > 1 and find_protocol(protocol).lend is not None:
+        other = other or f"measured exchanges of another library: nobody measured {protocol}"
     widest = max(worker.tp * worker.dp for worker in (serving.decode, serving.prefill) if worker is not None)
     across = widest > question.cluster.nvlink_domain_gpus
     foreign = why_foreign(question.cluster, across, _lender(backend, system))
