@@ -2,8 +2,8 @@
 
 An efficiency that was measured on one GPU holds two things: the share of its tensor peak that any kernel reaches there (clocks
 under load, tile edges), and cycles in which an SM issues something else that the tensor cores do not hide (softmax's
-exponentials, scaling of fp8 products, addresses). The first is a share of a peak, the second cycles of an SM. Per flop, in units
-of the bf16 peak's time::
+exponentials, scaling of fp8 products, addresses). The first is a share of a peak, the second cycles of an SM. Per flop, in
+units of the bf16 peak's time::
 
     1 / efficiency = (bf16 peak / peak in the dtype) / share + issue
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...hwmodels.units import Duration, PerSecond, Usd
+from ..ep.protocols import DEFAULT
 from ..precision import Dtype
 from .deployment import Protocol
 from .traffic import Routing
@@ -56,13 +57,13 @@ class Workload(BaseModel):
 
 
 class Bill(BaseModel):
-    """How GPUs are paid for: ``rental`` (low end of the market), ``on-demand``, ``reserved``, or ``owned`` (written off, with
-    their power and network); and what is paid every hour whatever runs, for what no price holds.
+    """How GPUs are paid for: ``rental`` (low end of the market), ``on-demand``, ``reserved``, ``three-years``, or ``owned``
+    (written off, with their power and network); and what is paid every hour whatever runs, for what no price holds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    basis: Literal["rental", "on-demand", "reserved", "owned"] = "rental"
+    basis: Literal["rental", "on-demand", "reserved", "three-years", "owned"] = "rental"
     fixed_per_hour: Usd = 0.0
 
 
@@ -90,7 +91,7 @@ class Worker(BaseModel):
     pp: Width = 1
     ep: Width = 1
     count: Width = 1
-    protocol: Protocol = "low-latency"
+    protocol: Protocol = DEFAULT
     comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
     redundant_experts: Annotated[int, Field(ge=0, le=65_536)] = 0
     overlap: bool = Field(default=False, description="two-batch overlap: one half communicates while the other computes")
@@ -125,8 +126,9 @@ class Serving(BaseModel):
 
     ``weights``, ``experts``, ``kv``, ``payload``: precisions, default as the model is stored (kv: bf16; payload: fp8, or bf16
     for bf16 experts). ``attention``: in which attention multiplies scores and values, bf16 or fp8 (default: fp8 with an fp8
-    cache, as FlashAttention-3, FlashMLA and TensorRT-LLM do; a GPU without the rate multiplies in bf16). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before it were.
-    ``memory_share``: the part of HBM an engine may fill.
+    cache, as FlashAttention-3, FlashMLA and TensorRT-LLM do; a GPU without the rate multiplies in bf16, and so do kernels
+    for MLA on Hopper but SGLang's). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before
+    it were. ``memory_share``: the part of HBM an engine may fill.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -11,8 +11,8 @@ from .part import Group, Num, Part
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Kernels of one layer on one GPU. ``tensor``, ``hbm``, ``launch``: seconds that resource alone would need; ``host``: of the
-    host, where no graph replays the kernels and a table timed it."""
+    """Kernels of one layer on one GPU. ``tensor``, ``hbm``, ``launch``: seconds that resource alone would need; ``host``: of
+    the host, where no graph replays the kernels and a table timed it."""
 
     seconds: Num = 0.0
     tensor: Num = 0.0
