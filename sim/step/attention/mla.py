@@ -32,6 +32,8 @@ _KERNELS = ("flashinfer", "trtllm_mla", "fa3")
 _LAUNCHES = 11.0
 #: Share of the tensor peak of sparse prefill: 640 of 989 TFLOP/s on H800 (FlashMLA's README, 2025-09).
 SPARSE_EFFICIENCY = 640.0 / 989.4
+#: Heads of its tile; narrower shards are padded (vLLM, flashmla_sparse.py: 64 on Hopper; 128 on Blackwell).
+SPARSE_HEADS = 64
 _BF16, _LOGIT = 2.0, 4.0
 _HOPPER_CACHE_BYTES = 2.0
 
@@ -206,10 +208,10 @@ def _prefill(
     dense = Work(own + np.minimum(again, direct), tensor, moved / gpu.hbm_bytes_per_s, 0.0, useful, moved, 1.0)
     if kind.indexer is None:
         return dense.where(batch.prefill)
-    top = kind.indexer.top_k
-    met, read = prompts * pairs(new, cached, float(top)), prompts * (cached + new)
-    sparse = latent_work(heads, entry, sizes.kv_rank, met, read, size, gpu, SPARSE_EFFICIENCY)
-    return sparse.cheaper(dense).where(batch.prefill)
+    # The sparse kernel walks all ``top_k`` slots of every query, those of too short a context masked, for whole tiles of heads.
+    whole = np.ceil(np.asarray(heads) / SPARSE_HEADS) * SPARSE_HEADS
+    met, read = prompts * new * float(kind.indexer.top_k), prompts * (cached + new)
+    return latent_work(whole, entry, sizes.kv_rank, met, read, size, gpu, SPARSE_EFFICIENCY).where(batch.prefill)
 
 
 def _sizes(kind: Mla, hidden: int) -> law.Sizes:
