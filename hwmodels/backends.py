@@ -32,13 +32,19 @@ class Constants(BaseModel):
     launch: Seconds  # the host's time for each kernel that no graph replays; runs beside the GPU
     step: Seconds  # host work of every step that no kernel hides: schedule, sample, hand out tokens
     sequence: Seconds  # the same for every running sequence
-    first_token: Seconds = 0.0  # of every request beside its own steps: the server, the tokenizer, waiting to be scheduled
+    first_token: Seconds = 0.0  # of every request beside its own steps: the server, the tokenizer
+    first_steps: Annotated[float, Field(ge=0, le=60)] = 0.0  # steps until a new request's first token is handed out
+    handover: Seconds = 0.0  # from a prefill to a decode worker beside the transfer: router, queues of both, polling
     all_reduce: Seconds  # a small all-reduce inside an NVLink domain by the engine's own kernel
     busy: Share = 1.0
     prompt_busy: Share = 1.0
     overlap_sms: Annotated[float, Field(ge=0, le=64)] = 0.0  # kept for communication while two halves of a batch overlap
     prompt_wait: Share = 1.0  # share of the prompts' time that a decoding request waits for
     fp4_weights: Share = 1.0  # HBM rate at which its 4-bit GEMMs read weights, over that of wider ones
+    #: Standard deviation of the experts' popularity over its mean, where nobody says how even it is and nothing balances it.
+    expert_spread: Annotated[float, Field(ge=0, le=4)] = 0.0
+    expert_launch: Share = 1.0  # fixed time of its expert kernels over that of the tabled ones (DeepGEMM, Triton)
+    draft: Seconds = 0.0  # of a draft pass beside its kernels: one more launch of a graph, sampling, and its part of verifying
     fp8_mla: bool = False  # multiplies MLA in fp8 with an fp8 cache on Hopper, where most kernels widen the cache to bf16
     fused_experts: bool = False  # one Triton kernel for all experts where every GPU has all tokens, else DeepGEMM's
 

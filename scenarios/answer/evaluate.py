@@ -16,6 +16,7 @@ from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.layer.result import InputRow
 from ...sim.serving.deployment import PoolShape, Served, aggregated, disaggregated
+from ...sim.serving.prompts import Scheduling
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import WorkerMemory, worker_memory
 from ...sim.step.worker import Precision, Skew, arrangement_of, precision_of
@@ -71,7 +72,8 @@ def setting_of(question: ServingQuestion, serving: Serving, backend: Backend, pr
     alpha = routing.alpha if routing.kind == "power-law" else 0.0
     drafts = Speculation(serving.mtp, serving.acceptance)
     skew = Skew(alpha, question.workload.rank_imbalance)
-    return Setting(question.model, question.cluster, precision, backend, question.workload, drafts, skew)
+    scheduling = Scheduling(float(serving.poll_steps), float(serving.wait_steps), serving.wait_fill)
+    return Setting(question.model, question.cluster, precision, backend, question.workload, drafts, skew, scheduling=scheduling)
 
 
 def bill(cost: Cost) -> dict[str, float]:

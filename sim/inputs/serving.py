@@ -128,7 +128,9 @@ class Serving(BaseModel):
     for bf16 experts). ``attention``: in which attention multiplies scores and values, bf16 or fp8 (default: fp8 with an fp8
     cache, as FlashAttention-3, FlashMLA and TensorRT-LLM do; a GPU without the rate multiplies in bf16, and so do kernels
     for MLA on Hopper but SGLang's). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before
-    it were. ``memory_share``: the part of HBM an engine may fill.
+    it were. ``memory_share``: the part of HBM an engine may fill. ``poll_steps``: steps between two looks for new requests;
+    ``wait_steps``: for which prompts wait for others at most, until they fill the share ``wait_fill`` of ``chunk_tokens``
+    (`serving.prompts.Scheduling`); both of aggregated deployments.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -145,6 +147,19 @@ class Serving(BaseModel):
     mtp: Annotated[int, Field(ge=0, le=8)] = 0
     acceptance: Annotated[float, Field(gt=0, le=1)] = 0.8
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    poll_steps: Annotated[int, Field(ge=1, le=1000)] = 1
+    wait_steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    wait_fill: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _steps_are_shared(self) -> Self:
+        if self.mode == "disaggregated":
+            for name in ("poll_steps", "wait_steps", "wait_fill"):
+                if name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name} counts steps that decode: a disaggregated deployment's prompts run alone: remove it"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _pools_match_the_mode(self) -> Self:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..ep.machine import machine_of
 from ..step.part import Num
 from ..step.worker import Arrangement
-from .queue import queue_wait
+from .queue import batch_wait
 from .steady import Rates, Setting, aggregated_worker, decode_step, decode_worker, prefill_worker
 
 _ROUNDS = 18  # of bisection: 1,024 sequences to a hundredth of one
@@ -87,7 +87,10 @@ def disaggregated(
     workload = setting.workload
     pre = prefill_worker(setting, prefill.arrangement, prefill.chunk_tokens)
     transfer = transfer_seconds(setting, prefill.arrangement, decode.arrangement)
-    servers = prefill.arrangement.dp * prefill.count
+    # The attention groups of a worker step together, the stages of a pipeline work on different prompts.
+    servers = prefill.arrangement.pp * prefill.count
+    assert pre.prefill is not None
+    full_s = pre.prefill.seconds
     most_prefill = pre.requests_per_s * prefill.count
     groups = decode.arrangement.dp * decode.count
 
@@ -98,7 +101,8 @@ def disaggregated(
         return batch * groups / (tpot_s * workload.mean_output)
 
     def first_token(requests_per_s: Num) -> Num:
-        return pre.ttft_s + transfer + queue_wait(pre.prompt_s, servers, requests_per_s / most_prefill)
+        computed = batch_wait(pre.ttft_s, full_s, pre.full, servers, requests_per_s)
+        return computed + transfer + setting.engine.first_token + setting.engine.handover
 
     slots = decode.slots + 0.0 * most_prefill
     capacity = np.minimum(most_prefill, per_s(slots, tpot(slots)))
@@ -112,7 +116,7 @@ def disaggregated(
     throughput = rates.requests_per_s * decode.count
     if rate is None:
         flying = slots * groups if concurrency is None else concurrency
-        ttft = np.maximum(flying / throughput - workload.mean_output * rates.tpot_s, pre.ttft_s + transfer)
+        ttft = np.maximum(flying / throughput - workload.mean_output * rates.tpot_s, first_token(0.0 * throughput))
     else:
         ttft = first_token(throughput)
     in_flight = batch * groups + throughput * ttft

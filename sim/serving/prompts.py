@@ -30,6 +30,32 @@ _COUNTED = 12.0
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduling:
+    """When an engine takes up requests. ``poll_steps``: steps between two looks for new ones (SGLang's
+    ``--scheduler-recv-interval``). ``wait_steps``: steps for which prompts wait for others at most, until they fill the share
+    ``wait_fill`` of a step's tokens (TensorRT-LLM's ``batch_wait_timeout_iters`` and ``batch_wait_max_tokens_ratio``).
+    """
+
+    poll_steps: Num = 1.0
+    wait_steps: Num = 0.0
+    wait_fill: Num = 1.0
+
+    def steps(self, per_step: Num, room: Num) -> Num:
+        """Steps that a request waits on average, where ``per_step`` prompts come and ``room`` fill a step.
+
+        Half of what lies between two looks. Of ``n`` prompts that gather in ``w`` steps the first waits for all of them, the
+        others come between: ``w (1 + 1 / n) / 2``.
+        """
+        gathering = np.minimum(self.wait_steps, self.wait_fill * room / np.maximum(per_step, 1e-12))
+        gathered = np.maximum(per_step * gathering, 1.0)
+        waited: Num = 0.5 * (np.asarray(self.poll_steps, float) - 1.0) + 0.5 * gathering * (1.0 + 1.0 / gathered)
+        return waited
+
+
+AT_ONCE = Scheduling()
+
+
+@dataclass(frozen=True, slots=True)
 class Joining:
     """Prompts of one decode step. ``any_``: the share of steps that have some; ``fullest`` and ``mean``: prompts of the group
     with most and of the mean group in such a step."""

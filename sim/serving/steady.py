@@ -19,7 +19,7 @@ from ..inputs.model import MoeModel
 from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
-from .prompts import joining
+from .prompts import AT_ONCE, Scheduling, joining
 
 
 class Lengths(Protocol):
@@ -73,6 +73,7 @@ class Setting:
     speculation: Speculation = NO_DRAFTS
     skew: Skew = EVEN
     together: bool = False
+    scheduling: Scheduling = AT_ONCE
 
     @property
     def engine(self) -> Constants:
@@ -90,7 +91,8 @@ class Setting:
 class Rates:
     """One worker. ``requests_per_s`` it can finish; ``concurrency``: requests in flight in it; ``batch``: sequences that decode
     together in one attention group. ``tpot_s`` is 0 for a prefill worker; ``ttft_s`` is the worker's own part of the time to
-    first token, queues of other workers not counted; ``prompt_s``: what one prompt takes of it.
+    first token, queues of other workers not counted; ``prompt_s``: what one prompt takes of it; ``full``: prompts of a prefill
+    worker's full step.
     """
 
     requests_per_s: Num
@@ -101,6 +103,7 @@ class Rates:
     prompt_s: Num
     decode: Step | None = None
     prefill: Step | None = None
+    full: Num = 1.0
 
 
 def decode_worker(setting: Setting, arrangement: Arrangement, batch: Num) -> Rates:
@@ -122,9 +125,10 @@ def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num
     packed = setting.step(eager, full)
     rounds = np.maximum(1.0, new_tokens(workload) / chunk_tokens)
     per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
-    ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp) + setting.engine.first_token
+    ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp)
     prompt_s = arrangement.dp / per_s
-    return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, prefill=packed)
+    held = arrangement.dp * full.prefill / new_tokens(workload)
+    return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, prefill=packed, full=held)
 
 
 def aggregated_worker(setting: Setting, arrangement: Arrangement, batch: Num, chunk_tokens: Num, most: Num = np.inf) -> Rates:
@@ -137,18 +141,20 @@ def aggregated_worker(setting: Setting, arrangement: Arrangement, batch: Num, ch
         step = decode_step(setting, arrangement, decoding)
         token_s = step.seconds / accepted
         per_step = decoding * accepted / output
+        room = chunk_tokens / new_tokens(setting.workload)
+        looked = engine.first_steps + setting.scheduling.steps(per_step, room)
         if waves:
             prompt, whole = _wave_prompt(setting, arrangement, decoding, chunk_tokens)
             tpot = token_s + 0.5 * decoding * prompt / output
             per_group = decoding / (output * token_s + decoding * prompt)
-            waiting = whole + engine.first_token
+            waiting = whole + engine.first_token + looked * step.seconds
         else:
             added, whole = _joining_seconds(setting, arrangement, decoding, per_step, chunk_tokens, step)
             prompt = added / np.maximum(per_step, 1e-12)
             tpot = token_s + engine.prompt_wait * added / accepted
             busy = np.minimum(added / (accepted * tpot), _MOST_BUSY)
             # A request spends its own prompt's time, half a step before it is taken up, and others' prompts without a token.
-            waiting = whole + engine.first_token + 0.5 * step.seconds + 0.5 * prompt * busy / (1.0 - busy)
+            waiting = whole + engine.first_token + (0.5 + looked) * accepted * tpot + 0.5 * prompt * busy / (1.0 - busy)
             decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
             per_group = decoding / (output * tpot)
     ttft = np.maximum(in_flight / per_group - output * tpot, waiting)

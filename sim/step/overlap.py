@@ -21,7 +21,7 @@ import numpy as np
 from ..ep.protocol import find_protocol
 from .part import Num, Part
 
-#: How much longer kernels take while the other side's run: computing slows by 18.9 % on average beside communication, by 40 %
+#: How much longer kernels take while the other side runs: computing slows by 18.9 % on average beside communication, by 40 % at
 #: at most (arXiv 2507.03114, H100, A100 and MI250); the exchange is assumed to lose as much. Waiting for a wire costs nothing.
 CONTENTION = 1.189
 

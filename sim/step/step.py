@@ -90,7 +90,7 @@ def model_step(
     # The host runs ahead of the GPU, so that only what it takes longer for the whole pass shows.
     queued: Num = sum((np.where(p.host_s > 0.0, p.host_s, engine.launch * p.kernels) * p.times for p in parts), 0.0)
     launches = 0.0 * compute if arrangement.graphs else np.maximum(0.0, queued - on_gpu)
-    host = engine.step + engine.sequence * batch.decode + launches
+    host = engine.step + engine.sequence * batch.decode + engine.draft * drafts + launches
     parts.append(Part("kernel gaps", "host", gaps, 1.0, {"launch": gaps}, source="the engine's gap between kernels"))
     parts.append(
         Part("host", "host", host + 0.0 * compute, 1.0, {"host": host}, source="the engine's work per step and sequence")
@@ -122,7 +122,7 @@ def _parts(
     if model.dense_layers:
         yield all_reduce_part("MLP all-reduce", batch.tokens, model.hidden, tp, cluster, engine, float(model.dense_layers))
     if model.moe_layers:
-        block, imbalance = expert_part(model, cluster, arrangement, batch, precision, skew, engine.fused_experts)
+        block, imbalance = expert_part(model, cluster, arrangement, batch, precision, skew, engine)
         yield block
         # Where all GPUs hold all tokens, one sum finishes routed and shared experts; else only the shared experts need one.
         alone = np.asarray(arrangement.dp) <= 1.0
