@@ -176,7 +176,12 @@ def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
             assumed.append(_SPLIT)
             decode, prefill = _split(decode.tp * decode.dp, concurrency, isl >= 4 * osl)
         elif _drafts(r):
-            chosen = _speculation(_like(recipes, decode), assumed)
+            alike = _like(recipes, decode)
+            if r["backend"] == "sglang" and any(x.drafts for x in alike):
+                # The suite starts its aggregated SGLang runs with drafts from scripts of their own (``*_mtp.sh``).
+                alike = [x for x in alike if not x.drafts]
+                assumed.append("aggregated SGLang runs with drafts are runs of their own: none")
+            chosen = _speculation(alike, assumed) if alike or r["backend"] != "sglang" else None
     else:
         decode, prefill, chosen = _disaggregated(r, concurrency, recipes, assumed)
     if decode.tp * decode.dp > 1 and _int(r, "attention_dp_size", "") == 0 and r["mode"] == "agg":

@@ -8,13 +8,14 @@ chunk_tokens   ``--chunked-prefill-size`` (SGLang), ``--max_num_tokens`` (Tensor
 poll_steps     ``--scheduler-recv-interval``: steps between two looks for new requests
 wait_steps     ``batch_wait_timeout_iters``: steps for which prompts wait for more of them at most
 wait_fill      ``batch_wait_max_tokens_ratio``: share of a step's tokens at which they wait no longer
+slots          ``--max-running-requests``: sequences of the worker that decode together at most, 0 unknown
 =============  =====================================================================================================
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Script:
     poll_steps: float = 1.0
     wait_steps: float = 0.0
     wait_fill: float = 1.0
+    slots: float = 0.0
 
 
 #: A start of which nothing is known.
@@ -46,7 +48,7 @@ def script_of(
     for r in _lines():
         plain = all(r[name] in ("", value) for name, value in wanted.items())
         if plain and model.startswith(r["model"]) and concurrency >= int(r["concurrency_from"]) and tp <= int(r["tp_to"] or tp):
-            return Script(*(float(r[name]) for name in ("chunk_tokens", "poll_steps", "wait_steps", "wait_fill")))
+            return Script(*(float(r[f.name] or 0.0) for f in fields(Script)))
     return None
 
 

@@ -128,7 +128,7 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
         return PoolShape(shape, count, slots, chunk)
 
     decode = pool([row.decode for row in rows], chunk if first.prefill is None else 0.0)
-    listed = np.array([row.slots or np.inf for row in rows], float)
+    listed = np.array([row.slots or row.script.slots / row.decode.dp or np.inf for row in rows], float)
     decode = replace(decode, slots=np.minimum(decode.slots, listed))
     if first.prefill is None:
         found = aggregated(setting, decode, concurrency=concurrency)
