@@ -41,8 +41,6 @@ class Constants(BaseModel):
     overlap_sms: Annotated[float, Field(ge=0, le=64)] = 0.0  # kept for communication while two halves of a batch overlap
     prompt_wait: Share = 1.0  # share of the prompts' time that a decoding request waits for
     fp4_weights: Share = 1.0  # HBM rate at which its 4-bit GEMMs read weights, over that of wider ones
-    #: Standard deviation of the experts' popularity over its mean, where nobody says how even it is and nothing balances it.
-    expert_spread: Annotated[float, Field(ge=0, le=4)] = 0.0
     expert_launch: Share = 1.0  # fixed time of its expert kernels over that of the tabled ones (DeepGEMM, Triton)
     draft: Seconds = 0.0  # of a draft pass beside its kernels: one more launch of a graph, sampling, and its part of verifying
     fp8_mla: bool = False  # multiplies MLA in fp8 with an fp8 cache on Hopper, where most kernels widen the cache to bf16
@@ -72,7 +70,8 @@ class Backend(BaseModel):
 
     ``mixes_prompts``: prompt chunks share a step with decoding sequences; else a step is one or the other. ``balance``: how it
     deals prompts to attention groups that step together, where nobody asks for another way. ``acceptance``:
-    chance of a drafted token in the measured deployments with multi-token prediction; other traffic's is its scenario's to say.
+    chance of a drafted token in the measured deployments with multi-token prediction; ``expert_spread``: standard deviation of
+    the experts' popularity over its mean in those that balance nothing; both of other traffic are its scenario's to say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +81,7 @@ class Backend(BaseModel):
     balance: Literal["round-robin", "wait", "perfect"] = "round-robin"
     constants: Constants
     acceptance: float = Field(0.7, gt=0, lt=1)
+    expert_spread: float = Field(0.0, ge=0, le=4)
     systems: dict[str, dict[str, str | float]] = {}
     sources: dict[str, str]
     fit: BackendFit | None = None

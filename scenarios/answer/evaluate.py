@@ -71,7 +71,7 @@ def setting_of(question: ServingQuestion, serving: Serving, backend: Backend, pr
     routing = question.workload.routing
     alpha = routing.alpha if routing.kind == "power-law" else 0.0
     drafts = Speculation(serving.mtp, serving.acceptance)
-    skew = Skew(alpha, question.workload.rank_imbalance)
+    skew = Skew(alpha, question.workload.rank_imbalance, question.workload.expert_spread)
     scheduling = Scheduling(float(serving.poll_steps), float(serving.wait_steps), serving.wait_fill)
     return Setting(question.model, question.cluster, precision, backend, question.workload, drafts, skew, scheduling=scheduling)
 

@@ -69,7 +69,7 @@ def _by_kind(
     k, _, source = expert_constants(cluster.calibration, kind, activations)
     reach = Reach.of(cluster.node.gpu, cluster.calibration)
     k = replace(k, tensor_efficiency=reach.same_dtype(k.tensor_efficiency), launch=k.launch * engine.expert_launch)
-    imbalance = rank_imbalance(model, arrangement, skew, engine.expert_spread)
+    imbalance = rank_imbalance(model, arrangement, skew)
     width = model.moe_intermediate * model.mlp_matrices / 3.0 / arrangement.moe_tp
     shape = ExpertShape(float(model.expert_width), width, precision.experts, activations)
     tokens = np.asarray(batch.mean_tokens * arrangement.dp, float)
@@ -104,14 +104,14 @@ def _by_kind(
     return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 else 1.0 + imbalance
 
 
-def rank_imbalance(model: MoeModel, arrangement: Arrangement, skew: Skew, spread: float) -> Num:
+def rank_imbalance(model: MoeModel, arrangement: Arrangement, skew: Skew) -> Num:
     """(max - mean) / mean rows of the ranks beyond chance: what ``skew`` says, else what random placement leaves.
 
-    A rank of ``m`` experts whose popularity spreads by ``spread`` of its mean spreads by ``spread / sqrt(m)``, and all wait for
-    the fullest of the ranks. Replicas come with a placement that evens ranks out.
+    A rank of ``m`` experts whose popularity spreads by ``s`` of its mean spreads by ``s / sqrt(m)``, and all wait for the
+    fullest of the ranks. Replicas come with a placement that evens ranks out.
     """
     if skew.alpha > 0.0 or skew.rank_imbalance > 0.0:
         return skew.rank_imbalance
     ranks = np.asarray(arrangement.ep, float)
-    random = spread * largest_of(ranks) / np.sqrt(np.maximum(model.experts / ranks, 1e-9))
+    random = skew.spread * largest_of(ranks) / np.sqrt(np.maximum(model.experts / ranks, 1e-9))
     return np.where((ranks > 1.0) & (np.asarray(arrangement.redundant) <= 0.0), random, 0.0)

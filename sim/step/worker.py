@@ -68,11 +68,13 @@ class Precision:
 class Skew:
     """How unevenly tokens fall on experts. ``alpha``: exponent of the experts' popularity (0: uniform), placed by load if
     there are replicas. ``rank_imbalance``: (max - mean) / mean rows of the ranks that stays beyond that and beyond chance, as
-    a load balancer leaves it.
+    a load balancer leaves it. ``spread``: standard deviation of the experts' popularity over its mean where they lie as they
+    come, which leaves the fullest of the ranks with more (`step.expert_block.rank_imbalance`); replicas even that out.
     """
 
     alpha: float = 0.0
     rank_imbalance: float = 0.0
+    spread: float = 0.0
 
 
 EVEN = Skew()

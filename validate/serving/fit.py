@@ -112,17 +112,19 @@ def fit_backend(backend: Backend, rows: Sequence[ServingRow], progress: Callable
 
 def with_values(backend: Backend, values: Mapping[str, float], systems: Sequence[str]) -> Backend:
     """``backend`` with fitted values: the engine's constants, and each system's ``busy`` on top of the engine's."""
-    constants = {p.name: _written(p.name, values[p.name]) for p in PARAMETERS if p.name != "acceptance"}
+    constants = {p.name: _written(p.name, values[p.name]) for p in PARAMETERS if p.name not in _TRAFFIC}
     own = {system: {"busy": float(f"{values['busy'] * values[system]:.4g}")} for system in systems}
     data = backend.model_dump(mode="json")
     data["constants"] |= constants
     data["systems"] = own
-    data["acceptance"] = float(f"{values['acceptance']:.4g}")
+    data |= {name: float(f"{values[name]:.4g}") for name in _TRAFFIC}
     return Backend.model_validate(data)
 
 
 #: Constants that are plain numbers; the others are times.
-_SHARES = ("busy", "prompt_busy", "prompt_wait", "fp4_weights", "expert_spread", "expert_launch")
+_SHARES = ("busy", "prompt_busy", "prompt_wait", "fp4_weights", "expert_launch")
+#: What is said of the measured traffic, not of the engine.
+_TRAFFIC = ("acceptance", "expert_spread")
 
 
 def _written(name: str, value: float) -> str | float:

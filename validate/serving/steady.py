@@ -20,7 +20,7 @@ from ...sim.serving.prompts import Scheduling
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import worker_memory
 from ...sim.step.step import Step
-from ...sim.step.worker import Arrangement, Precision
+from ...sim.step.worker import Arrangement, Precision, Skew
 from .rows import CLUSTERS, ServingRow, Widths
 
 Floats = NDArray[np.float64]
@@ -105,8 +105,9 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
     chunk, poll, wait, fill = (
         np.array([getattr(row.script, f) for row in rows]) for f in ("chunk_tokens", "poll_steps", "wait_steps", "wait_fill")
     )
+    skew = Skew(spread=backend.expert_spread)  # the suite's scripts balance no experts
     together, scheduling = first.spread == 0.0, Scheduling(poll, wait, fill)
-    setting = Setting(model, cluster, precision, backend, requests, speculation, together=together, scheduling=scheduling)
+    setting = Setting(model, cluster, precision, backend, requests, speculation, skew, together=together, scheduling=scheduling)
     exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
     # TensorRT-LLM admits a request only when its whole output has room (GUARANTEED_NO_EVICT, the default of its scheduler); the
     # others take pages as they go, so that sequences hold half their outputs on average.
