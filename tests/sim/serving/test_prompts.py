@@ -103,6 +103,6 @@ def test_a_prefill_worker_computes_what_waits_in_one_step() -> None:
 def test_knobs_that_do_not_apply_are_refused() -> None:
     with pytest.raises(ValueError, match="dp=1 has one"):
         Worker(tp=8, balance="wait")
-    with pytest.raises(ValueError, match="wait_steps counts decode steps"):
+    with pytest.raises(ValueError, match="wait_steps counts steps that decode"):
         Serving(mode="disaggregated", prefill=Worker(), wait_steps=20)
     assert Serving(decode=Worker(dp=8), poll_steps=30).poll_steps == 30

@@ -172,7 +172,7 @@ def test_four_bit_experts_read_fewer_bytes() -> None:
 
 
 def test_unbalanced_experts_leave_the_fullest_rank_with_more() -> None:
-    """The spread of a rank of m experts is a root of m smaller; replicas, and one rank, have none; what is stated is not doubled."""
+    """A rank of m experts spreads by a root of m less; replicas, and one rank, do not; what is stated is not doubled."""
     model = load_model("deepseek-v3")
     wide, narrow = Arrangement(1.0, 32.0, 1.0, 32.0), Arrangement(1.0, 8.0, 1.0, 8.0)
     spread = Skew(spread=1.0)
