@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ...hwmodels.specs import Gpu
 from ..inputs.model import MoeModel
+from ..inputs.stored import Kind
 from .gemm import gemm_part
 from .part import Num, Part
 from .worker import Arrangement, Batch, Precision
@@ -26,7 +27,8 @@ def feed_forward_parts(
     """
     rows, tp = batch.tokens, arrangement.tp
 
-    def mlp(name: str, width: float, times: float) -> Part:
+    def mlp(name: str, kind: Kind, width: float, times: float) -> Part:
+        stored = precision.of(kind).dtype
         inter = width / tp
         shapes = ((rows, (model.mlp_matrices - 1.0) * inter, float(model.hidden)), (rows, float(model.hidden), inter))
         activation = 2.0 * 3.0 * rows * inter + 2.0 * 2.0 * rows * model.hidden  # bf16: two read, one written; the norm
@@ -34,21 +36,25 @@ def feed_forward_parts(
             name,
             "feed-forward",
             shapes,
-            precision.weights,
+            stored,
             gpu,
             system,
             times,
             extra_bytes=activation,
             fp4_weights=fp4_weights,
-            kernels=4.0 + (2.0 if precision.weights != "bf16" else 0.0),
+            kernels=4.0 + (2.0 if stored != "bf16" else 0.0),
         )
 
     if model.dense_layers:
-        yield mlp("dense MLP", float(model.dense_intermediate), float(model.dense_layers))
+        yield mlp("dense MLP", "dense", float(model.dense_intermediate), float(model.dense_layers))
     if model.moe_layers:
         if model.shared_experts:
-            yield mlp("shared experts", float(model.shared_intermediate * model.shared_experts), float(model.moe_layers))
-        shapes = ((rows, float(model.experts), float(model.hidden)),)
+            yield mlp(
+                "shared experts", "shared", float(model.shared_intermediate * model.shared_experts), float(model.moe_layers)
+            )
+        if model.residual_intermediate:
+            yield mlp("residual MLP", "dense", float(model.residual_intermediate), float(model.moe_layers))
+        shapes = ((rows, float(model.experts + model.zero_experts), float(model.hidden)),)
         norm_and_choice = 4.0 * rows * model.hidden + 4.0 * rows * model.experts
         yield gemm_part(
             "router", "experts", shapes, "bf16", gpu, system, float(model.moe_layers), extra_bytes=norm_and_choice, kernels=3.0
@@ -58,7 +64,7 @@ def feed_forward_parts(
 def head_parts(
     model: MoeModel, arrangement: Arrangement, batch: Batch, precision: Precision, gpu: Gpu, system: str
 ) -> Iterator[Part]:
-    """The final norm and the language-model head over the rows that get a token, in bf16, its vocabulary split over ``tp``.
+    """The final norm and the language-model head over the rows that get a token, as stored, its vocabulary split over ``tp``.
 
     A prompt needs the head only at its last token.
     """
@@ -66,4 +72,5 @@ def head_parts(
     rows: Num = batch.decode * batch.speculated + prompts
     shapes = ((rows, model.vocab / arrangement.tp, float(model.hidden)),)
     # Sampling reads the fp32 logits of the whole vocabulary about three times: softmax, filter, draw.
-    yield gemm_part("head", "head", shapes, "bf16", gpu, system, 1.0, extra_bytes=4.0 * 3.0 * rows * model.vocab, kernels=8.0)
+    stored = "bf16" if model.tied_embeddings else precision.of("head").dtype
+    yield gemm_part("head", "head", shapes, stored, gpu, system, 1.0, extra_bytes=4.0 * 3.0 * rows * model.vocab, kernels=8.0)
