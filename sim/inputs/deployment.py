@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..precision import Dtype
 
 Protocol = Literal["high-throughput", "elastic", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all"]
+Placement = Literal["contiguous", "round-robin", "balanced"]
 
 
 class Deployment(BaseModel):
@@ -31,7 +32,7 @@ class Deployment(BaseModel):
     weights: Dtype = "fp8"
     comm_sms: int = Field(default=24, ge=2, le=1024)
     max_tokens: int | None = Field(default=None, ge=1, description="low-latency capacity; default: max(128, tokens per rank)")
-    placement: Literal["contiguous", "round-robin", "balanced"] = "contiguous"
+    placement: Placement = "contiguous"
     redundant_experts: int = Field(default=0, ge=0)
     capacity_factor: float = Field(default=1.25, ge=1.0, le=64.0)
     reserved_sms: int = Field(default=0, ge=0, le=1024)

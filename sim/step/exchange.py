@@ -22,7 +22,7 @@ from ..ep.stage import Machine, Stage
 from ..inputs.model import MoeModel
 from ..precision import PAYLOAD_BYTES
 from .part import Num, Part
-from .worker import Arrangement, Precision
+from .worker import EVEN, Arrangement, Precision, Skew
 
 #: Protocols whose tokens cross nodes between GPUs of the same index only.
 _ON_RAILS = ("high-throughput", "elastic", "all-gather")
@@ -36,7 +36,7 @@ def exchange_parts(
     tokens: Num,
     precision: Precision,
     cluster: Cluster,
-    routing: str = "uniform",
+    skew: Skew = EVEN,
     imbalance: Num = 1.0,
 ) -> Iterator[Part]:
     """One part for each op of the protocol; ``tokens`` are on one GPU. Zero seconds where an arrangement exchanges nothing.
@@ -49,6 +49,7 @@ def exchange_parts(
     machine = on_fabric(machine_of(cluster), cluster, ranks, arrangement.protocol)
     width = np.maximum(ranks, 2.0)
     skewed = inbox_share(arrangement.protocol, imbalance, float(model.top_k), width, domain_gpus)
+    groups = np.maximum(width / domain_gpus, 1.0) if skew.groups is None else skew.groups
     shape = Shape(
         tokens=np.maximum(tokens, 1e-9) * skewed,
         hidden=float(model.expert_width),
@@ -58,9 +59,9 @@ def exchange_parts(
         domain=np.minimum(width, domain_gpus),
         payload_bytes=model.expert_width * PAYLOAD_BYTES[precision.payload],
         comm_sms=arrangement.comm_sms,
-        routing=routing,
-        groups=np.maximum(width / domain_gpus, 1.0),
-        groups_kept=np.minimum(np.maximum(width / domain_gpus, 1.0), 4.0),
+        routing=skew.routing,
+        groups=groups,
+        groups_kept=np.minimum(groups, skew.groups_kept or 4.0),
     )
     context = Context(gpus_per_node=float(cluster.node.gpus), fields=2.0 if precision.payload == "fp4" else 1.0)
     local = np.asarray(width <= domain_gpus)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..ep.expert_share import Counted
 from ..inputs.model import MoeModel
 from ..inputs.serving import Serving, Worker
 from ..precision import Dtype
@@ -31,6 +32,7 @@ class Arrangement:
     redundant: Num = 0.0
     overlap: bool = False
     graphs: bool = True
+    placement: str = ""  # of experts, where some are chosen more often: "" by load where there are replicas
 
     @property
     def gpus(self) -> Num:
@@ -55,11 +57,16 @@ class Precision:
 class Skew:
     """How unevenly tokens fall on experts. ``alpha``: exponent of the experts' popularity (0: uniform), placed by load if
     there are replicas. ``rank_imbalance``: (max - mean) / mean rows of the ranks that stays beyond that and beyond chance, as
-    a load balancer leaves it.
+    a load balancer leaves it. ``counted``: how often each expert was chosen, instead of ``alpha``. ``routing``, ``groups``,
+    ``groups_kept``: how the router spreads a token's experts (`ep.shape.Shape`).
     """
 
     alpha: float = 0.0
     rank_imbalance: float = 0.0
+    counted: Counted | None = None
+    routing: str = "uniform"
+    groups: float | None = None
+    groups_kept: float | None = None
 
 
 EVEN = Skew()
@@ -99,6 +106,7 @@ def arrangement_of(worker: Worker) -> Arrangement:
         float(worker.redundant_experts),
         worker.overlap,
         worker.cuda_graphs,
+        worker.placement or "",
     )
 
 
