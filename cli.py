@@ -96,9 +96,9 @@ def plan(scenario: Scenario, sets: Sets = None, json: Json = None, csv: Csv = No
     asked.resolve()
 
     def found(step: Step) -> Plan:
-        from .scenarios.weigh.evaluation_of import searched
+        from .scenarios.weigh.evaluation_of import plan_of
 
-        return searched(asked, step)
+        return plan_of(asked, step)
 
     answer = _answered(found, f"planning {asked.name}", json, csv, html, "plan", [scenario], set=sets)
     if answer.best is None:

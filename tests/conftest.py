@@ -69,3 +69,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not available:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Files that are not even collected are named at the end like any other skip."""
+    if not (importlib.util.find_spec("torch") and importlib.util.find_spec("triton")):
+        terminalreporter.write_line("SKIPPED tests/kernels: needs torch and Triton (make test installs both)")

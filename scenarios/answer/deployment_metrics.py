@@ -9,6 +9,7 @@ import numpy as np
 from ...hwmodels.backends import Backend
 from ...hwmodels.interval import interval_of
 from ...hwmodels.prices import load_prices
+from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.serving import Serving
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.deployment import Served
@@ -36,8 +37,9 @@ def metrics_of(
     point["gpus"] = float(serving.decode.gpus)
     seen, system = fit.seen if fit else {}, question.cluster.calibration
     other = "" if system in backend.systems or not fit else f"{backend.name} on {', '.join(sorted(backend.systems))}"
-    if serving.decode.dp > 1 and serving.decode.protocol == "elastic":
-        other = other or "measured exchanges of another library: nobody measured elastic"
+    protocol = serving.decode.protocol
+    if serving.decode.dp > 1 and find_protocol(protocol).lend is not None:
+        other = other or f"measured exchanges of another library: nobody measured {protocol}"
     bands = {
         "tpot": interval_of(fit.intervals if fit else (), seen, tpot, _ANY_NODES, point, other),
         "ttft": interval_of(fit.ttft_intervals if fit else (), seen, ttft, _ANY_NODES, point, other),

@@ -10,6 +10,7 @@ from ... import __version__
 from ...hwmodels.backends import Backend, load_backend
 from ...hwmodels.prices import load_prices
 from ...hwmodels.units import format_time
+from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
@@ -128,7 +129,7 @@ def _workers(serving: Serving) -> Iterator[tuple[str, Worker]]:
 
 
 def _most_sequences(worker: Worker) -> int:
-    exchanged = worker.dp > 1 and worker.protocol == "low-latency"
+    exchanged = worker.dp > 1 and find_protocol(worker.protocol).capacity is not None
     return worker.batch or (MOST_LOW_LATENCY * worker.tp if exchanged else MOST_SEQUENCES)
 
 
@@ -264,8 +265,9 @@ def _notes(question: ServingQuestion, serving: Serving, backend: Backend, served
         )
     if backend.fit is None:
         yield f"{backend.name} has not been fitted to measured deployments: its own times are assumed"
-    if any(worker.dp > 1 and worker.protocol == "elastic" for _, worker in _workers(serving)):
-        yield "nobody has measured the elastic exchange: links and barriers are measured kernels', intervals too narrow"
+    used = dict.fromkeys(worker.protocol for _, worker in _workers(serving) if worker.dp > 1)
+    for name in (name for name in used if find_protocol(name).lend is not None):
+        yield f"nobody has measured the {name} exchange: links and barriers are measured kernels', intervals too narrow"
 
 
 def _one(value: object) -> float:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...sim.ep.buffer import MemoryItem
 from ...sim.inputs.serving import Serving
-from ...sim.layer.result import InputRow, MemoryItem
+from ...sim.layer.result import InputRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from ...hwmodels.units import format_time
 _SHARES = ("mfu", "mbu")
 
 
-def figure(value: float, unit: str, key: str = "") -> str:
+def number_text(value: float, unit: str, key: str = "") -> str:
     """``value`` of ``unit``: "31.2 ms", "1,840 tokens/s", "0.42 USD/Mtok"; "n/a" if there is none."""
     if not math.isfinite(value):
         return "n/a"

@@ -10,7 +10,7 @@ from ...hwmodels.errors import nearest
 from .document import Document, KeyPath, ScenarioError
 
 
-def complaint(error: ValidationError, document: Document, record: type[BaseModel]) -> ScenarioError:
+def refusal(error: ValidationError, document: Document, record: type[BaseModel]) -> ScenarioError:
     """The first thing wrong, as one line; the number of others beside it. A mistyped key goes before what it left missing."""
     details = error.errors(include_url=False)
     details.sort(key=lambda d: (d["type"] != "extra_forbidden", d["type"] == "missing", -len(_known_part(d["loc"], document))))

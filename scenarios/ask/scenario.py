@@ -11,7 +11,7 @@ from ...hwmodels.errors import nearest
 from .document import Document, Plain, ScenarioError, read_document
 from .gallery import gallery_path
 from .layer_scenario import LayerScenario
-from .refusal import complaint
+from .refusal import refusal
 from .serving_scenario import ServingScenario
 from .set_path import rebased, with_changes
 
@@ -58,7 +58,7 @@ def read_scenario(document: Document) -> Scenario:
     try:
         scenario = kind.model_validate(document.data)
     except ValidationError as error:
-        raise complaint(error, document, kind) from None
+        raise refusal(error, document, kind) from None
     scenario.read_from(document)
     return scenario
 

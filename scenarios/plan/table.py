@@ -17,6 +17,7 @@ from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
 from ...hwmodels.prices import load_prices
 from ...hwmodels.specs import Cluster
+from ...sim.ep.protocols import DEFAULT
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.steady import Setting
@@ -92,7 +93,7 @@ class Table:
             pp=int(workers.pp[row]),
             ep=int(workers.ep[row]),
             count=int(count),
-            protocol=kind.protocol or "low-latency",
+            protocol=kind.protocol or DEFAULT,
             comm_sms=self.search.comm_sms,
             redundant_experts=int(workers.redundant[row]),
             overlap=kind.overlap,

@@ -8,7 +8,7 @@ from rich.text import Text
 from ...hwmodels.units import format_time
 from ..answer.evaluation import Comparison
 from ..answer.leading_metric import HEADINGS, LEADING
-from ..answer.number_text import figure, percent
+from ..answer.number_text import number_text, percent
 from ..weigh.mechanism import StepChange, bound_words, step_changes
 from .terminal_evaluation import new_table, print_notes, print_sentence, print_table
 
@@ -47,10 +47,10 @@ def _print_metrics(comparison: Comparison, console: Console) -> None:
     for metric in comparison.a.metrics:
         other = after.pop(metric.key, None)
         change = percent(other.value / metric.value - 1) if other and metric.value else ""
-        there = figure(other.value, other.unit, other.key) if other else ""
-        table.add_row(metric.words, figure(metric.value, metric.unit, metric.key), there, change)
+        there = number_text(other.value, other.unit, other.key) if other else ""
+        table.add_row(metric.words, number_text(metric.value, metric.unit, metric.key), there, change)
     for other in after.values():
-        table.add_row(other.words, "", figure(other.value, other.unit, other.key), "")
+        table.add_row(other.words, "", number_text(other.value, other.unit, other.key), "")
     print_table("answers", table, console)
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ...hwmodels.units import format_bytes, format_time
 from ..answer.evaluation import Evaluation, Limit, Metric, Pool, StepTime
-from ..answer.number_text import digits, figure
+from ..answer.number_text import digits, number_text
 from ..weigh.mechanism import bound_words
 
 _SMALL = 0.005  # parts below this share of a step are one line
@@ -51,7 +51,7 @@ def print_metrics(evaluation: Evaluation, console: Console) -> None:
     gpus = f"{evaluation.gpus} GPU{'s' if evaluation.gpus != 1 else ''}"
     table = new_table("metric", ">value", ">90 % of cases")
     for metric in evaluation.metrics:
-        table.add_row(metric.words, figure(metric.value, metric.unit, metric.key), interval(metric))
+        table.add_row(metric.words, number_text(metric.value, metric.unit, metric.key), interval(metric))
     print_table(f"{evaluation.model} on {evaluation.cluster}, {gpus}", table, console)
 
 
@@ -60,14 +60,14 @@ def interval(metric: Metric) -> str:
     low, high = metric.low90, metric.high90
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)) or low == high:
         return ""
-    return f"{figure(low, metric.unit, metric.key)} to {figure(high, metric.unit, metric.key)}"
+    return f"{number_text(low, metric.unit, metric.key)} to {number_text(high, metric.unit, metric.key)}"
 
 
 def print_limits(limits: Iterable[Limit], console: Console) -> None:
     """Print each limit: what was wanted, what came, and the lever where it is missed."""
     table = new_table("limit", ">wanted", ">got", "met", "lever")
     for limit in limits:
-        wanted, got = figure(limit.wanted, limit.unit, limit.key), figure(limit.got, limit.unit, limit.key)
+        wanted, got = number_text(limit.wanted, limit.unit, limit.key), number_text(limit.got, limit.unit, limit.key)
         table.add_row(limit.words, wanted, got, "yes" if limit.met else "no", limit.lever)
     print_table("limits", table, console)
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from ...hwmodels.units import format_time
 from ..answer.evaluation import Candidate, Plan
 from ..answer.leading_metric import HEADINGS
-from ..answer.number_text import figure
+from ..answer.number_text import number_text
 from .terminal_evaluation import new_table, print_evaluation, print_limits, print_sentence, print_table
 
 _ROWS = 12
@@ -44,7 +44,7 @@ def _print_candidates(plan: Plan, console: Console) -> None:
     )
     for candidate in shown:
         values = (
-            figure(candidate.values[key], "s" if key in _TIMES else "") if key in candidate.values else "" for key in keys
+            number_text(candidate.values[key], "s" if key in _TIMES else "") if key in candidate.values else "" for key in keys
         )
         played = [format_time(candidate.events_tpot_s) if candidate.events_tpot_s is not None else ""] if events else []
         table.add_row(candidate.arrangement, candidate.cluster, str(candidate.gpus), *values, *played, _standing(candidate))

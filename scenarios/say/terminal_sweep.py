@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..answer.evaluation import Evaluation, Sweep
 from ..answer.leading_metric import HEADINGS, meets
-from ..answer.number_text import figure
+from ..answer.number_text import number_text
 from .terminal_evaluation import new_table, print_sentence, print_table
 
 _SHOWN = (*HEADINGS, "layer")
@@ -43,7 +43,7 @@ def print_sweep(sweep: Sweep, console: Console) -> None:
 
 def _cell(answer: Evaluation, key: str) -> str:
     found = next((metric for metric in answer.metrics if metric.key == key), None)
-    return figure(found.value, found.unit if found.unit == "s" else "") if found else ""
+    return number_text(found.value, found.unit if found.unit == "s" else "") if found else ""
 
 
 def _limits(answer: Evaluation) -> str:

@@ -13,13 +13,15 @@ from ..answer.evaluation import Change, Evaluation
 from ..answer.leading_metric import relative
 from ..ask.changed_inputs import Difference, applied, differences, together, value_words, written
 from ..ask.scenario import Scenario
-from .evaluation_of import answered
+from .evaluation_of import evaluation_of
 
 Progress = Callable[[int, int], None]
 Group = tuple[Difference, ...]
 
 
-def walk(a: Scenario, b: Scenario, at_a: Evaluation, at_b: Evaluation, progress: Progress | None = None) -> tuple[Change, ...]:
+def change_by_change(
+    a: Scenario, b: Scenario, at_a: Evaluation, at_b: Evaluation, progress: Progress | None = None
+) -> tuple[Change, ...]:
     """The changes from ``a`` to ``b`` in an order in which every scenario between them can be answered.
 
     ``at_a`` and ``at_b``: their evaluations. Each change's effect is on what the changes before it left. Changes that cannot
@@ -69,6 +71,6 @@ def _next(a: Scenario, state: dict[str, Any], remaining: Sequence[Group], at_b: 
 def _tried(a: Scenario, state: dict[str, Any]) -> Evaluation | None:
     try:
         between = type(a).model_validate({"name": a.name, "description": a.description, **state})
-        return answered(between)
+        return evaluation_of(between)
     except (BadInput, ValidationError):
         return None

@@ -8,11 +8,11 @@ from pathlib import Path
 from ...hwmodels.errors import BadInput
 from ..answer.evaluation import Change, Comparison, Evaluation
 from ..answer.leading_metric import LEADING
-from ..answer.number_text import figure, percent
+from ..answer.number_text import number_text, percent
 from ..ask.changed_inputs import differences, search_differences, value_words
 from ..ask.scenario import Scenario, changed, read_scenario, scenario_document
-from .change_by_change import walk
-from .evaluation_of import answered, settled
+from .change_by_change import change_by_change
+from .evaluation_of import evaluation_of, with_deployment
 from .mechanism import mechanism
 
 _SHOWN = ("tpot", "ttft", "output_tokens_per_s_gpu", "usd_per_mtok_output", "layer")
@@ -51,9 +51,9 @@ def compared(a: Scenario, b: Scenario, progress: Progress | None = None) -> Comp
         raise BadInput(f"{a.name} and {b.name} are different kinds of question, one layer and serving: compare two of one kind")
     for scenario in (a, b):
         scenario.resolve()  # both can be asked, before either is answered
-    ours, theirs = settled(a), settled(b)
-    at_a, at_b = answered(ours), answered(theirs)
-    changes = walk(ours, theirs, at_a, at_b, progress)
+    ours, theirs = with_deployment(a), with_deployment(b)
+    at_a, at_b = evaluation_of(ours), evaluation_of(theirs)
+    changes = change_by_change(ours, theirs, at_a, at_b, progress)
     asked = _asked(a, b)
     if ours is not a or theirs is not b:
         asked += f": the best deployment goes from {_deployment(at_a)} to {_deployment(at_b)}"
@@ -70,9 +70,8 @@ def _sentence(a: Evaluation, b: Evaluation, asked: str, changes: Sequence[Change
             after = b.metric(metric.key).value
             moved = after / metric.value - 1 if metric.value else 0.0
             if abs(moved) >= _SAME:
-                told.append(
-                    f"{metric.words} {figure(metric.value, metric.unit)} -> {figure(after, metric.unit)} ({percent(moved)})"
-                )
+                before_text, after_text = number_text(metric.value, metric.unit), number_text(after, metric.unit)
+                told.append(f"{metric.words} {before_text} -> {after_text} ({percent(moved)})")
     return f"{asked}: {'; '.join(told) or 'nothing that is answered changes'}.{_strongest(changes, a)}"
 
 

@@ -14,7 +14,7 @@ from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.question import Question
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Evaluation, Plan
-from ..answer.number_text import figure
+from ..answer.number_text import number_text
 from ..ask.question_file import ClusterChoice
 from ..ask.scenario import LayerScenario, Scenario, ServingScenario
 from ..ask.search import Search
@@ -22,18 +22,18 @@ from ..ask.search import Search
 Progress = Callable[[int, int], None]
 
 
-def answered(scenario: Scenario) -> Evaluation:
+def evaluation_of(scenario: Scenario) -> Evaluation:
     """The scenario's evaluation. Raises BadInput where there is none, with the reason and the lever."""
     if isinstance(scenario, ServingScenario) and scenario.deployment is None:
-        return _best(searched(scenario))
+        return _best(plan_of(scenario))
     question = scenario.resolve()
     try:
-        return evaluated(question)
+        return evaluation_of_question(question)
     except Unanswerable as error:
         raise scenario.error_at(error.key, error) from None
 
 
-def evaluated(question: Question | ServingQuestion, engine: Backend | None = None) -> Evaluation:
+def evaluation_of_question(question: Question | ServingQuestion, engine: Backend | None = None) -> Evaluation:
     """One layer, played event by event, or one deployment, in closed form. ``engine``: if not as shipped. Raises BadInput."""
     if isinstance(question, Question):
         from ...sim.layer.layer import simulate
@@ -45,18 +45,18 @@ def evaluated(question: Question | ServingQuestion, engine: Backend | None = Non
     return evaluate(question, engine)
 
 
-def searched(scenario: ServingScenario, progress: Progress | None = None) -> Plan:
+def plan_of(scenario: ServingScenario, progress: Progress | None = None) -> Plan:
     """The plan that the scenario's search makes. Raises BadInput."""
     from ..plan.plan import plan
 
     return plan(scenario.resolve(), scenario.search or Search(), progress)
 
 
-def settled(scenario: Scenario) -> Scenario:
+def with_deployment(scenario: Scenario) -> Scenario:
     """``scenario`` with a deployment: its own, or the best that its search finds, on the cluster where it was found."""
     if isinstance(scenario, LayerScenario) or scenario.deployment is not None:
         return scenario
-    best = _best(searched(scenario))
+    best = _best(plan_of(scenario))
     same = best.cluster == scenario.cluster.name
     nodes = -(-best.gpus // load_cluster(best.cluster, None, scenario.cluster.overrides if same else {}).node.gpus)
     cluster = ClusterChoice(name=best.cluster, nodes=nodes, overrides=scenario.cluster.overrides if same else {})
@@ -71,6 +71,6 @@ def _best(plan: Plan) -> Evaluation:
     missed = next((limit for limit in plan.limits if not limit.met), None)
     why = ""
     if missed:
-        got, wanted = (figure(value, missed.unit, missed.key) for value in (missed.got, missed.wanted))
+        got, wanted = (number_text(value, missed.unit, missed.key) for value in (missed.got, missed.wanted))
         why = f": {missed.words} {got}, wanted {wanted}: {missed.lever}"
     raise BadInput(f"{plan.name}: none of {plan.considered:,} deployments meets the limits{why}")

@@ -17,7 +17,7 @@ from ..answer.leading_metric import relative
 from ..answer.number_text import digits, share
 from ..ask.scenario import load_scenario
 from .engine_number import ENGINE_TIMES, slowed, time_words
-from .evaluation_of import answered, evaluated, settled
+from .evaluation_of import evaluation_of, evaluation_of_question, with_deployment
 from .hardware_number import NUMBERS, HardwareNumber, scaled, shown
 from .mechanism import bound_words
 
@@ -41,8 +41,8 @@ def explain(
     """
     if not 0 < step < 1:
         raise BadInput(f"step must lie between 0 and 1 (0.1: 10 % more and less), got {step:g}")
-    scenario = settled(load_scenario(name_or_path, sets))
-    question, answer = scenario.resolve(), answered(scenario)
+    scenario = with_deployment(load_scenario(name_or_path, sets))
+    question, answer = scenario.resolve(), evaluation_of(scenario)
     found: list[Sensitivity] = []
     shaken = list(_shaken(question))
     for done, (path, words, (value, source), vary) in enumerate(shaken):
@@ -91,12 +91,12 @@ def _shaken(question: Question | ServingQuestion) -> Iterator[Number]:
 
 def _on_other_hardware(question: Question | ServingQuestion, number: HardwareNumber, factor: float) -> Evaluation | None:
     cluster = scaled(question.cluster, number, factor)
-    return evaluated(replace(question, cluster=cluster)) if cluster is not None else None
+    return evaluation_of_question(replace(question, cluster=cluster)) if cluster is not None else None
 
 
 def _by_other_engine(question: ServingQuestion, engine: Backend, key: str, factor: float) -> Evaluation | None:
     other = slowed(engine, question.cluster.calibration, key, factor)
-    return evaluated(question, other) if other is not None else None
+    return evaluation_of_question(question, other) if other is not None else None
 
 
 def _effect(answer: Evaluation, vary: Callable[[float], Evaluation | None], factor: float) -> dict[str, float]:

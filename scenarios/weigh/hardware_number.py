@@ -45,8 +45,10 @@ NUMBERS: tuple[HardwareNumber, ...] = (
 
 
 def scaled(cluster: Cluster, number: HardwareNumber, factor: float) -> Cluster | None:
-    """``cluster`` with ``number`` times ``factor``; None if it cannot be moved that way. Several rates move together."""
+    """``cluster`` with ``number`` times ``factor``; None if not stated or not to be moved. Several rates move together."""
     before = _read(cluster, number.path)
+    if None in before.values():  # not stated of this GPU
+        return None
     after = {key: _within(number, value * factor) for key, value in before.items()}
     if all(after[key] == value for key, value in before.items()):
         return None
@@ -98,8 +100,10 @@ def _sheet(cluster: Cluster, path: str) -> tuple[Any, str]:
     return sheet, inside
 
 
-def _words(path: str, key: str, value: float) -> str:
+def _words(path: str, key: str, value: float | None) -> str:
     name = path.rsplit(".", 1)[-1]
+    if value is None:
+        return "not stated"
     if name == "tensor_flop_per_cycle_sm":
         return f"{key} {value:,.0f} flop per cycle and SM"
     if name in ("latency", "message_cost"):

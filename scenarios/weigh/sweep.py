@@ -10,10 +10,10 @@ from pathlib import Path
 from ...hwmodels.errors import BadInput
 from ..answer.evaluation import Sweep, SweepPoint
 from ..answer.leading_metric import leading, meets
-from ..answer.number_text import figure
+from ..answer.number_text import number_text
 from ..ask.document import Document, ScenarioError
 from ..ask.scenario import changed, read_scenario, scenario_document
-from .evaluation_of import answered
+from .evaluation_of import evaluation_of
 
 MAX_POINTS = 10_000
 OPTION = "--over"
@@ -95,7 +95,7 @@ def _named(document: Document, name_or_path: str | Path) -> str:
 
 def _point(document: Document, changes: Sequence[str], values: tuple[str, ...]) -> SweepPoint:
     try:
-        return SweepPoint(values, answered(read_scenario(changed(document, changes, OPTION))))
+        return SweepPoint(values, evaluation_of(read_scenario(changed(document, changes, OPTION))))
     except BadInput as error:
         text = str(error)
         for change in changes:  # the point's own row says what was set
@@ -118,4 +118,4 @@ def _sentence(axes: Sequence[str], points: Sequence[SweepPoint]) -> str:
     where = ", ".join(f"{path}={value}" for path, value in zip(axes, best.values, strict=True))
     limits = "of those that meet every limit, " if any(evaluation.limits for _, evaluation in answers) else ""
     metric = answer.metric(key)
-    return f"{told}: {limits}the {lead.better}est {lead.words} is {figure(metric.value, metric.unit)}, at {where}."
+    return f"{told}: {limits}the {lead.better}est {lead.words} is {number_text(metric.value, metric.unit)}, at {where}."

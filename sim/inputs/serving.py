@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...hwmodels.units import Duration, PerSecond, Usd
+from ..ep.protocols import DEFAULT
 from ..precision import Dtype
 from .deployment import Placement, Protocol
 from .traffic import Routing
@@ -28,9 +29,10 @@ class Workload(BaseModel):
 
     ``input_tokens`` and ``output_tokens`` are the longest of a request; ``length_spread`` s draws each uniformly from
     ``[(1 - s) L, L]``. ``cached_input``: share of a prompt's tokens whose KV cache is already there. Load is a closed loop of
-    ``concurrency`` requests in flight over the whole deployment, or ``rate`` requests a second; with neither, the largest number
-    in flight that meets the limits. ``arrivals`` of a rate: ``even`` ones come at equal distances, ``poisson`` at random,
-    ``bursty`` in bursts of about ``burstiness`` (variance of the times between them over their mean squared). ``routing``: how the router spreads tokens over experts. ``rank_imbalance``: (max - mean) / mean rows of
+    ``concurrency`` requests in flight over the whole deployment, or ``rate`` requests a second; with neither, the largest
+    number in flight that meets the limits. ``arrivals`` of a rate: ``even`` ones come at equal distances, ``poisson`` at
+    random, ``bursty`` in bursts of about ``burstiness`` (variance of the times between them over their mean squared, default
+    9). ``routing``: how the router spreads tokens over experts. ``rank_imbalance``: (max - mean) / mean rows of
     the ranks that persists beyond chance, as measured behind a load balancer.
     """
 
@@ -98,8 +100,8 @@ class Worker(BaseModel):
 
     ``batch``: sequences of one attention group that decode together at most (default: what memory holds, up to 1,024).
     ``chunk_tokens``: prompt tokens of one attention group in one step at most (chunked prefill). ``placement``: which ranks the
-    experts lie on, which matters where ``workload.routing`` says that some are chosen more often: ``contiguous`` in their order,
-    ``balanced`` by their load (with copies, or rearranged without).
+    experts lie on, which matters where ``workload.routing`` says that some are chosen more often: ``contiguous`` in their
+    order, ``balanced`` by their load (with copies, or rearranged without); default balanced where there are copies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,7 +111,7 @@ class Worker(BaseModel):
     pp: Width = 1
     ep: Width = 1
     count: Width = 1
-    protocol: Protocol = "low-latency"
+    protocol: Protocol = DEFAULT
     comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
     redundant_experts: Annotated[int, Field(ge=0, le=65_536)] = 0
     placement: Placement | None = Field(

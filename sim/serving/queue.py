@@ -25,8 +25,8 @@ def queue_wait(service_s: Num, servers: Num, utilisation: Num, arrivals: Arrival
     """Mean wait of arrivals for one of ``servers`` servers of constant service time: seconds, infinite when full.
 
     Half of Sakasegawa's approximation for M/M/c (Annals of the Institute of Statistical Mathematics 29, 1977):
-    ``S rho^(sqrt(2 (c + 1)) - 1) / (c (1 - rho))``, exact for M/D/1; times the variation of the arrivals (Allen and Cunneen,
-    Probability, Statistics, and Queueing Theory, 2nd ed., 1990, section 5.3: the variations of arrivals and services are added).
+    ``S rho^(sqrt(2 (c + 1)) - 1) / (c (1 - rho))``, exact for M/D/1; times the variation of the arrivals, to which that of the
+    services, none, is added (Allen and Cunneen's approximation for G/G/c).
     """
     rho = np.asarray(utilisation, float)
     exponent = np.sqrt(2.0 * (np.asarray(servers, float) + 1.0)) - 1.0

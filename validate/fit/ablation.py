@@ -13,7 +13,7 @@ from ...hwmodels.catalog import load_cluster
 from ...sim.ep.machine import machine_of
 from ..tables.ep_rows import Group, grouped, read_table
 from .bounds import Bound, fixed
-from .fit import fit, spread_rows
+from .fit import fit, rows_to_fit
 
 _NO_CHUNKS = {"chunk": fixed(0.0), "drain_copy": fixed(1000.0)}
 _NO_RECEIVER = {"receive_copy": fixed(1000.0), "receive_token": fixed(0.0)}
@@ -73,5 +73,5 @@ def ablate(table: Path) -> list[Ablated]:
 
 def _mape(group: Group, changed: Mapping[str, Bound]) -> float:
     machine = machine_of(load_cluster(load_calibration(group.system).cluster))
-    predicted = fit(group, machine, "", spread_rows(group), changed).predicted_s
+    predicted = fit(group, machine, "", rows_to_fit(group), changed).predicted_s
     return float(np.abs(100.0 * (predicted / group.measured_s - 1.0)).mean())

@@ -1,6 +1,6 @@
 """Fit a kernel's constants to at most 24 measured rows, robustly, inside physical bounds.
 
-The rows are spread over the table, or stand for it (`spread`), never chosen by how well they fit. The
+The rows are spread over the table, or stand for it (`row_choice`), never chosen by how well they fit. The
 loss is Cauchy on ``log(predicted / measured)``. A weak pull towards the starting point settles what the rows cannot tell;
 those constants are reported as undetermined.
 """
@@ -19,10 +19,10 @@ from ...hwmodels.calibration import Entry, Fit
 from ...hwmodels.constant import write_constant
 from ...hwmodels.interval import Regime
 from ...sim.ep.bound import program_seconds
-from ...sim.ep.protocol import PROTOCOLS
+from ...sim.ep.protocol import find_protocol
 from ...sim.ep.stage import Machine
 from ..tables.ep_rows import POINT, PROTOCOL_NAMES, Group, point_of
-from ..tables.row_choice import MOST_ROWS, spread, stand_for
+from ..tables.row_choice import MOST_ROWS, stand_for, varied_rows
 from .bounds import Bound, bounds_for
 from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
 
@@ -41,7 +41,7 @@ class Fitted:
     predicted_s: NDArray[np.float64]
 
 
-def spread_rows(group: Group, most: int = MOST_ROWS) -> NDArray[np.intp]:
+def rows_to_fit(group: Group, most: int = MOST_ROWS) -> NDArray[np.intp]:
     """Indices of at most ``most`` rows, over tokens, SMs, hidden, top-k, experts, ranks and payload.
 
     Across nodes a table mixes runs, clusters and waits for late ranks, and a count exchange waits and does little else: there
@@ -51,7 +51,7 @@ def spread_rows(group: Group, most: int = MOST_ROWS) -> NDArray[np.intp]:
     ranks = np.asarray(shape.ranks, float)
     density = np.asarray(shape.payload_bytes) / shape.hidden
     columns = (shape.tokens, np.maximum(shape.comm_sms, 1.0), shape.hidden, shape.top_k, shape.experts, ranks, density)
-    choose = stand_for if group.scope == "multi-node" or group.op == "prepare" else spread
+    choose = stand_for if group.scope == "multi-node" or group.op == "prepare" else varied_rows
     return choose([np.asarray(c, float) for c in columns], (2.0, 1.5, 1.0, 0.7, 0.7, 1.5, 1.0), most)
 
 
@@ -62,7 +62,7 @@ def fit(
     rows: NDArray[np.intp] | None = None,
     changed: Mapping[str, Bound] | None = None,
 ) -> Fitted:
-    """Fit one group. ``rows``: indices to fit to (default: `spread_rows`); ``changed``: other bounds. Deterministic.
+    """Fit one group. ``rows``: indices to fit to (default: `rows_to_fit`); ``changed``: other bounds. Deterministic.
 
     The intervals come from rows left aside; a group with too few of them is fitted ``FOLDS`` times more, each without a part.
     """
@@ -72,10 +72,10 @@ def fit(
         for fold in range(FOLDS):
             out = np.arange(len(group.rows)) % FOLDS == fold
             left_out[out] = fit(group, machine, table, np.flatnonzero(~out)).predicted_s[out]
-    used = spread_rows(group) if rows is None else rows
-    kernel = PROTOCOLS[PROTOCOL_NAMES[group.protocol]][group.op]
+    used = rows_to_fit(group) if rows is None else rows
+    kernel = find_protocol(PROTOCOL_NAMES[group.protocol]).ops[group.op]
     names = [f.name for f in fields(kernel.constants)]
-    bounds = bounds_for(kernel.constants, group.scope, group.op, PROTOCOL_NAMES[group.protocol]) | dict(changed or {})
+    bounds = bounds_for(kernel.constants, group.scope, group.op) | dict(changed or {})
     free = [n for n in names if bounds[n].low < bounds[n].high]
     subset = replace(group, rows=tuple(group.rows[i] for i in used))
 

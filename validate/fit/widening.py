@@ -26,7 +26,7 @@ from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import describe
 from ..tables.ep_rows import PROTOCOL_NAMES, Group, grouped, point_of, read_table
 from .conformal import LEAST_ROWS, conformal_rows, regimes_of
-from .fit import fit, spread_rows
+from .fit import fit, rows_to_fit
 from .shipped import MEASUREMENTS
 
 Floats = NDArray[np.float64]
@@ -91,7 +91,7 @@ def _beyond(group: Group, quantity: str, inside: NDArray[np.bool_], doublings: F
     rows = np.flatnonzero(inside)
     if len(rows) < LEAST_ROWS:
         return
-    used = rows[spread_rows(replace(group, rows=tuple(group.rows[i] for i in rows)))]
+    used = rows[rows_to_fit(replace(group, rows=tuple(group.rows[i] for i in rows)))]
     machine = machine_of(load_cluster(load_calibration(group.system).cluster))
     predicted = fit(group, machine, "", used).predicted_s
     aside = np.intersect1d(conformal_rows(len(inside), used), rows)

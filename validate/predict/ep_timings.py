@@ -16,10 +16,10 @@ from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import describe
 from ..fit.conformal import judged
-from ..fit.fit import spread_rows
+from ..fit.fit import rows_to_fit
 from ..tables.ep_rows import PROTOCOL_NAMES, Group, grouped, point_of, read_table, unpredictable
 from ..tables.plausible import check_duplicates, check_speed, link_floor_s
-from ..tables.suspect_runs import ODDITIES, oddity_of
+from ..tables.suspect_runs import SUSPECT_RUNS, suspect_run_of
 from .binding import bound_resources
 from .predicted import Found, Predicted
 
@@ -51,21 +51,21 @@ def ep_rows(path: Path, engine: str, progress: Progress | None) -> Found:
         done += len(group.rows)
         entry, _ = find_entry(group.system, PROTOCOL_NAMES[group.protocol], group.op, _measured_scope(group))
         own = entry.fit.table == path.name and entry.fit.rows_available == len(group.rows) and source == group.system
-        used = spread_rows(group) if own else None
+        used = rows_to_fit(group) if own else None
         borrowed = "" if source == group.system else source
         points = [point_of(row) for row in group.rows]
         nodes = np.array([row.nodes for row in group.rows])
         sure = judged(entry.fit, seconds, group.measured_s, nodes, points, used, borrowed)
         for i, row in enumerate(group.rows):
             key = (row.system, row.protocol, row.op, row.nodes)
-            odd = oddity_of(row) is not None
+            odd = suspect_run_of(row) is not None
             times = (row.latency_us, 1e6 * float(seconds[i]))
             seen = used is not None and i in used
             bound = str(bounds[i])
             predicted.append(Predicted(row.line, dict(row.values), key, *times, source, odd, "", sure[i], seen, bound))
         if progress:
             progress(done, len(usable))
-    notes = tuple(f"{o.name} ({n} rows): {o.why}" for o in ODDITIES if (n := sum(o.holds(r) for r in usable)))
+    notes = tuple(f"{o.name} ({n} rows): {o.why}" for o in SUSPECT_RUNS if (n := sum(o.holds(r) for r in usable)))
     return predicted, skipped, notes
 
 

@@ -17,7 +17,7 @@ Found = tuple[list["Predicted"], dict[str, int], tuple[str, ...]]
 class GroupError:
     """Error of one (system, protocol, op, nodes). Percentages of the measured time; bias is the mean signed error.
 
-    ``odd_rows`` of the rows are known oddities (`oddities`); all errors count them but ``mape_without_odd_pct``.
+    ``odd_rows`` of the rows come from suspect runs (`suspect_runs`); all errors count them but ``mape_without_odd_pct``.
     """
 
     system: str

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.errors import BadInput
-from ...sim.ep.experts import TILE, Constants, Counts, ExpertShape, Kind, block, block_seconds, triton_tile
+from ...sim.ep.experts import TILE, Counts, ExpertConstants, ExpertShape, Kind, block, block_seconds, triton_tile
 from ...sim.ep.stage import Machine
 from ...sim.precision import ELEMENT_BYTES, Dtype
 from .expert_deal import DRAWS, deal, exponent
-from .row_choice import spread
+from .row_choice import varied_rows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -53,7 +53,7 @@ class ExpertGroup:
     def op(self) -> str:
         return f"triton.{self.dtype}" if self.kind == "triton" else self.kind
 
-    def seconds(self, machine: Machine, k: Constants, rows: Ints | None = None) -> Floats:
+    def seconds(self, machine: Machine, k: ExpertConstants, rows: Ints | None = None) -> Floats:
         """[row] seconds, the mean over the draws of a row."""
         chosen = slice(None) if rows is None else rows
         tiles, others, busy, mine = (x[chosen] for x in self.dealt)
@@ -84,7 +84,7 @@ class ExpertGroup:
         """Rows that a fit uses (of ``among``, default all), spread over what varies, the routing's exponent among it."""
         weights = {"tokens": 2.0, "hidden": 1.0, "inter": 1.0, "top_k": 0.7, "experts": 0.7, "ep": 1.5, "skew": 1.0}
         chosen = np.arange(len(self.measured_s)) if among is None else among
-        return chosen[spread([self.columns[n][chosen] for n in weights], tuple(weights.values()))]
+        return chosen[varied_rows([self.columns[n][chosen] for n in weights], tuple(weights.values()))]
 
 
 def expert_groups(path: Path) -> tuple[list[ExpertGroup], dict[str, int]]:

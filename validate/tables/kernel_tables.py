@@ -15,7 +15,7 @@ from ...hwmodels.attention import Mla, decode_seconds, prefill_seconds
 from ...hwmodels.errors import BadInput
 from ...hwmodels.laws import Collective, Gemm, collective_seconds, gemm_seconds
 from ...hwmodels.specs import Gpu
-from .row_choice import spread
+from .row_choice import varied_rows
 
 Floats = NDArray[np.float64]
 Records = list[tuple[int, dict[str, str]]]
@@ -80,7 +80,7 @@ class KernelGroup:
 
     def used(self) -> NDArray[np.intp]:
         """Rows that a fit uses."""
-        return spread([self.columns[n] for n in self.kind.numbers], self.kind.weights)
+        return varied_rows([self.columns[n] for n in self.kind.numbers], self.kind.weights)
 
 
 def kind_of(header: set[str]) -> Kind | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 MOST_ROWS = 24
 
 
-def spread(columns: Sequence[NDArray[np.float64]], weights: Sequence[float], most: int = MOST_ROWS) -> NDArray[np.intp]:
+def varied_rows(columns: Sequence[NDArray[np.float64]], weights: Sequence[float], most: int = MOST_ROWS) -> NDArray[np.intp]:
     """Indices of at most ``most`` rows, as far apart as can be (greedy maximin): for a clean table, whose edges tell most."""
     points = _points(columns, weights)
     chosen = [int(points.sum(axis=1).argmin())]

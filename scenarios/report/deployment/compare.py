@@ -14,8 +14,8 @@ from ..shell.opening import opening
 from ..shell.page import Html, section, table
 from ..shell.quantity import between, change, said
 from .bill import bills
-from .difference import compositions, contributions, walk
 from .metrics import SHOWN_FACTS, fact, facts, interval, leading
+from .two_steps import compositions, contributions, walk
 
 CONTENTS = (
     ("answer", "Answer"),

@@ -12,10 +12,10 @@ from ..shell.inputs import inputs
 from ..shell.opening import opening
 from ..shell.page import Html, more, safe, section, table
 from ..shell.quantity import between, said
-from .difference import composition
 from .metrics import fact, facts, short_words
 from .parts import group_legend
 from .swept import charts, short_axes, shown_metrics
+from .two_steps import composition
 
 SHOWN_STEPS = 40  # points whose step is drawn
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from epicycle.scenarios.ask.scenario import load_serving
-from epicycle.scenarios.weigh.evaluation_of import answered
+from epicycle.scenarios.weigh.evaluation_of import evaluation_of
 
 TEXT = """name: try
 model: deepseek-v3
@@ -38,7 +38,7 @@ deployment:
 )
 def test_parts_add_up(sets: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(TEXT, encoding="utf-8")
-    answer = answered(load_serving(tmp_path / "s.yaml", sets))
+    answer = evaluation_of(load_serving(tmp_path / "s.yaml", sets))
     steps = [step for pool in answer.pools for step in pool.steps]
     assert {step.phase for step in steps} == {"decode", "prefill"}
     for step in steps:

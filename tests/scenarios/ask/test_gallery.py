@@ -11,7 +11,7 @@ from epicycle.scenarios.ask.gallery import gallery_names
 from epicycle.scenarios.ask.scenario import LayerScenario, ServingScenario, load_layer, load_scenario
 from epicycle.scenarios.say.answer_json import answer_json
 from epicycle.scenarios.say.record_json import record_json
-from epicycle.scenarios.weigh.evaluation_of import answered
+from epicycle.scenarios.weigh.evaluation_of import evaluation_of
 from epicycle.sim.layer.layer import simulate
 
 SCENARIOS = {name: load_scenario(name) for name in gallery_names()}
@@ -30,7 +30,7 @@ def test_a_serving_scenario_answers_or_finds_what_does(name: str) -> None:
     scenario = SCENARIOS[name]
     assert isinstance(scenario, ServingScenario)
     assert (scenario.deployment is None) == name.startswith("plan-")
-    answer = answered(scenario)
+    answer = evaluation_of(scenario)
     assert answer.sentence
     assert answer.gpus <= scenario.found_cluster().gpus
     assert sum(pool.gpus for pool in answer.pools) == answer.gpus

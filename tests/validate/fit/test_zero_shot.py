@@ -13,7 +13,7 @@ from epicycle.hwmodels.calibration import load_calibration
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.machine import machine_of
 from epicycle.sim.ep.stage import Machine
-from epicycle.validate.fit.fit import fit, spread_rows
+from epicycle.validate.fit.fit import fit, rows_to_fit
 from epicycle.validate.tables.ep_rows import Group, Row, grouped, read_table
 
 Pick = Callable[[Row], bool]
@@ -63,7 +63,7 @@ def errors(group: Group, used: np.ndarray, tested: np.ndarray) -> np.ndarray:
 def splits(group: Group, train: Pick, test: Pick) -> tuple[np.ndarray, np.ndarray]:
     allowed = np.flatnonzero([train(r) for r in group.rows])
     part = replace(group, rows=tuple(group.rows[i] for i in allowed))
-    return allowed[spread_rows(part)], np.array([test(r) for r in group.rows])
+    return allowed[rows_to_fit(part)], np.array([test(r) for r in group.rows])
 
 
 @pytest.mark.parametrize("name", SPLITS)
