@@ -52,7 +52,7 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
         description=question.description,
         sentence=_sentence(question, serving, served, cost, limits),
         model=question.model.name,
-        cluster=question.cluster.name,
+        cluster=question.cluster.label,
         gpus=serving.gpus,
         serving=serving,
         metrics=metrics,
@@ -184,7 +184,7 @@ def _served(
 
 
 def _cost(question: ServingQuestion, serving: Serving, served: Served) -> Cost:
-    prices = load_prices(question.prices_overrides)
+    prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
     per_s = _one(served.requests_per_s)
     if serving.prefill is not None:
         share = serving.prefill.gpus * serving.prefill.count / serving.gpus
@@ -193,7 +193,7 @@ def _cost(question: ServingQuestion, serving: Serving, served: Served) -> Cost:
         share = min(1.0, prompts)
     return cost_of(
         serving.gpus,
-        question.cluster.node.gpu.name,
+        question.cluster.node.gpu,
         question.cluster.node.gpus,
         per_s * question.workload.mean_input,
         per_s * question.workload.mean_output,
@@ -237,7 +237,7 @@ def _pools(
 
 
 def _sentence(question: ServingQuestion, serving: Serving, served: Served, cost: Cost, limits: tuple[Limit, ...]) -> str:
-    gpu = question.cluster.node.gpu.name
+    gpu = question.cluster.node.gpu.label
     per_s = _one(served.requests_per_s)
     out = per_s * question.workload.mean_output
     step = served.decode.decode

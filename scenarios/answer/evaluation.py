@@ -130,6 +130,7 @@ class Candidate:
     on_front: bool
     meets: bool
     events_tpot_s: float | None = None
+    hardware: str = ""  # what `cluster=` has to be set to for its cluster; "" for the scenario's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,13 +76,13 @@ class Workload(BaseModel):
 
 
 class Bill(BaseModel):
-    """How GPUs are paid for: ``rental`` (low end of the market), ``on-demand``, ``reserved``, or ``owned`` (written off, with
-    their power and network); and what is paid every hour whatever runs, for what no price holds.
+    """How GPUs are paid for: ``rental`` (low end of the market), ``on-demand``, ``reserved``, ``three-years``, or ``owned``
+    (written off, with their power and network); and what is paid every hour whatever runs, for what no price holds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    basis: Literal["rental", "on-demand", "reserved", "owned"] = "rental"
+    basis: Literal["rental", "on-demand", "reserved", "three-years", "owned"] = "rental"
     fixed_per_hour: Usd = 0.0
 
 
