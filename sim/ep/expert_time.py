@@ -76,10 +76,10 @@ def expert_time(
     ``placement``: where popular experts lie ("": by load where there are replicas). ``dealt``: experts are dealt in turn, so
     that no rank has more than the mean.
     """
-    fields = (tokens, experts, top_k, ranks, redundant, alpha)
+    fields = [np.asarray(x, float) for x in (tokens, experts, top_k, ranks, redundant, alpha)]
     if counted is not None:
-        points = np.broadcast_shapes(*(np.shape(x) for x in fields), np.shape(shape.inter))
-        fields = tuple(np.broadcast_to(x, (counted.layers, *points)) for x in fields)
+        points = np.broadcast_shapes(*(x.shape for x in fields), np.shape(shape.inter))
+        fields = [np.broadcast_to(x, (counted.layers, *points)) for x in fields]
     t, e, chosen, r, extra, a = (np.asarray(x, float) for x in np.broadcast_arrays(*fields))
     balanced = balanced or placement == "balanced"
     counts = expected_counts(t, e, chosen, r, extra, a, balanced, counted, placement, dealt)
