@@ -8,7 +8,7 @@ is a shipped one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from functools import cache
 from importlib.resources import files
@@ -49,15 +49,18 @@ class Fit(BaseModel):
     intervals: tuple[Regime, ...] = Field(default=(), description="residuals of rows that the fit left aside, by regime")
     method: str
 
-    def interval(self, seconds: float, nodes: int, point: Mapping[str, float], borrowed_from: str = "") -> Interval:
+    def interval(
+        self, seconds: float, nodes: int, point: Mapping[str, float], borrowed_from: str = "", foreign: Sequence[str] = ()
+    ) -> Interval:
         """The interval of a prediction of ``seconds`` with these constants at the operating point ``point``.
 
-        Without rows left aside, it is that of normal errors with the spread of the fitted rows, and says so.
+        ``foreign``: as `interval_of`. Without rows left aside, it is that of normal errors with the spread of the fitted rows,
+        and says so.
         """
         if self.intervals or not (self.rows and self.residual_log_sd):
-            return interval_of(self.intervals, self.seen, seconds, nodes, point, borrowed_from)
+            return interval_of(self.intervals, self.seen, seconds, nodes, point, borrowed_from, foreign)
         spread = Regime.normal(nodes, self.rows, self.residual_log_sd)
-        found = interval_of((spread,), self.seen, seconds, nodes, point, borrowed_from)
+        found = interval_of((spread,), self.seen, seconds, nodes, point, borrowed_from, foreign)
         return replace(found, why=(f"no row was left aside: the spread of the {self.rows} fitted rows", *found.why))
 
 
@@ -88,6 +91,7 @@ class Calibration(BaseModel):
     system: str
     cluster: str
     relative: str | None = Field(default=None, description="system whose constants fill what is missing here")
+    another_make: bool = Field(default=False, description="the relative's kernels and GPU are another vendor's")
     why: str = ""
     entries: tuple[Entry, ...] = ()
 

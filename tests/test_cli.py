@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from epicycle import __version__
-from epicycle.scenarios.answer_json import answer_json
+from epicycle.scenarios.say.answer_json import answer_json
 from epicycle.sim.inputs.question import Question
 from epicycle.sim.layer.result import (
     Answer,
@@ -88,7 +88,7 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_lists_every_kind(epicycle: Command) -> None:
-    from epicycle.scenarios.listing import KINDS
+    from epicycle.scenarios.say.listing import KINDS
 
     done = epicycle("catalog")
     assert [line.split(":")[0] for line in done.out.splitlines()[:-1]] == list(KINDS)
@@ -149,7 +149,7 @@ def test_seed_and_set_reach_the_question(fake: Command, tmp_path: Path) -> None:
 
 
 def test_json_holds_the_whole_answer() -> None:
-    from epicycle.scenarios.scenario import load_scenario
+    from epicycle.scenarios.ask.scenario import load_scenario
 
     question = load_scenario("ep-anatomy").resolve()
     layer = json.loads(answer_json(made_up(question)))["layers"][0]
@@ -164,7 +164,7 @@ def test_json_holds_the_whole_answer() -> None:
 
 
 def test_json_of_many_ranks_gives_sums() -> None:
-    from epicycle.scenarios.scenario import load_scenario
+    from epicycle.scenarios.ask.scenario import load_scenario
 
     question = load_scenario("deepseek-v3-decode-ep256").resolve()
     traffic = json.loads(answer_json(made_up(question)))["layers"][0]["traffic"][0]

@@ -36,6 +36,11 @@ class _AttentionLayers(BaseModel):
         raise NotImplementedError
 
     @property
+    def words(self) -> str:
+        """The kind in a few words."""
+        return "full attention"
+
+    @property
     def cache_heads(self) -> int:
         """Heads over which tensor parallelism splits the cache: 1 where all query heads share what is kept."""
         return 1
@@ -70,6 +75,12 @@ class Indexer(BaseModel):
         return q_rank * self.heads * self.head_dim + hidden * self.head_dim + (hidden * self.heads if self.weighted else 0)
 
 
+def _with_indexer(words: str, indexer: Indexer | None) -> str:
+    if indexer is None:
+        return words
+    return f"{words} of {indexer.top_k:,} chosen tokens" + (" (chosen by an earlier layer)" if indexer.shared else "")
+
+
 class Mla(_AttentionLayers):
     """Multi-head latent attention: a token keeps one latent of ``kv_lora_rank`` and one shared rotary key."""
 
@@ -81,6 +92,10 @@ class Mla(_AttentionLayers):
     q_lora_rank: Positive | None = None
     indexer: Indexer | None = None
     head_gated: bool = False  # one gate a head, from the layer's input (Ling 3)
+
+    @property
+    def words(self) -> str:
+        return _with_indexer("latent attention", self.indexer)
 
     def cache_bytes_per_token(self, element_bytes: float) -> float:
         index = self.indexer.cache_bytes_per_token if self.indexer else 0.0
@@ -148,6 +163,11 @@ class Gqa(_Grouped):
     kind: Literal["gqa"] = "gqa"
     indexer: Indexer | None = None
 
+    @property
+    def words(self) -> str:
+        shared = "" if self.own_kv else " over an earlier layer's cache"
+        return _with_indexer("full attention", self.indexer) + shared
+
     def cache_bytes_per_token(self, element_bytes: float) -> float:
         return self._token_bytes(element_bytes) + (self.indexer.cache_bytes_per_token if self.indexer else 0.0)
 
@@ -160,6 +180,10 @@ class Sliding(_Grouped):
 
     kind: Literal["sliding"] = "sliding"
     window: Positive
+
+    @property
+    def words(self) -> str:
+        return f"window {self.window:,}"
 
     def cache_bytes_per_token(self, element_bytes: float) -> float:
         return 0.0
@@ -193,6 +217,11 @@ class Linear(_AttentionLayers):
     @property
     def cache_heads(self) -> int:
         return self.heads
+
+    @property
+    def words(self) -> str:
+        names = {"delta": "delta net", "kda": "KDA", "mamba2": "Mamba-2", "mamba": "Mamba", "conv": "short convolution"}
+        return names.get(self.form, f"{self.form} attention") + (" beside" if self.beside else "")
 
     @property
     def inner(self) -> int:
@@ -256,6 +285,10 @@ class Compressed(_AttentionLayers):
     o_groups: Positive
     o_lora_rank: Positive
     indexer: Indexer | None = None
+
+    @property
+    def words(self) -> str:
+        return f"compressed 1:{self.ratio}" if self.ratio else f"window {self.window:,}"
 
     def cache_bytes_per_token(self, element_bytes: float) -> float:
         if self.ratio is None:

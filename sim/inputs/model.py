@@ -230,6 +230,22 @@ class MoeModel(Datasheet):
         layer = self.attention_params // self.layers + (moe if self.experts else self.dense_params)
         return self.mtp_layers * (layer + 2 * self.hidden**2)
 
+    @property
+    def summary(self) -> str:
+        """The model as read, in one line: parameters, layers, KV cache and stored bytes, and the keys that nothing read."""
+        active = f"{_billions(self.active_params, 3)} active" if self.experts else "all active"
+        blocks = "dense"
+        if self.experts:
+            blocks = f"{self.moe_layers} MoE, {self.experts} experts, top-{self.top_k}"
+        mixers = ", ".join(f"{kind.layers} {kind.words}" for kind in self.attention)
+        mixers = "" if len(self.attention) == 1 and self.attention[0].words == "full attention" else f": {mixers}"
+        unused = f"; not used: {', '.join(self.unused)}" if self.unused else ""
+        return (
+            f"{_billions(self.total_params, 4)} parameters, {active}, {self.layers} layers ({blocks}){mixers}, "
+            f"KV {self.kv_bytes_per_token(self.formats.kv or 'bf16'):,.0f} B a token, "
+            f"stored {self.stored_bytes / 2**30:,.0f} GiB in {self.formats.words(bool(self.experts))}{unused}"
+        )
+
     def expert_bytes(self, dtype: Dtype | None = None) -> float:
         """Bytes of one routed expert's weights with their block scales, in ``dtype`` (default: as stored)."""
         return self.expert_params * (WEIGHT_BYTES[dtype] if dtype else self.formats.experts.bits / 8)
@@ -282,6 +298,13 @@ def with_overrides(model: MoeModel, changes: Mapping[str, object]) -> MoeModel:
     if {"weight_dtype", "expert_dtype"} & set(changes) and "stored" not in changes:
         changes = {**changes, "stored": None}
     return _validated({**model.model_dump(), **changes, "sources": sources}, model.name)
+
+
+def _billions(params: int, digits: int) -> str:
+    """``params`` with as many digits: 299.5 B, 1.026 T."""
+    value, unit = (params / 1e12, "T") if params >= 0.9995e12 else (params / 1e9, "B")
+    whole = len(str(int(value))) if value >= 1 else 0
+    return f"{value:.{max(0, digits - max(1, whole))}f} {unit}"
 
 
 @cache

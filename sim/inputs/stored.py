@@ -86,6 +86,18 @@ class Stored(BaseModel):
         found: Format = getattr(self, kind)
         return found
 
+    def words(self, experts: bool) -> str:
+        """The formats in a few words: of the experts (or the MLPs of a dense model) first, then what differs, and the cache's."""
+        first = self.experts if experts else self.dense
+        others = {kind: self.of(kind).name for kind in KINDS if kind != "head" and (experts or kind in ("attention", "dense"))}
+        differ: dict[str, list[str]] = {}
+        for kind, name in others.items():
+            if name != first.name:
+                differ.setdefault(name, []).append(kind)
+        rest = "".join(f", {' and '.join(kinds)} in {name}" for name, kinds in differ.items())
+        head = "" if self.head.name in ("bf16", first.name) else f", head in {self.head.name}"
+        return f"{first.name}{rest}{head}" + (f", KV {self.kv}" if self.kv else "")
+
     def formats(self) -> Iterator[tuple[Kind, Format]]:
         """Every kind with its format."""
         return ((kind, self.of(kind)) for kind in KINDS)

@@ -34,6 +34,11 @@ class Inputs:
     def expected(self, rank: int) -> torch.Tensor:
         return dense_moe(self.x[rank], self.topk[rank], self.weight[rank], self.gate_up, self.down)
 
+    def to(self, device: str) -> Inputs:
+        """The same on another device."""
+        lists = ([tensor.to(device) for tensor in each] for each in (self.x, self.topk, self.weight))
+        return Inputs(*lists, self.gate_up.to(device), self.down.to(device))
+
 
 def draw(shape: MoeShape, tokens: list[int], seed: int, one_expert: bool = False) -> Inputs:
     g = torch.Generator().manual_seed(seed)
