@@ -239,10 +239,12 @@ class MoeModel(Datasheet):
             blocks = f"{self.moe_layers} MoE, {self.experts} experts, top-{self.top_k}"
         mixers = ", ".join(f"{kind.layers} {kind.words}" for kind in self.attention)
         mixers = "" if len(self.attention) == 1 and self.attention[0].words == "full attention" else f": {mixers}"
+        cache = self.formats.kv
+        kept = f" ({self.kv_bytes_per_token(cache):,.0f} in {cache}, as the checkpoint asks)" if cache else ""
         unused = f"; not used: {', '.join(self.unused)}" if self.unused else ""
         return (
             f"{_billions(self.total_params, 4)} parameters, {active}, {self.layers} layers ({blocks}){mixers}, "
-            f"KV {self.kv_bytes_per_token(self.formats.kv or 'bf16'):,.0f} B a token, "
+            f"KV {self.kv_bytes_per_token():,.0f} B a token{kept}, "
             f"stored {self.stored_bytes / 2**30:,.0f} GiB in {self.formats.words(bool(self.experts))}{unused}"
         )
 

@@ -87,7 +87,7 @@ class Stored(BaseModel):
         return found
 
     def words(self, experts: bool) -> str:
-        """The formats in a few words: of the experts (or the MLPs of a dense model) first, then what differs, and the cache's."""
+        """The formats in a few words: of the experts (or the MLPs of a dense model) first, then what differs."""
         first = self.experts if experts else self.dense
         others = {kind: self.of(kind).name for kind in KINDS if kind != "head" and (experts or kind in ("attention", "dense"))}
         differ: dict[str, list[str]] = {}
@@ -96,7 +96,7 @@ class Stored(BaseModel):
                 differ.setdefault(name, []).append(kind)
         rest = "".join(f", {' and '.join(kinds)} in {name}" for name, kinds in differ.items())
         head = "" if self.head.name in ("bf16", first.name) else f", head in {self.head.name}"
-        return f"{first.name}{rest}{head}" + (f", KV {self.kv}" if self.kv else "")
+        return f"{first.name}{rest}{head}"
 
     def formats(self) -> Iterator[tuple[Kind, Format]]:
         """Every kind with its format."""

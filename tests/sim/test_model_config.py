@@ -204,7 +204,7 @@ def test_a_path_to_a_config_or_its_folder_is_a_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"hidden_size": None, "vocab_size": None}, "vocab_size: wanted a whole number from 1, the file has none"),
+        ({"hidden_size": None, "vocab_size": None}, "hidden_size: wanted a whole number from 1, the file has none"),
         ({"hidden_size": "4096"}, "hidden_size: wanted a whole number, got '4096'"),
         ({"intermediate_size": None}, "intermediate_size: wanted a whole number from 1, the file has none"),
         ({"num_experts_per_tok": None}, "num_experts_per_tok: wanted a whole number from 1, the file has none"),

@@ -38,14 +38,8 @@ def attention_parts(
     A core costs exactly nothing where ``batch`` has no rows for it. Launch-by-launch runs (``graphs`` False) of MLA add what
     its measured host time exceeds the GPU's, as a part of group "host". Raises Uncalibrated if nobody measured GEMMs or MLA.
     """
-<<<<<<< HEAD
-    kernels = GpuKernels.of(gpu, system)
-    precision = replace(precision, weights=precision.of("attention").dtype)
-    if precision.weights == "fp4":
-        kernels = kernels.reading(fp4_weights)
-=======
     kernels = GpuKernels.of(gpu, system, fp4_weights)
->>>>>>> main
+    precision = replace(precision, weights=precision.of("attention").dtype)
     parts = []
     for kind in model.attention:
         for name, work, source in _works(kind, model.hidden, arrangement, batch, precision, kernels, system):
