@@ -42,7 +42,8 @@ def boarding_wait(step_s: Num, arrivals_per_s: Num, workers: Num, arrivals: Arri
     A step begins as soon as somebody waits, so steps follow each other as long as one arrives during each: at random, with
     ``a = rate x step`` arrivals in one, a worker steps the share ``a e^a / (1 + a e^a)`` of the time, and half a step is left
     on average. Evenly spaced requests meet no step while they come farther apart than it takes; beyond that their mean wait is
-    half a step less half their distance. Bursts are as many fewer arrivals at once.
+    half a step less half their distance (exact where a step is a whole number of distances, else a little more). Bursts are as
+    many fewer arrivals at once.
     """
     load = np.asarray(arrivals_per_s * step_s / workers, float)
     if arrivals.variation == 0.0:

@@ -8,6 +8,7 @@ wait that a decoding request sees). All fields may be arrays of candidates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -117,13 +118,12 @@ def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num
     """
     workload, eager = setting.workload, for_prompts(arrangement)
     full = prompt_batch(workload, chunk_tokens, alone=False)
-    whole, last = (setting.step(eager, each).seconds for each in chunks(workload, chunk_tokens))
+    before, last = chunk_seconds(workload, chunk_tokens, lambda chunk: setting.step(eager, chunk).seconds)
     packed = setting.step(eager, full)
-    before = rounds(workload, chunk_tokens) - 1.0
     per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
-    ttft = before * whole / arrangement.pp + last + setting.engine.first_token
+    ttft = before / arrangement.pp + last + setting.engine.first_token
     prompt_s = arrangement.dp / per_s
-    boarding = np.where(before > 0.0, whole, last) / arrangement.pp
+    boarding = (before + last) / rounds(workload, chunk_tokens) / arrangement.pp
     return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, boarding, prefill=packed)
 
 
@@ -188,15 +188,25 @@ def rounds(workload: Lengths, chunk_tokens: Num) -> Num:
     return np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
 
 
-def chunks(workload: Lengths, chunk_tokens: Num) -> tuple[Batch, Batch]:
-    """The steps of one lone prompt: its full chunks, at their mean place in it, and the last one, what remains."""
+def chunk_seconds(workload: Lengths, chunk_tokens: Num, seconds: Callable[[Batch], Num]) -> tuple[Num, Num]:
+    """The steps of one lone prompt, each taking ``seconds``: all its full chunks but the last one, and that, what remains.
+
+    The first has nothing before it but what is cached; those between are taken at their mean place in the prompt.
+    """
     new, number = new_tokens(workload), rounds(workload, chunk_tokens)
     full = np.minimum(new, chunk_tokens)
-    before = workload.mean_input - new
-    last = new - (number - 1.0) * full
-    rest = before + (number - 1.0) * full
-    middle = before + np.maximum(number - 2.0, 0.0) * full / 2.0
-    return Batch(0.0, 0.0, full, full, middle), Batch(0.0, 0.0, last, last, rest)
+    cached = workload.mean_input - new
+
+    def chunk(tokens: Num, before: Num) -> Num:
+        return seconds(Batch(0.0, 0.0, tokens, tokens, cached + before))
+
+    earlier: Num = 0.0 * number
+    if np.any(number > 1.0):
+        earlier = np.where(number > 1.0, chunk(full, 0.0), 0.0)
+    if np.any(number > 2.0):
+        between = np.maximum(number - 2.0, 0.0)
+        earlier = earlier + np.where(between > 0.0, between * chunk(full, (between + 1.0) / 2.0 * full), 0.0)
+    return earlier, chunk(new - (number - 1.0) * full, (number - 1.0) * full)
 
 
 def prompt_batch(workload: Lengths, chunk_tokens: Num, *, alone: bool) -> Batch:
@@ -217,19 +227,14 @@ def _prompt_seconds(
     """
     workload, mixes = setting.workload, setting.backend.mixes_prompts
     eager, number = for_prompts(arrangement), rounds(workload, chunk_tokens)
+    beside = np.where(np.asarray(decoding) < 0.5, 0.0, decoding) / arrangement.pp  # below a half mostly nobody
 
     def seconds(chunk: Batch) -> Num:
-        if mixes:
-            chunk = replace(chunk, decode=decoding / arrangement.pp, context=_held(workload))
-        return setting.step(eager, chunk).seconds
+        return setting.step(eager, replace(chunk, decode=beside, context=_held(workload)) if mixes else chunk).seconds
 
-    full, last = chunks(workload, chunk_tokens)
-    end = seconds(last)
-    before = seconds(full) if np.any(number > 1.0) else end
-    whole = (number - 1.0) * before + end
-    if not mixes:
-        return whole, whole
-    return (number - 1.0) * np.maximum(before - step.seconds, 0.0) + np.maximum(end - step.seconds, 0.0), whole
+    earlier, last = chunk_seconds(workload, chunk_tokens, seconds)
+    whole = earlier + last
+    return (np.maximum(whole - number * step.seconds, 0.0) if mixes else whole), whole
 
 
 def _held(workload: Lengths) -> Num:
