@@ -15,7 +15,9 @@ from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.layer.result import InputRow
+from ...sim.layer.routing_file import counted
 from ...sim.serving.deployment import PoolShape, Served, aggregated, disaggregated
+from ...sim.serving.queue import ArrivalLaw
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import WorkerMemory, worker_memory
 from ...sim.step.worker import Precision, Skew, arrangement_of, precision_of
@@ -67,12 +69,35 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
 
 
 def setting_of(question: ServingQuestion, serving: Serving, backend: Backend, precision: Precision) -> Setting:
-    """What all pools of a deployment share."""
-    routing = question.workload.routing
-    alpha = routing.alpha if routing.kind == "power-law" else 0.0
+    """What all pools of a deployment share. Raises BadInput for a routing file that cannot be read."""
     drafts = Speculation(serving.mtp, serving.acceptance)
-    skew = Skew(alpha, question.workload.rank_imbalance)
-    return Setting(question.model, question.cluster, precision, backend, question.workload, drafts, skew)
+    workload = question.workload
+    arrivals = ArrivalLaw(workload.variation)
+    skew = skew_of(question)
+    return Setting(question.model, question.cluster, precision, backend, workload, drafts, skew, arrivals=arrivals)
+
+
+def skew_of(question: ServingQuestion) -> Skew:
+    """How unevenly the workload's router fills experts and ranks. Raises BadInput for a routing file that cannot be read."""
+    routing, model = question.workload.routing, question.model
+    recorded = None
+    if routing.file is not None and model.experts:
+        changed = routing.file.stat().st_mtime_ns
+        recorded = counted(routing.file, changed, model.experts, model.top_k, routing.layer)
+        if recorded.layers > model.moe_layers + model.mtp_layers:
+            raise Unanswerable(
+                ("workload", "routing", "file"),
+                f"{routing.file} counts {recorded.layers} layers, {model.name} has {model.moe_layers} with experts: "
+                "number the layers with experts from 0, or use routing.layer for one of them",
+            )
+    return Skew(
+        routing.exponent,
+        question.workload.rank_imbalance,
+        recorded,
+        routing.kind if routing.kind in ("balanced", "group-limited") else "uniform",
+        None if routing.groups is None else float(routing.groups),
+        None if routing.groups_kept is None else float(routing.groups_kept),
+    )
 
 
 def bill(cost: Cost) -> dict[str, float]:
@@ -248,8 +273,6 @@ def _notes(question: ServingQuestion, serving: Serving, backend: Backend, served
     used = dict.fromkeys(worker.protocol for _, worker in _workers(serving) if worker.dp > 1)
     for name in (name for name in used if find_protocol(name).lend is not None):
         yield f"nobody has measured the {name} exchange: links and barriers are measured kernels', intervals too narrow"
-    if question.workload.routing.kind == "file":
-        yield "routing from a file counts as uniform in closed form: simulate one layer with it to see its imbalance"
 
 
 def _one(value: object) -> float:
