@@ -34,8 +34,8 @@ from .workers import Workers, aggregated_workers, at_rate, decode_workers, prefi
 class Table:
     """All deployments on ``question``'s cluster. ``prefill`` and ``decode`` hold the workers that ``rows`` speak of.
 
-    ``usd_per_hour``: the whole bill, nan where ``unpriced`` says why; ``considered``: rows and deployments whose memory does not
-    suffice; ``nearest``: if nothing fits, what the closest worker needs, ``short_bytes`` what it lacks.
+    ``usd_per_hour``: the whole bill, nan where ``unpriced`` says why; ``considered``: rows, and deployments whose memory does
+    not suffice; ``nearest``: if nothing fits, what the closest worker needs, ``short_bytes`` what it lacks.
     """
 
     question: ServingQuestion
