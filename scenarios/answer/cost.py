@@ -144,12 +144,12 @@ def cost_of(
     owned = basis == "owned"
     kwh = prices.electricity if owned else 0.0
     hour_share = _HOUR_SECONDS / prices.lifetime
-    rate, unpriced = np.nan, ""
+    each, unpriced = np.nan, ""
     try:
-        rate = prices.usd_per_server_gpu(gpu.name) * hour_share if owned else prices.usd_per_gpu_hour(gpu.name, basis)
+        each = prices.usd_per_server_gpu(gpu.name) * hour_share if owned else prices.usd_per_gpu_hour(gpu.name, basis)
     except NoPrice as error:
         unpriced = str(error)
-    rate *= 1.0 if owned else hours_fraction
+    rate = each if owned else each * hours_fraction
     load_usd = paid * load_kw * hours_fraction * kwh if owned else paid * 0.0
     power_usd = power_kw * kwh if owned else paid * 0.0
     network_usd = paid * (prices.network_per_gpu * hour_share if owned else 0.0)
