@@ -61,6 +61,7 @@ def expert_time(
     redundant: Num = 0.0,
     alpha: Num = 0.0,
     balanced: bool = False,
+    dealt: bool = False,
     sms: Num | None = None,
     graphs: bool | NDArray[np.bool_] = True,
 ) -> ExpertTime:
@@ -68,11 +69,12 @@ def expert_time(
 
     All arguments broadcast, the fields of ``shape`` too (``shape.inter`` may be what is left of an expert split over GPUs).
     ``alpha``: exponent of the popularity's power law (0: uniform). Replicas (``redundant``) come with placement by load;
-    ``balanced`` asks for that placement without them. ``sms``: left to the kernels, default all. ``graphs``: replayed.
+    ``balanced`` asks for that placement without them. ``dealt``: the router deals experts in turn, nothing is drawn. ``sms``:
+    left to the kernels, default all. ``graphs``: replayed.
     """
     fields = (tokens, experts, top_k, ranks, redundant, alpha)
     t, e, chosen, r, extra, a = (np.asarray(x, float) for x in np.broadcast_arrays(*fields))
-    counts = expected_counts(t, e, chosen, r, extra, a, balanced)
+    counts = dealt_counts(t, e, chosen, r) if dealt else expected_counts(t, e, chosen, r, extra, a, balanced)
     used = float(machine.sms) if sms is None else sms
     found = block(kind, counts, shape, machine, k, used)
     seconds = block_seconds(found, k, graphs=graphs)
@@ -107,6 +109,21 @@ def expected_counts(
     # A token reaches the rank if it chose any of its slots.
     walked = np.minimum(-tokens * np.expm1((slots * np.log1p(-chances)).sum(axis=0)), rows)
     return Counts(tiles, others, busy, rows, tokens, tokens * top_k, walked)
+
+
+def dealt_counts(tokens: Floats, experts: Floats, top_k: Floats, ranks: Floats) -> Counts:
+    """What every rank computes when each token takes the next ``top_k`` experts in turn."""
+    local, each = experts / ranks, tokens * top_k / experts
+
+    def tiles(size: Num) -> Num:
+        return np.asarray(local * np.ceil(each / size))
+
+    def others(size: Num) -> Num:
+        return np.asarray((ranks - 1.0) * tiles(size))
+
+    busy = local * np.minimum(each, 1.0)
+    walked = tokens * np.minimum(top_k, ranks) / ranks
+    return Counts(tiles, others, busy, local * each, tokens, tokens * top_k, walked)
 
 
 def busiest_rows(tokens: Num, experts: Num, top_k: Num, ranks: Num, local: Num, lift: Num = 1.0) -> Floats:
