@@ -91,7 +91,9 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One deployment under one workload, answered. ``why_wide``: reasons that widened the intervals."""
+    """One deployment under one workload, answered. ``why_wide``: reasons that widened the intervals. ``unpriced``: why its
+    dollars are nan, empty where they are not.
+    """
 
     name: str
     description: str
@@ -109,6 +111,7 @@ class Evaluation:
     inputs: tuple[InputRow, ...] = ()
     seed: int = 0
     version: str = ""
+    unpriced: str = ""
 
     def metric(self, key: str) -> Metric:
         """The metric called ``key``. Raises KeyError."""
@@ -130,6 +133,7 @@ class Candidate:
     on_front: bool
     meets: bool
     events_tpot_s: float | None = None
+    hardware: str = ""  # what `cluster=` has to be set to for its cluster; "" for the scenario's own
 
 
 @dataclass(frozen=True, slots=True)

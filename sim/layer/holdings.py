@@ -44,7 +44,7 @@ def holdings(question: Question, program: Program) -> tuple[MemoryItem, ...]:
         largest = max(items, key=lambda item: item.bytes)
         raise Unanswerable(
             ("deployment", "ep"),
-            f"memory does not fit on {question.cluster.node.gpu.name}: "
+            f"memory does not fit on {question.cluster.node.gpu.label}: "
             f"{program.protocol.name} needs {format_bytes(used, binary=True)}, "
             f"{format_bytes(used - have, binary=True)} more than its {format_bytes(have, binary=True)}; the largest part is "
             f"{largest.name} ({format_bytes(largest.bytes, binary=True)}): {_lever(question, largest.name, buffers)}",

@@ -8,6 +8,7 @@ import numpy as np
 
 from ... import __version__
 from ...hwmodels.calibration import load_calibration
+from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import Interval
 from ...hwmodels.units import format_time
 from ..engine import Simulator
@@ -110,7 +111,9 @@ def _intervals(question: Question, program: Program, path: tuple[PathSegment, ..
         if source.lender:
             borrowed = f"the {source.lender} kernels on {source.system}"
         where = block if source.op is None else point
-        found[op] = source.entry.fit.interval(seconds, question.nodes_used, where, borrowed)
+        across = source.op is not None and deployment.ep > question.cluster.nvlink_domain_gpus
+        foreign = why_foreign(question.cluster, across, source.system)
+        found[op] = source.entry.fit.interval(seconds, question.nodes_used, where, borrowed, foreign)
     return found
 
 
@@ -134,7 +137,7 @@ def _sentence(question: Question, layers: tuple[LayerResult, ...]) -> str:
     text = (
         f"One {question.model.name} MoE layer takes {format_time(layer.makespan_ps / 1e12)} (90 % interval "
         f"{format_time(low)} to {format_time(high)}) on {question.deployment.ep} "
-        f"{question.cluster.node.gpu.name} GPUs ({nodes} node{'s' if nodes > 1 else ''}, "
+        f"{question.cluster.node.gpu.label} GPUs ({nodes} node{'s' if nodes > 1 else ''}, "
         f"{each} token{'s' if each != '1' else ''} a rank, "
         f"{layer.protocol}): {', '.join(parts)}; {share:.0%} of it is bound by {bound}."
     )
@@ -189,7 +192,7 @@ def _inputs(question: Question, programs: list[Program]) -> Iterator[InputRow]:
             if name == "name" or isinstance(value, str | int | float):
                 yield InputRow(section, name, str(value), record.sources.get(name, record.sources.get("*", "")))
     source = cluster.sources.get("*", "")
-    yield InputRow("cluster", "name", cluster.name, source)
+    yield InputRow("cluster", "name", cluster.label, source)
     yield InputRow("cluster", "nodes", f"{question.nodes_used} of {cluster.nodes} used, {cluster.node.gpus} GPUs each", source)
     fabric = f"{cluster.fabric.kind}, oversubscription {cluster.fabric.oversubscription:g}"
     yield InputRow("cluster", "fabric", fabric, cluster.sources.get("fabric.oversubscription", source))

@@ -22,7 +22,7 @@ from ..ep.stage import Machine, Stage
 from ..inputs.model import MoeModel
 from ..precision import PAYLOAD_BYTES
 from .part import Num, Part
-from .worker import Arrangement, Precision
+from .worker import EVEN, Arrangement, Precision, Skew
 
 #: How the loads of a protocol's stages count in a step's terms.
 _RESOURCE = {"nvlink": "nvlink", "nic": "nic", "nic_msg": "nic", "queue_pair": "nic", "host": "host", "hbm": "hbm"}
@@ -34,7 +34,7 @@ def exchange_parts(
     tokens: Num,
     precision: Precision,
     cluster: Cluster,
-    routing: str = "uniform",
+    skew: Skew = EVEN,
     imbalance: Num = 1.0,
 ) -> Iterator[Part]:
     """One part for each op of the protocol; ``tokens`` are on one GPU. Zero seconds where an arrangement exchanges nothing.
@@ -47,6 +47,7 @@ def exchange_parts(
     machine = on_fabric(machine_of(cluster), cluster, ranks, arrangement.protocol)
     width = np.maximum(ranks, 2.0)
     skewed = inbox_share(arrangement.protocol, imbalance, float(model.top_k), width, domain_gpus)
+    groups = np.maximum(width / domain_gpus, 1.0) if skew.groups is None else skew.groups
     shape = Shape(
         tokens=np.maximum(tokens, 1e-9) * skewed,
         hidden=float(model.expert_width),
@@ -56,9 +57,9 @@ def exchange_parts(
         domain=np.minimum(width, domain_gpus),
         payload_bytes=model.expert_width * PAYLOAD_BYTES[precision.payload],
         comm_sms=arrangement.comm_sms,
-        routing=routing,
-        groups=np.maximum(width / domain_gpus, 1.0),
-        groups_kept=np.minimum(np.maximum(width / domain_gpus, 1.0), 4.0),
+        routing=skew.routing,
+        groups=groups,
+        groups_kept=np.minimum(groups, skew.groups_kept or 4.0),
     )
     even = replace(shape, tokens=np.maximum(tokens, 1e-9))  # a GPU sends its own tokens, whoever is popular
     context = Context(gpus_per_node=float(cluster.node.gpus), fields=2.0 if precision.payload == "fp4" else 1.0)
