@@ -41,7 +41,7 @@ def both(ask, play, protocol: str, ep: int, **more) -> dict[tuple[str, str], tup
 @pytest.mark.parametrize("ep", [8, 32])
 @pytest.mark.parametrize("protocol", list(all_protocols()))
 def test_the_closed_form_counts_what_the_events_move(ask, play, protocol: str, ep: int) -> None:
-    """512 tokens a rank of uniform draws: within 1.5 % of what is expected on the wires, 3 % of the few rows that stay; what the
+    """512 tokens a rank of uniform draws: within 1.5 % of what is expected on wires, 3 % of the few rows that stay; what the
     router has no say in, to the byte."""
     for place, (drawn, closed) in both(ask, play, protocol, ep).items():
         exact = place[0] == "notify" or all_protocols()[protocol].rows is Rows.PAIR
