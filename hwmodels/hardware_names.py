@@ -102,7 +102,7 @@ def why_unknown(system: str) -> str:
 def cluster_called(gpu: str, fabric: str, across_nodes: bool, beside: str = "") -> Cluster:
     """The cluster of that GPU and NIC; the GPU's usual cluster where no NIC is named, or none matters.
 
-    ``fabric``: the NIC in words; ``beside``: what else may name it. Raises UnknownHardware for a GPU or, where the exchange leaves
+    ``fabric``: the NIC in words; ``beside``: what else may name it. Raises UnknownHardware for a GPU or, if the exchange leaves
     the node, a NIC that the catalogue does not have.
     """
     usual = catalog.load_cluster(load_calibration(system_called(gpu)).cluster)
