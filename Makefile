@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+LIGHT_TESTS ?= $(wildcard tests/test_*.py) tests/hwmodels tests/sim tests/scenarios
 OUT ?= out
 SCENARIO ?= deepseek-v3-decode-ep32
 # More arguments for pytest, for example PYTEST_ARGS="-n 0 -k fairshare".
@@ -15,7 +17,7 @@ TORCH_INDEX ?=
 NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test browser check lint format types contracts wheel-check test-gpu gpu-bench bench-engine clean
+.PHONY: help demo test browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -54,6 +56,14 @@ contracts: $(VENV)/.full  ## import-linter: who may import whom
 wheel-check: $(VENV)/.full  ## sdist -> wheel -> clean environment -> epicycle used from /
 	PYTHON=$(BIN)/python .ci/wheel-check
 
+# Every floor of pyproject.toml at once, without torch: what needs it is named as skipped.
+test-oldest: $(OLDEST)/.done  ## run the commands and the light tests with the oldest allowed release of every dependency
+	cd / && $(CURDIR)/$(OLDEST)/bin/epicycle catalog >/dev/null
+	cd / && $(CURDIR)/$(OLDEST)/bin/epicycle simulate ep-anatomy >/dev/null
+	cd / && $(CURDIR)/$(OLDEST)/bin/epicycle plan plan-deepseek-v3-h200 >/dev/null
+	cd / && $(CURDIR)/$(OLDEST)/bin/epicycle validate --help >/dev/null
+	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS) $(LIGHT_TESTS)
+
 # On a machine with a GPU, whose own torch and Triton are used (and its pytest and hypothesis).
 test-gpu:  ## hold every kernel against its reference on this machine's GPU (make test does, too, with its own torch)
 	$(PYTHON) -m pytest tests/gpu -m gpu
@@ -69,7 +79,7 @@ bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process p
 	$(BIN)/python tests/benchmarks/start_speed.py
 
 clean:  ## remove the environment and everything built
-	rm -rf $(VENV) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"epicycle needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11 …")'
@@ -77,6 +87,13 @@ $(BIN)/python:
 
 $(VENV)/.light: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
+	@touch $@
+
+$(OLDEST)/.done: pyproject.toml .ci/oldest
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "the oldest releases have no wheels for a newer Python: make test-oldest PYTHON=python3.11")'
+	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) .ci/oldest > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install -qq --disable-pip-version-check -c $(OLDEST)/constraints.txt -e . pytest pytest-xdist hypothesis
 	@touch $@
 
 # torch comes first and by its exact version, so that nothing after it can pull in another build.

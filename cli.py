@@ -38,6 +38,10 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one key, e.g. cluster.nodes=16; repeat for more."),
 ]
+Hardware = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="CLUSTER", help="The hardware: a name of the catalogue, or a YAML file of your own."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -51,6 +55,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def simulate(
     scenario: Scenario,
     sets: Sets = None,
+    cluster: Hardware = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn; default: the scenario's.")] = None,
     json: Json = None,
     html: Html = None,
@@ -60,7 +65,7 @@ def simulate(
     from .scenarios.ask.scenario import load_layer
     from .scenarios.say.output import Outputs
 
-    changes = [*(sets or ()), *([f"seed={seed}"] if seed is not None else ())]
+    changes = [*_changes(sets, cluster), *([f"seed={seed}"] if seed is not None else ())]
     question = load_layer(scenario, changes).resolve()
     with Outputs((json, html, trace)) as outputs:
         from .scenarios.say.answer_json import answer_json
@@ -88,11 +93,14 @@ def simulate(
     epilog="Exit status: 0 answered, 2 bad input, 3 nothing meets the limits (the answer says by how much, and the lever). "
     "Example: epicycle plan plan-deepseek-v3-h200 --set slo.tpot='20 ms' --html plan.html"
 )
-def plan(scenario: Scenario, sets: Sets = None, json: Json = None, csv: Csv = None, html: Html = None) -> None:
+def plan(
+    scenario: Scenario, sets: Sets = None, cluster: Hardware = None, json: Json = None, csv: Csv = None, html: Html = None
+) -> None:
     """Find the cheapest deployments that meet a scenario's limits, as a Pareto front."""
     from .scenarios.ask.scenario import load_serving
 
-    asked = load_serving(scenario, sets or ())
+    sets = _changes(sets, cluster)
+    asked = load_serving(scenario, sets)
     asked.resolve()
 
     def found(step: Step) -> Plan:
@@ -116,16 +124,19 @@ def sweep(
         typer.Option("--over", metavar="PATH=A,B,C", help="One key and its values; repeat for every combination of several."),
     ] = None,
     sets: Sets = None,
+    cluster: Hardware = None,
     json: Json = None,
     csv: Csv = None,
     html: Html = None,
 ) -> None:
     """Answer a scenario at every combination of some values."""
 
+    sets = _changes(sets, cluster)
+
     def found(step: Step) -> Sweep:
         from .scenarios.weigh.sweep import sweep as swept
 
-        return swept(scenario, overs or (), sets or (), step)
+        return swept(scenario, overs or (), sets, step)
 
     _answered(found, f"sweeping {scenario}", json, csv, html, "sweep", [scenario], over=overs, set=sets)
 
@@ -168,6 +179,7 @@ def compare(
 def explain(
     scenario: Scenario,
     sets: Sets = None,
+    cluster: Hardware = None,
     step_share: Annotated[
         float, typer.Option("--step", metavar="SHARE", help="How much more and less of each number is tried.")
     ] = 0.1,
@@ -177,10 +189,12 @@ def explain(
 ) -> None:
     """Say what an answer is made of, and how much every hardware number would move it."""
 
+    sets = _changes(sets, cluster)
+
     def found(step: Step) -> Explanation:
         from .scenarios.weigh.explain import explain as explained
 
-        return explained(scenario, sets or (), step_share, step)
+        return explained(scenario, sets, step_share, step)
 
     steps = [f"{step_share:g}"]
     _answered(found, f"explaining {scenario}", json, csv, html, "explain", [scenario], set=sets, step=steps)
@@ -349,6 +363,11 @@ def _answered(
     print_record(found, console)
     _say_written(console, report=html, table=csv, JSON=json)
     return found
+
+
+def _changes(sets: list[str] | None, cluster: str | None) -> list[str]:
+    """``--set`` with ``--cluster`` before it: what is set of the hardware is set of that one."""
+    return [*([f"cluster={cluster}"] if cluster is not None else []), *(sets or ())]
 
 
 def _again(command: str, arguments: list[str], html: Path, **options: list[str] | None) -> str:

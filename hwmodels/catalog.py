@@ -69,8 +69,10 @@ def load_cluster(name: str, nodes: int | None = None, overrides: Mapping[str, ob
     """
     whole = _sheet("clusters", name)
     tree = deepcopy(whole.tree)
+    if "file" in tree:
+        raise BadInput(f"{whole.place(('file',))}file: no such key")
     if whole.document is not None:
-        tree = {**_CLUSTER_DEFAULTS, **tree}
+        tree = {**_CLUSTER_DEFAULTS, **tree, "file": name}
         _has_its_parts(tree, whole)
     changes = dict(overrides or {})
     if nodes is not None:
@@ -138,7 +140,7 @@ def _dotted(path: KeyPath) -> str:
 
 def override_keys() -> tuple[str, ...]:
     """Every dotted key that ``load_cluster`` accepts in ``overrides``."""
-    return tuple(sorted(set(_keys(Cluster)) - {"name", "sources", "node.gpu.price"}))
+    return tuple(sorted(set(_keys(Cluster)) - {"name", "sources", "file", "node.gpu.price"}))
 
 
 def _keys(record: type[BaseModel], prefix: str = "") -> list[str]:

@@ -140,6 +140,12 @@ def price_keys(prices: Prices, gpus: Iterable[str] = ()) -> tuple[str, ...]:
     return tuple(sorted(known | {f"{table}.{gpu}" for table in _BY_GPU for gpu in (*names("gpus"), *gpus)}))
 
 
+def gpu_of_key(key: str) -> str | None:
+    """The GPU whose price ``key`` sets ("gpu_hour.h200-sxm"); None where it is of no single GPU."""
+    table, _, name = key.removeprefix("prices.").partition(".")
+    return name if table in _BY_GPU else None
+
+
 def with_overrides(prices: Prices, changes: Mapping[str, object], gpus: Iterable[str] = ()) -> Prices:
     """``prices`` with some replaced: ``{"gpu_hour.h200-sxm": "2.10 USD/GPU-h"}``; a leading ``prices.`` may be written.
 

@@ -159,7 +159,8 @@ class Fabric(BaseModel):
 class Cluster(BaseModel):
     """Up to ``max_nodes`` nodes on a fabric. ``nodes_per_nvlink_domain`` > 1 joins nodes by NVLink (NVL72: 18 of 4 GPUs).
 
-    ``calibration`` names the system (file stem in data/calibrated) whose fitted parameters describe this hardware.
+    ``calibration`` names the system (file stem in data/calibrated) whose fitted parameters describe this hardware; ``file`` is
+    where a cluster of the user's was read from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -172,10 +173,11 @@ class Cluster(BaseModel):
     fabric: Fabric
     calibration: str
     sources: dict[str, str]
+    file: str = ""
 
     @property
     def label(self) -> str:
-        """The name, and the parts that the user put in or changed."""
+        """The name, and the parts that the user put in or changed: what an answer calls it."""
         gpu, nic = self.node.gpu, self.node.nic
         swapped = {"node.gpu": gpu.label, "node.nic": nic.label, "fabric.switch": self.fabric.switch.label}
         changed = [label for key, label in swapped.items() if self.sources.get(key) == SET_BY_USER or " with " in label]

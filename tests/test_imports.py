@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +54,9 @@ def test_the_event_engine_loads_numba_without_scipy() -> None:
 def test_scipy_is_there_for_whoever_asks_later() -> None:
     code = COMPILED + "import numba, scipy.linalg\nprint(numba.njit(lambda a: np.linalg.inv(a))(np.eye(2)).sum())"
     assert "scipy.linalg.cython_blas" in loaded(code)
+
+
+@pytest.mark.parametrize("benchmark", sorted(Path(__file__).parent.glob("benchmarks/*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_starts(benchmark: Path) -> None:
+    """Nothing else imports some of them, and what they import moves."""
+    runpy.run_path(str(benchmark), run_name="not main")

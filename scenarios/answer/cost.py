@@ -23,6 +23,7 @@ import numpy as np
 from ...hwmodels.catalog import load_gpu
 from ...hwmodels.errors import BadInput
 from ...hwmodels.prices import ApiPrice, Basis, Prices
+from ...hwmodels.specs import Gpu
 from ...sim.step.part import Num
 
 _HOUR_SECONDS = 3600.0
@@ -93,7 +94,7 @@ class BreakEven:
 
 def cost_of(
     gpus: Num,
-    gpu_name: str,
+    gpu: Gpu | str,
     node_gpus: Num,
     tokens_in_per_s: Num,
     tokens_out_per_s: Num,
@@ -114,7 +115,8 @@ def cost_of(
     Raises UnknownName for a GPU that is not in the catalogue, BadInput for one without a price of that ``basis``, or for a
     number out of range.
     """
-    load_gpu(gpu_name)
+    if isinstance(gpu, str):
+        gpu = load_gpu(gpu)
     _within("utilisation", utilisation, low_open=True, lever="an arrival rate beyond the capacity is served by more GPUs")
     _within("hours_fraction", hours_fraction, low_open=True, lever="a deployment that never runs serves nothing")
     for name, value in (
@@ -135,15 +137,13 @@ def cost_of(
         input_share = np.nan_to_num(np.asarray(_over(tokens_in, tokens_in + tokens_out)))
     _within("input_share", input_share, low_open=False, lever="it is the prompts' part of all GPU time")
 
-    idle_kw, load_kw = _power_kw(gpu_name, prices)
+    idle_kw, load_kw = _power_kw(gpu, prices)
     power_kw = paid * (idle_kw + load_kw * utilisation) * hours_fraction
     owned = basis == "owned"
     kwh = prices.electricity if owned else 0.0
     hour_share = _HOUR_SECONDS / prices.lifetime
     rate = (
-        _server_usd_per_gpu(gpu_name, prices) * hour_share
-        if owned
-        else prices.usd_per_gpu_hour(gpu_name, basis) * hours_fraction
+        prices.usd_per_server_gpu(gpu.name) * hour_share if owned else prices.usd_per_gpu_hour(gpu.name, basis) * hours_fraction
     )
     load_usd = paid * load_kw * hours_fraction * kwh if owned else paid * 0.0
     power_usd = power_kw * kwh if owned else paid * 0.0
@@ -206,24 +206,14 @@ def idle_multiple(utilisation: Num, fixed_share: Num = 1.0) -> Num:
     return fixed_share / utilisation + (1.0 - fixed_share)
 
 
-def _power_kw(gpu_name: str, prices: Prices) -> tuple[float, float]:
+def _power_kw(gpu: Gpu, prices: Prices) -> tuple[float, float]:
     """Grid power of one GPU with its part of the host: while it waits, and what full load adds."""
-    if gpu_name not in prices.server:
+    if gpu.name not in prices.server:
         return float("nan"), float("nan")
-    rated = load_gpu(gpu_name).power
-    server = prices.server[gpu_name]
+    rated = gpu.power
+    server = prices.server[gpu.name]
     host = max(0.0, server.power / server.gpus - rated)
     return (host + rated * prices.idle_power) * prices.pue / 1e3, rated * (1.0 - prices.idle_power) * prices.pue / 1e3
-
-
-def _server_usd_per_gpu(gpu_name: str, prices: Prices) -> float:
-    if gpu_name not in prices.server:
-        known = [name for name, server in prices.server.items() if server.price is not None]
-        raise BadInput(f"no server of {gpu_name} is priced: rent it, or own one of {', '.join(known)}")
-    server = prices.server[gpu_name]
-    if server.price is None:
-        raise BadInput(f"no public price of a {gpu_name} server: set prices.server.{gpu_name}.price, or rent it")
-    return server.price / server.gpus
 
 
 def _within(name: str, value: Num, low_open: bool, lever: str) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...hwmodels.backends import Backend
+from ...hwmodels.calibration import load_calibration
+from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import interval_of
 from ...hwmodels.prices import load_prices
+from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.serving import Serving
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.deployment import Served
@@ -36,11 +39,15 @@ def metrics_of(
     point["gpus"] = float(serving.decode.gpus)
     seen, system = fit.seen if fit else {}, question.cluster.calibration
     other = "" if system in backend.systems or not fit else f"{backend.name} on {', '.join(sorted(backend.systems))}"
-    if serving.decode.dp > 1 and serving.decode.protocol == "elastic":
-        other = other or "measured exchanges of another library: nobody measured elastic"
+    protocol = serving.decode.protocol
+    if serving.decode.dp > 1 and find_protocol(protocol).lend is not None:
+        other = other or f"measured exchanges of another library: nobody measured {protocol}"
+    widest = max(worker.tp * worker.dp for worker in (serving.decode, serving.prefill) if worker is not None)
+    across = widest > question.cluster.nvlink_domain_gpus
+    foreign = why_foreign(question.cluster, across, _lender(backend, system))
     bands = {
-        "tpot": interval_of(fit.intervals if fit else (), seen, tpot, _ANY_NODES, point, other),
-        "ttft": interval_of(fit.ttft_intervals if fit else (), seen, ttft, _ANY_NODES, point, other),
+        "tpot": interval_of(fit.intervals if fit else (), seen, tpot, _ANY_NODES, point, other, foreign),
+        "ttft": interval_of(fit.ttft_intervals if fit else (), seen, ttft, _ANY_NODES, point, other, foreign),
     }
 
     def timed(key: str, words: str, value: float) -> Metric:
@@ -91,9 +98,21 @@ def metrics_of(
     return tuple(metrics), tuple(dict.fromkeys((*bands["tpot"].why, *bands["ttft"].why)))
 
 
+def _lender(backend: Backend, system: str) -> str:
+    """The system whose measured deployments made the engine's times for ``system``: itself, or the nearest of its relatives."""
+    seen: list[str] = []
+    name: str | None = system
+    while name is not None and name not in seen:
+        if name in backend.systems:
+            return name
+        seen.append(name)
+        name = load_calibration(name).relative
+    return seen[-1]
+
+
 def _against_api(question: ServingQuestion, cost: Cost) -> Iterator[Metric]:
     """The own bill beside that of the model's public API for the same tokens, where the price file knows one."""
-    prices = load_prices(question.prices_overrides)
+    prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
     if question.model.name not in prices.api:
         return
     even = break_even(cost, prices.api_of(question.model.name), question.workload.cached_input)

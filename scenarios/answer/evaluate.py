@@ -10,6 +10,7 @@ from ... import __version__
 from ...hwmodels.backends import Backend, load_backend
 from ...hwmodels.prices import load_prices
 from ...hwmodels.units import format_time
+from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
@@ -49,7 +50,7 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
         description=question.description,
         sentence=_sentence(question, serving, served, cost, limits),
         model=question.model.name,
-        cluster=question.cluster.name,
+        cluster=question.cluster.label,
         gpus=serving.gpus,
         serving=serving,
         metrics=metrics,
@@ -103,7 +104,7 @@ def _workers(serving: Serving) -> Iterator[tuple[str, Worker]]:
 
 
 def _most_sequences(worker: Worker) -> int:
-    exchanged = worker.dp > 1 and worker.protocol == "low-latency"
+    exchanged = worker.dp > 1 and find_protocol(worker.protocol).capacity is not None
     return worker.batch or (MOST_LOW_LATENCY * worker.tp if exchanged else MOST_SEQUENCES)
 
 
@@ -158,7 +159,7 @@ def _served(
 
 
 def _cost(question: ServingQuestion, serving: Serving, served: Served) -> Cost:
-    prices = load_prices(question.prices_overrides)
+    prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
     per_s = _one(served.requests_per_s)
     if serving.prefill is not None:
         share = serving.prefill.gpus * serving.prefill.count / serving.gpus
@@ -167,7 +168,7 @@ def _cost(question: ServingQuestion, serving: Serving, served: Served) -> Cost:
         share = min(1.0, prompts)
     return cost_of(
         serving.gpus,
-        question.cluster.node.gpu.name,
+        question.cluster.node.gpu,
         question.cluster.node.gpus,
         per_s * question.workload.mean_input,
         per_s * question.workload.mean_output,
@@ -211,7 +212,7 @@ def _pools(
 
 
 def _sentence(question: ServingQuestion, serving: Serving, served: Served, cost: Cost, limits: tuple[Limit, ...]) -> str:
-    gpu = question.cluster.node.gpu.name
+    gpu = question.cluster.node.gpu.label
     per_s = _one(served.requests_per_s)
     out = per_s * question.workload.mean_output
     step = served.decode.decode
@@ -239,8 +240,9 @@ def _notes(question: ServingQuestion, serving: Serving, backend: Backend, served
         )
     if backend.fit is None:
         yield f"{backend.name} has not been fitted to measured deployments: its own times are assumed"
-    if any(worker.dp > 1 and worker.protocol == "elastic" for _, worker in _workers(serving)):
-        yield "nobody has measured the elastic exchange: links and barriers are measured kernels', intervals too narrow"
+    used = dict.fromkeys(worker.protocol for _, worker in _workers(serving) if worker.dp > 1)
+    for name in (name for name in used if find_protocol(name).lend is not None):
+        yield f"nobody has measured the {name} exchange: links and barriers are measured kernels', intervals too narrow"
     if question.workload.routing.kind == "file":
         yield "routing from a file counts as uniform in closed form: simulate one layer with it to see its imbalance"
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...sim.ep.buffer import MemoryItem
 from ...sim.inputs.serving import Serving
-from ...sim.layer.result import InputRow, MemoryItem
+from ...sim.layer.result import InputRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class Candidate:
     on_front: bool
     meets: bool
     events_tpot_s: float | None = None
+    hardware: str = ""  # what `cluster=` has to be set to for its cluster; "" for the scenario's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def layer_evaluation(question: Question, answer: Answer) -> Evaluation:
         description=answer.description,
         sentence=answer.sentence,
         model=question.model.name,
-        cluster=question.cluster.name,
+        cluster=question.cluster.label,
         gpus=answer.ranks,
         serving=None,
         metrics=tuple(metrics),

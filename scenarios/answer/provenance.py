@@ -24,7 +24,7 @@ def provenance(question: ServingQuestion, serving: Serving, backend: Backend) ->
             if isinstance(value, str | int | float):
                 yield InputRow(section, name, str(value), record.sources.get(name, record.sources.get("*", "")))
     source = cluster.sources.get("*", "")
-    yield InputRow("cluster", "name", cluster.name, source)
+    yield InputRow("cluster", "name", cluster.label, source)
     yield InputRow("cluster", "nodes", f"{cluster.nodes}, {cluster.node.gpus} GPUs each", source)
     fabric = f"{cluster.fabric.kind}, oversubscription {cluster.fabric.oversubscription:g}"
     yield InputRow("cluster", "fabric", fabric, cluster.sources.get("fabric.oversubscription", source))
@@ -40,7 +40,7 @@ def provenance(question: ServingQuestion, serving: Serving, backend: Backend) ->
         origin += f"median, {fit.mean_rest_pct} % mean"
     for name, value in backend.on(cluster.calibration).model_dump(mode="json").items():
         yield InputRow("engine", f"{backend.name} {name}", str(value), backend.sources.get(f"constants.{name}", origin))
-    prices = load_prices(question.prices_overrides)
+    prices = load_prices(question.prices_overrides, cluster.node.gpu)
     key = f"gpu_hour.{cluster.node.gpu.name}"
     for name, value, said in prices.entries():
         if name == key:

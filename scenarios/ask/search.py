@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...hwmodels.catalog import names
+from ...hwmodels.catalog import is_file, names
 from ...hwmodels.errors import UnknownName
 from ...sim.inputs.deployment import Protocol
 from ...sim.inputs.serving import Backend, Mode, Width
@@ -26,7 +26,7 @@ CHUNK_TOKENS, PREFILL_CHUNK_TOKENS = (2048, 8192), (4096, 8192, 16384)
 class Search(BaseModel):
     """Which deployments are considered. None: all that the model, the cluster and the budget allow.
 
-    ``gpus``: the most that all workers together may use (default: the cluster's). ``clusters``: catalogue names of other
+    ``gpus``: the most that all workers together may use (default: the cluster's). ``clusters``: names or files of other
     hardware, each with as many GPUs, beside the scenario's own. ``tp``, ``dp``, ``pp``: widths of a worker (default: powers of
     two; dp also three times one; pipelines only without data-parallel attention). ``ep``: ranks the experts lie on (default:
     all GPUs of a stage; without data-parallel attention also 1). ``worker_gpus``: the most GPUs of one worker. ``prefill_tp``
@@ -75,6 +75,6 @@ class Search(BaseModel):
     @model_validator(mode="after")
     def _clusters_are_known(self) -> Self:
         for name in self.clusters:
-            if name not in names("clusters"):
+            if not is_file(name) and name not in names("clusters"):
                 raise UnknownName("cluster", name, names("clusters"), "epicycle catalog clusters")
         return self

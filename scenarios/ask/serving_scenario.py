@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from ...hwmodels.errors import BadInput
 from ...hwmodels.prices import load_prices
+from ...hwmodels.specs import Gpu
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving import Bill, Serving, Slo, Workload
 from ...sim.inputs.serving_question import ServingQuestion
@@ -34,7 +35,7 @@ class ServingScenario(QuestionFile):
         """The question with its model and cluster looked up. Raises ScenarioError naming the file, line and key."""
         model = self.found_model()
         cluster = self.found_cluster()
-        self._check_prices()
+        self._check_prices(cluster.node.gpu)
         try:
             return ServingQuestion(
                 self.name,
@@ -51,10 +52,10 @@ class ServingScenario(QuestionFile):
         except Unanswerable as error:
             raise self.error_at(error.key, error) from None
 
-    def _check_prices(self) -> None:
+    def _check_prices(self, gpu: Gpu) -> None:
         for key, value in self.prices.items():
             try:
-                load_prices({key: value})
+                load_prices({key: value}, gpu)
             except BadInput as error:
                 whole = ("prices", key)
                 written = whole if whole in self.document.places else ("prices", *key.split("."))

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...hwmodels.calibration import is_calibration_path
+from ...hwmodels.catalog import is_file
 from ...hwmodels.errors import nearest
 from .document import Document, KeyPath, Plain, ScenarioError, parse_document
 
 _OWN_KEYS: dict[str, tuple[str, tuple[str, ...]]] = {"model": ("preset", ()), "cluster": ("name", ("nodes",))}
+
+#: Overrides of a cluster that may name a file.
+_FILES = ("calibration", "node.gpu", "node.nic", "fabric.switch")
 
 
 def with_changes(document: Document, sets: Iterable[str], known: Iterable[str], option: str = "--set") -> Document:
@@ -47,11 +50,15 @@ def rebased(document: Document, folder: Path) -> Document:
         data["model"] = _beside(model, folder)
     elif isinstance(model, dict) and isinstance(preset := model.get("preset"), str):
         data["model"] = {**model, "preset": _beside(preset, folder)}
-    cluster = data.get("cluster")
-    overrides = cluster.get("overrides") if isinstance(cluster, dict) else None
-    if isinstance(cluster, dict) and isinstance(overrides, dict) and isinstance(file := overrides.get("calibration"), str):
-        beside = str(folder / file) if is_calibration_path(file) else file
-        data["cluster"] = {**cluster, "overrides": {**overrides, "calibration": beside}}
+    cluster, search = data.get("cluster"), data.get("search")
+    if isinstance(cluster, str):
+        data["cluster"] = _hardware_beside(cluster, folder)
+    elif isinstance(cluster, dict):
+        moved = {"name": _hardware_beside(cluster["name"], folder)} if "name" in cluster else {}
+        overrides = {"overrides": _parts_beside(cluster["overrides"], folder, "")} if "overrides" in cluster else {}
+        data["cluster"] = {**cluster, **moved, **overrides}
+    if isinstance(search, dict) and isinstance(others := search.get("clusters"), list):
+        data["search"] = {**search, "clusters": [_hardware_beside(name, folder) for name in others]}
     for section in ("traffic", "workload"):
         load = data.get(section)
         routing = load.get("routing") if isinstance(load, dict) else None
@@ -63,6 +70,17 @@ def rebased(document: Document, folder: Path) -> Document:
 def is_config_path(name: str) -> bool:
     """Whether a model's name is meant as a file and not as a preset."""
     return "/" in name or name.endswith(".json")
+
+
+def _hardware_beside(name: Plain, folder: Path) -> Plain:
+    return str(folder / name) if isinstance(name, str) and is_file(name) else name
+
+
+def _parts_beside(overrides: Plain, folder: Path, above: str) -> Plain:
+    """The overrides of a cluster, dotted or nested, in which a part may be a file."""
+    if not isinstance(overrides, dict):
+        return _hardware_beside(overrides, folder) if above in _FILES else overrides
+    return {key: _parts_beside(value, folder, f"{above}.{key}" if above else key) for key, value in overrides.items()}
 
 
 def _beside(name: str, folder: Path) -> str:

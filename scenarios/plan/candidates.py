@@ -96,4 +96,6 @@ def of_row(table: Table, row: int, on_front: bool, meets: bool) -> Shown:
     words = f"{in_words(serving.decode, moe)}, batch {serving.decode.batch}"
     if serving.prefill is not None:
         words = f"prefill {in_words(serving.prefill, moe)}, decode {words}"
-    return Shown(table, row, Candidate(serving, table.question.cluster.name, gpus, words, values, on_front, meets))
+    cluster, own = table.question.cluster, table.search.clusters
+    elsewhere = next((ref for ref in own if ref in (cluster.name, cluster.file)), "")
+    return Shown(table, row, Candidate(serving, cluster.label, gpus, words, values, on_front, meets, hardware=elsewhere))

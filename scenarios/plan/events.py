@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...hwmodels.errors import BadInput
+from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.deployment import Deployment
 from ...sim.inputs.question import Question
 from ...sim.inputs.serving import Worker
@@ -36,7 +37,8 @@ def longer_tpot_s(
         return None
     step = decode_step(setting, arrangement_of(worker), batch)
     travel = [part for part in step.parts if part.group == "communication"]
-    exchange = [part for part in travel if part.name in ("dispatch", "combine", "dispatch notify", "combine notify", "prepare")]
+    ops = [op.replace("_", " ") for op in find_protocol(worker.protocol).ops]
+    exchange = [part for part in travel if part.name in ops]
     longer = layer_s * float(exchange[0].times) - sum(_one(part.step_seconds) for part in exchange)
     if worker.overlap:  # what travels longer shows only beyond what is computed meanwhile
         whole = sum(_one(part.step_seconds) for part in travel)

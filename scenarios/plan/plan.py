@@ -153,7 +153,7 @@ def _events(shown: Shown, known: dict[object, float | None], seed: int, play: Pl
     table, serving = shown.table, shown.candidate.serving
     setting = replace(table.setting, backend=load_backend(serving.backend))
     batch = float(table.decode.batch[table.rows.decode[shown.row]])
-    key = (table.question.cluster.name, serving.backend, serving.decode.model_copy(update={"count": 1}), batch)
+    key = (table.question.cluster.label, serving.backend, serving.decode.model_copy(update={"count": 1}), batch)
     if key not in known:
         known[key] = longer_tpot_s(setting, table.question.workload.routing, serving.decode, batch, seed, play)
     longer = known[key]

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...hwmodels.backends import load_backend
-from ...hwmodels.catalog import load_cluster
+from ...hwmodels.catalog import load_cluster, names
 from ...hwmodels.errors import BadInput
-from ...hwmodels.prices import load_prices
+from ...hwmodels.prices import gpu_of_key, load_prices
 from ...hwmodels.specs import Cluster
+from ...sim.ep.protocols import DEFAULT
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.steady import Setting
@@ -92,7 +93,7 @@ class Table:
             pp=int(workers.pp[row]),
             ep=int(workers.ep[row]),
             count=int(count),
-            protocol=kind.protocol or "low-latency",
+            protocol=kind.protocol or DEFAULT,
             comm_sms=self.search.comm_sms,
             redundant_experts=int(workers.redundant[row]),
             overlap=kind.overlap,
@@ -161,10 +162,13 @@ def sized(cluster: Cluster, search: Search) -> Cluster:
 
 
 def on_cluster(question: ServingQuestion, name: str) -> ServingQuestion:
-    """The question on as many GPUs of another cluster of the catalogue."""
+    """The question on as many GPUs of another cluster, by its catalogue name or its file."""
     there = load_cluster(name)
     nodes = min(there.max_nodes, -(-question.cluster.gpus // there.node.gpus))
-    return replace(question, cluster=there.model_copy(update={"nodes": nodes}), serving=None)
+    known = (*names("gpus"), there.node.gpu.name)
+    mine = {key: value for key, value in question.prices_overrides.items() if gpu_of_key(key) in (None, *known)}
+    cluster = there.model_copy(update={"nodes": nodes})
+    return replace(question, cluster=cluster, serving=None, prices_overrides=mine)
 
 
 def setting_for(question: ServingQuestion, search: Search) -> Setting:
@@ -187,11 +191,11 @@ def _bill(question: ServingQuestion, rows: Deployments) -> Floats:
     node, workload = question.cluster.node, question.workload
     cost = cost_of(
         rows.gpus,
-        node.gpu.name,
+        node.gpu,
         node.gpus,
         rows.requests_per_s * workload.mean_input,
         rows.requests_per_s * workload.mean_output,
-        load_prices(question.prices_overrides),
+        load_prices(question.prices_overrides, node.gpu),
         basis=question.bill.basis,
         fixed_usd_per_hour=question.bill.fixed_per_hour,
     )

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from ...hwmodels.backends import load_backend
 from ...hwmodels.errors import Uncalibrated
 from ...hwmodels.specs import Cluster
+from ...sim.ep.protocol import all_protocols, find_protocol
+from ...sim.ep.protocols import DEFAULT
 from ...sim.inputs.traffic import Routing
 from ...sim.serving.steady import Rates, Setting, aggregated_worker, decode_worker, prefill_worker
 from ...sim.step.memory import WorkerMemory, worker_memory
@@ -25,14 +27,6 @@ from ..ask.search import Search
 from .widths import Floats, widths
 
 Rated = Callable[[Setting, Arrangement, Floats, Floats], Rates]
-#: How each engine can carry tokens to experts: vLLM --all2all-backend (deepep_low_latency, deepep_high_throughput,
-#: allgather_reducescatter), SGLang --moe-a2a-backend (deepep, none), TensorRT-LLM's MoE communication (NVLinkOneSided,
-#: NVLinkTwoSided, DeepEP, DeepEPLowLatency, AllGatherReduceScatter), as their documentation has them in 2025.
-#: Left out: DeepEP V2 (elastic), in vLLM and SGLang since 2026 as deepep_v2. Nobody measured it: it is tried where asked for.
-_DEEP_EP = ("low-latency", "high-throughput", "all-gather")
-PROTOCOLS = {"vllm": _DEEP_EP, "sglang": _DEEP_EP, "trtllm": ("one-sided", *_DEEP_EP)}
-#: Two-batch overlap goes with DeepEP's kernels: vLLM --enable-dbo, SGLang --enable-two-batch-overlap (documentation, 2025).
-_OVERLAPPED = ("low-latency", "high-throughput", "elastic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +189,7 @@ def _arrangement(columns: list[Floats], kind: Kind, search: Search) -> Arrangeme
     """Workers of a kind, ``columns`` as `widths` has them."""
     tp, dp, pp, ep, redundant = columns
     sms = float(search.comm_sms)
-    return Arrangement(tp, dp, pp, ep, kind.protocol or "low-latency", sms, redundant, kind.overlap, graphs=True)
+    return Arrangement(tp, dp, pp, ep, kind.protocol or DEFAULT, sms, redundant, kind.overlap, graphs=True)
 
 
 def memory_of(setting: Setting, arrangement: Arrangement, batch: Floats, chunk: Floats, share: float) -> WorkerMemory:
@@ -221,12 +215,18 @@ def _kinds(search: Search, *, decodes: bool) -> list[Kind]:
     found = []
     for backend in search.backends:
         found.append(Kind(backend, "", False))
-        for protocol in search.protocols or PROTOCOLS[backend]:
-            if not decodes and protocol == "low-latency":
+        for protocol in search.protocols or _tried_with(backend):
+            record = find_protocol(protocol)
+            if not decodes and record.prompts_by:
                 continue
-            hidden = dict.fromkeys(search.overlap) if protocol in _OVERLAPPED else (False,)
+            hidden = dict.fromkeys(search.overlap) if record.overlaps else (False,)
             found += [Kind(backend, protocol, overlap) for overlap in hidden]
     return found
+
+
+def _tried_with(backend: str) -> tuple[str, ...]:
+    """The protocols that an engine is tried with unasked."""
+    return tuple(name for name, record in all_protocols().items() if backend in record.engines)
 
 
 def _of_kind(columns: tuple[Floats, ...], kind: Kind, cluster: Cluster, asked: bool) -> tuple[Floats, ...]:
@@ -236,13 +236,11 @@ def _of_kind(columns: tuple[Floats, ...], kind: Kind, cluster: Cluster, asked: b
         return tuple(c[dp == 1] for c in columns)
     ranks, domain = tp * dp, cluster.nvlink_domain_gpus
     inside = ranks <= domain
-    able = np.ones_like(inside)
-    if kind.protocol in ("one-sided", "two-sided"):
-        able = inside
-    elif kind.protocol in ("high-throughput", "elastic") or (asked and kind.protocol == "all-gather"):
+    record, able = find_protocol(kind.protocol), np.ones_like(inside)
+    if record.one_domain or not (record.measured_across or asked):
+        able = inside  # what nobody measured across nodes goes there only where it is asked for
+    elif record.rails:
         able = inside | (ranks % domain == 0)
-    elif kind.protocol in ("all-gather", "padded-all-to-all") and not asked:
-        able = inside  # nobody measured these across nodes: only where they are asked for
     return tuple(c[(dp > 1) & able] for c in columns)
 
 

@@ -16,11 +16,12 @@ from ...hwmodels.errors import BadInput, UnknownName
 from ...hwmodels.prices import load_prices
 from ...hwmodels.specs import Datasheet
 from ...hwmodels.units import format_bytes, format_rate, format_time
+from ...sim.ep.protocol import all_protocols, find_protocol
 from ...sim.inputs.model import load_model, model_names
 from ..ask.gallery import gallery_names, gallery_path
 from ..ask.scenario import load_scenario
 
-KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "backends", "prices", "scenarios")
+KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "protocols", "backends", "prices", "scenarios")
 
 _LOAD: dict[str, Callable[[str], BaseModel]] = {
     "gpus": catalog.load_gpu,
@@ -46,6 +47,8 @@ def print_catalogue(kind: str | None, name: str | None, console: Console) -> Non
         console.print(_price_list(name))
     elif name is None:
         console.print(_overview(kind))
+    elif kind == "protocols":
+        console.print(_table(("key", "value"), _protocol(name).items()))
     elif kind == "scenarios":
         console.print(Text(gallery_path(name).read_text(encoding="utf-8")), soft_wrap=True)
     else:
@@ -59,6 +62,8 @@ def _names(kind: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(key.split(".")[0] for key, _, _ in load_prices().entries()))
     if kind == "backends":
         return backend_names()
+    if kind == "protocols":
+        return tuple(all_protocols())
     return model_names() if kind == "models" else catalog.names(kind)
 
 
@@ -142,6 +147,10 @@ def _model(name: str) -> dict[str, str]:
     }
 
 
+def _protocol(name: str) -> dict[str, str]:
+    return find_protocol(name).row
+
+
 def _backend(name: str) -> dict[str, str]:
     backend = load_backend(name)
     own, fit = backend.constants, backend.fit
@@ -168,6 +177,7 @@ _ROW: dict[str, Callable[[str], dict[str, str]]] = {
     "links": _link,
     "clusters": _cluster,
     "models": _model,
+    "protocols": _protocol,
     "backends": _backend,
     "scenarios": _scenario,
 }

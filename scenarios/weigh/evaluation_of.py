@@ -57,9 +57,12 @@ def with_deployment(scenario: Scenario) -> Scenario:
     if isinstance(scenario, LayerScenario) or scenario.deployment is not None:
         return scenario
     best = _best(plan_of(scenario))
-    same = best.cluster == scenario.cluster.name
-    nodes = -(-best.gpus // load_cluster(best.cluster, None, scenario.cluster.overrides if same else {}).node.gpus)
-    cluster = ClusterChoice(name=best.cluster, nodes=nodes, overrides=scenario.cluster.overrides if same else {})
+    others = scenario.search.clusters if scenario.search is not None else ()
+    elsewhere = next((ref for ref in others if load_cluster(ref).name == best.cluster), "")
+    overrides = {} if elsewhere else scenario.cluster.overrides
+    name = elsewhere or scenario.cluster.name
+    nodes = -(-best.gpus // load_cluster(name, None, overrides).node.gpus)
+    cluster = ClusterChoice(name=name, nodes=nodes, overrides=overrides)
     found = scenario.model_copy(update={"deployment": best.serving, "cluster": cluster})
     found.read_from(scenario.document)
     return found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..precision import Dtype
 from .expert_share import Share, busiest_share
-from .experts import Constants, Counts, ExpertShape, Kind, block, block_seconds
+from .experts import Counts, ExpertConstants, ExpertShape, Kind, block, block_seconds
 from .normal import cumulative, largest_of
 from .shape import Num
 from .stage import Machine
@@ -38,14 +38,14 @@ class ExpertTime:
     rows: Floats
 
 
-def expert_constants(system: str, kind: Kind, weights: Dtype) -> tuple[Constants, Entry, str]:
+def expert_constants(system: str, kind: Kind, weights: Dtype) -> tuple[ExpertConstants, Entry, str]:
     """The fitted constants of a kind on ``system`` (or its relative), their entry, and the system they were measured on.
 
     Raises Uncalibrated if nobody measured the kind. Weights below bf16 use the fp8 kernels' constants.
     """
     op = kind if kind != "triton" else f"triton.{'bf16' if weights == 'bf16' else 'fp8'}"
     entry, source = find_entry(system, "expert-compute", op, "one-node")
-    return constants_of(entry, Constants), entry, source
+    return constants_of(entry, ExpertConstants), entry, source
 
 
 def expert_time(
@@ -53,7 +53,7 @@ def expert_time(
     tokens: Num,
     shape: ExpertShape,
     machine: Machine,
-    k: Constants,
+    k: ExpertConstants,
     *,
     experts: Num,
     top_k: Num,

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Constants:
+class ExpertConstants:
     """Fitted constants of the expert block on one system."""
 
     launch: float  # all its kernels: launches, first tiles
@@ -179,7 +179,7 @@ def side_bytes(kind: Kind, counts: Counts, shape: ExpertShape) -> Side:
     return Side(counts.pairs * pair, 0.0, counts.tokens * shape.hidden * (2.0 + cast))
 
 
-def block(kind: Kind, counts: Counts, shape: ExpertShape, machine: Machine, k: Constants, sms: Num) -> Block:
+def block(kind: Kind, counts: Counts, shape: ExpertShape, machine: Machine, k: ExpertConstants, sms: Num) -> Block:
     """The loads of both GEMMs and what lies around them, on a rank with ``counts``."""
     element = ELEMENT_BYTES[shape.activations]
     rate = machine.tensor_flops[tensor_dtype(shape, machine)] / machine.sms * k.tensor_efficiency
@@ -209,14 +209,14 @@ def block(kind: Kind, counts: Counts, shape: ExpertShape, machine: Machine, k: C
 
 
 def loads(
-    rows: Floats, shape: ExpertShape, machine: Machine, k: Constants, sms: Num, kind: Kind = "contiguous"
+    rows: Floats, shape: ExpertShape, machine: Machine, k: ExpertConstants, sms: Num, kind: Kind = "contiguous"
 ) -> tuple[tuple[str, Floats], ...]:
     """Seconds of tensor cores and of HBM for the GEMMs of ``rows`` [rank, expert slot]; result [rank]. DeepGEMM's kinds."""
     found = block(kind, counted(rows, 0.0), shape, machine, k, sms)
     return ("tensor", np.asarray(found.tensor_s)), ("hbm", np.asarray(found.hbm_s))
 
 
-def block_seconds(found: Block, k: Constants, *, graphs: bool | NDArray[np.bool_]) -> Num:
+def block_seconds(found: Block, k: ExpertConstants, *, graphs: bool | NDArray[np.bool_]) -> Num:
     """Seconds of the whole block run alone: the GPU's kernels one after another, or the host's launches if they last longer."""
     gemms = smooth_max(k.sharpness, np.asarray(found.tensor_s, float), np.asarray(found.hbm_s, float))
     kernels = k.launch + gemms + found.side_s + found.idle_s
@@ -224,7 +224,7 @@ def block_seconds(found: Block, k: Constants, *, graphs: bool | NDArray[np.bool_
 
 
 def compute(
-    kind: Kind, rows: Floats, tokens: Num, shape: ExpertShape, machine: Machine, k: Constants, sms: Num, *, graphs: bool
+    kind: Kind, rows: Floats, tokens: Num, shape: ExpertShape, machine: Machine, k: ExpertConstants, sms: Num, *, graphs: bool
 ) -> Work:
     """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group; ``graphs``: replayed.
 

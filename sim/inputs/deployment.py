@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
+from ..ep.protocols import DEFAULT
 from ..precision import Dtype
 
-Protocol = Literal["high-throughput", "elastic", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all"]
+
+def _known(name: str) -> str:
+    from ..ep.protocol import all_protocols  # numpy comes with it, which reading a file does without
+
+    *others, last = (f"'{known}'" for known in all_protocols())
+    if name not in all_protocols():
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+    return name
+
+
+#: The name of one of `ep.protocol.all_protocols`.
+Protocol = Annotated[str, AfterValidator(_known)]
 
 
 class Deployment(BaseModel):
@@ -25,7 +38,7 @@ class Deployment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ep: int = Field(ge=2, le=4096)
-    protocol: Protocol = "low-latency"
+    protocol: Protocol = DEFAULT
     compare: tuple[Protocol, ...] = ()
     payload: Dtype = "fp8"
     weights: Dtype = "fp8"

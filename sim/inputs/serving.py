@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...hwmodels.units import Duration, PerSecond, Usd
+from ..ep.protocols import DEFAULT
 from ..precision import Dtype
 from .deployment import Protocol
 from .traffic import Routing
@@ -54,13 +55,13 @@ class Workload(BaseModel):
 
 
 class Bill(BaseModel):
-    """How GPUs are paid for: ``rental`` (low end of the market), ``on-demand``, ``reserved``, or ``owned`` (written off, with
-    their power and network); and what is paid every hour whatever runs, for what no price holds.
+    """How GPUs are paid for: ``rental`` (low end of the market), ``on-demand``, ``reserved``, ``three-years``, or ``owned``
+    (written off, with their power and network); and what is paid every hour whatever runs, for what no price holds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    basis: Literal["rental", "on-demand", "reserved", "owned"] = "rental"
+    basis: Literal["rental", "on-demand", "reserved", "three-years", "owned"] = "rental"
     fixed_per_hour: Usd = 0.0
 
 
@@ -87,7 +88,7 @@ class Worker(BaseModel):
     pp: Width = 1
     ep: Width = 1
     count: Width = 1
-    protocol: Protocol = "low-latency"
+    protocol: Protocol = DEFAULT
     comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
     redundant_experts: Annotated[int, Field(ge=0, le=65_536)] = 0
     overlap: bool = Field(default=False, description="two-batch overlap: one half communicates while the other computes")

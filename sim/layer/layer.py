@@ -8,6 +8,7 @@ import numpy as np
 
 from ... import __version__
 from ...hwmodels.calibration import load_calibration
+from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import Interval
 from ...hwmodels.units import format_time
 from ..engine import Simulator
@@ -34,8 +35,6 @@ _FAMILIES = {
     "tensor": "tensor throughput",
     "host": "the host's kernel launches",
 }
-#: Where an op's stages go by another name than its constants.
-_STAGE_OPS = {"dispatch_notify": "notify", "prepare": "notify"}
 #: Ranks up to which the count exchange is kept as tables.
 SHOWN_RANKS = 64
 
@@ -72,10 +71,10 @@ def _layer(question: Question, program: Program, items: tuple) -> LayerResult:  
     drawn = program.drawn
     path = critical_path(traces, topology)
     exchange = {}
-    if program.protocol == "high-throughput" and program.layout.ranks <= SHOWN_RANKS:
+    if program.protocol.counts and program.layout.ranks <= SHOWN_RANKS:
         exchange = count_exchange(drawn.rank_rows, program.layout)
     return LayerResult(
-        protocol=program.protocol,
+        protocol=program.protocol.name,
         makespan_ps=makespan,
         ops=op_times(traces),
         spans=spans(traces, topology),
@@ -106,14 +105,16 @@ def _intervals(question: Question, program: Program, path: tuple[PathSegment, ..
     }
     found = {}
     for source in program.sources:
-        op = _STAGE_OPS.get(source.op, source.op)
+        op = source.shown
         seconds = sum(s.end_ps - s.start_ps for s in path if s.op == op) / 1e12 / program.micro_batches
         same = load_calibration(source.system).cluster == load_calibration(question.cluster.calibration).cluster
         borrowed = "" if same else source.system
         if source.lender:
             borrowed = f"the {source.lender} kernels on {source.system}"
-        where = block if op == "compute" else point
-        found[op] = source.entry.fit.interval(seconds, question.nodes_used, where, borrowed)
+        where = block if source.op is None else point
+        across = source.op is not None and deployment.ep > question.cluster.nvlink_domain_gpus
+        foreign = why_foreign(question.cluster, across, source.system)
+        found[op] = source.entry.fit.interval(seconds, question.nodes_used, where, borrowed, foreign)
     return found
 
 
@@ -143,7 +144,7 @@ def _sentence(question: Question, layers: tuple[LayerResult, ...]) -> str:
     text = (
         f"One {question.model.name} MoE layer takes {format_time(layer.makespan_ps / 1e12)} (90 % interval "
         f"{format_time(low)} to {format_time(high)}) on {question.deployment.ep} "
-        f"{question.cluster.node.gpu.name} GPUs ({nodes} node{'s' if nodes > 1 else ''}, "
+        f"{question.cluster.node.gpu.label} GPUs ({nodes} node{'s' if nodes > 1 else ''}, "
         f"{each} token{'s' if each != '1' else ''} a rank, "
         f"{layer.protocol}): {', '.join(parts)}; {share:.0%} of it is bound by {bound}."
     )
@@ -169,19 +170,18 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
     systems = sorted({s.system for s in program.sources} - {question.cluster.calibration})
     if systems:
         why = load_calibration(question.cluster.calibration).why
-        kernels = ", ".join(s.op for s in program.sources if s.system in systems)
+        kernels = ", ".join(s.name for s in program.sources if s.system in systems)
         text = f"{question.cluster.calibration} has no measurements of {kernels}: constants of {' and '.join(systems)}"
         yield f"{text} ({why})" if why else text
-    if program.protocol == "elastic":
-        yield "elastic kernels have no published rows that may be fitted: SMs copy at the library's own rates, the rest is lent"
-    if program.protocol == "padded-all-to-all":
-        slot = np.ceil(question.deployment.capacity_factor * program.shape.tokens * program.shape.top_k / program.shape.ranks)
+    yield from program.protocol.caveats
+    if program.protocol.slot_rows is not None:
+        slot = float(np.asarray(program.protocol.slot_rows(program.shape, question.deployment.capacity_factor)))
         lost = int(np.maximum(program.drawn.expert_rows - slot, 0).sum())
         if lost:
             pairs = int(program.drawn.expert_rows.sum())
             yield f"{lost} of {pairs} (token, expert) pairs do not fit slots of {slot:.0f} rows and are dropped"
-    if program.protocol in ("all-gather", "padded-all-to-all") and program.layout.nodes > 1:
-        yield "collectives are calibrated inside one node; across nodes their NIC efficiency is assumed, not fitted"
+    if program.layout.nodes > 1:
+        yield from program.protocol.caveats_across
     if question.traffic.routing.kind in ("power-law", "file"):
         yield "the closed form beside it is for uniform routing, and so were the rows whose residuals made the intervals"
 
@@ -199,7 +199,7 @@ def _inputs(question: Question, programs: list[Program]) -> Iterator[InputRow]:
             if name == "name" or isinstance(value, str | int | float):
                 yield InputRow(section, name, str(value), record.sources.get(name, record.sources.get("*", "")))
     source = cluster.sources.get("*", "")
-    yield InputRow("cluster", "name", cluster.name, source)
+    yield InputRow("cluster", "name", cluster.label, source)
     yield InputRow("cluster", "nodes", f"{question.nodes_used} of {cluster.nodes} used, {cluster.node.gpus} GPUs each", source)
     fabric = f"{cluster.fabric.kind}, oversubscription {cluster.fabric.oversubscription:g}"
     yield InputRow("cluster", "fabric", fabric, cluster.sources.get("fabric.oversubscription", source))
@@ -215,7 +215,7 @@ def _inputs(question: Question, programs: list[Program]) -> Iterator[InputRow]:
             origin += f"MAPE {fit.mape_fit_pct}%"
             if fit.mape_rest_pct is not None:
                 origin += f", {fit.mape_rest_pct}% on the rest"
-            yield InputRow("calibration", f"{program.protocol} {s.op}", said, origin)
+            yield InputRow("calibration", f"{program.protocol.name} {s.name}", said, origin)
 
 
 __all__ = ["simulate"]

@@ -12,36 +12,40 @@ from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..engine import Simulator
 from ..ep import experts
 from ..ep.machine import machine_of
-from ..ep.protocol import Context, describe, scope_of
+from ..ep.protocol import Context, Op, Protocol, describe, find_protocol
 from ..ep.shape import Shape
 from ..ep.stage import Join, Machine, Stage, Work
-from ..inputs.deployment import Protocol
 from ..inputs.question import Question
 from ..precision import PAYLOAD_BYTES
 from .play import Step
 from .routing import Drawn, Router, draw_calls
 from .traffic import Layout
 
-#: The protocol's ops around the expert block, in order.
-BEFORE = {
-    "high-throughput": ("dispatch_notify", "dispatch"),
-    "two-sided": ("prepare", "dispatch"),
-}
-AFTER = {"high-throughput": ("combine_notify", "combine")}
-#: Protocols whose shapes are static, so that a decode step is captured in CUDA graphs.
-STATIC = ("elastic", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all")
-#: Least capacity of the low-latency kernels when none is set: DeepEP's published decode batch.
-LOW_LATENCY_TOKENS = 128
+#: The op of expert compute.
+EXPERTS = "compute"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which fitted entry an op used, and the system it was measured on. ``lender``: the other protocol whose entry it is."""
+    """Which fitted entry an op used, and the system it was measured on. ``lender``: the other protocol whose entry it is.
 
-    op: str
+    ``op`` is None for the experts.
+    """
+
+    op: Op | None
     entry: Entry
     system: str
     lender: str = ""
+
+    @property
+    def name(self) -> str:
+        """The op's name among fitted entries."""
+        return self.op.name if self.op else EXPERTS
+
+    @property
+    def shown(self) -> str:
+        """The op's name among stages."""
+        return (self.op.shown or self.op.name) if self.op else EXPERTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,9 @@ def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int6
     return draw_calls(router, tokens, deployment.placement, deployment.redundant_experts, layout.domain, rng, most)
 
 
-def build(question: Question, protocol: Protocol, simulator: Simulator) -> Program:
-    """The program of ``protocol`` for ``question``. Raises BadInput if nobody measured one of its kernels."""
+def build(question: Question, name: str, simulator: Simulator) -> Program:
+    """The program of the protocol ``name`` for ``question``. Raises BadInput if nobody measured one of its kernels."""
+    protocol = find_protocol(name)
     model, deployment, cluster = question.model, question.deployment, question.cluster
     layout, machine = layout_of(question), machine_of(cluster)
     tokens = np.array(question.traffic.on_ranks(deployment.ep), np.int64)
@@ -113,23 +118,22 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
         capacity_factor=deployment.capacity_factor,
     )
     entry, system = find_entry(cluster.calibration, "expert-compute", _kind(question, protocol), "one-node")
-    k = constants_of(entry, experts.Constants)
+    k = constants_of(entry, experts.ExpertConstants)
     sources: dict[str, Source] = {}
 
-    def stages(ops: tuple[str, ...], call: Shape) -> Iterator[Stage]:
+    def stages(ops: tuple[Op, ...], call: Shape) -> Iterator[Stage]:
         for op in ops:
-            described = describe(
-                protocol, op, scope_of(protocol, layout.nodes == 1), cluster.calibration, call, machine, context
-            )
-            sources[op] = Source(op, described.entry, described.calibrated_on, described.lender)
+            scope = protocol.scope(one_domain=layout.nodes == 1)
+            described = describe(name, op.name, scope, cluster.calibration, call, machine, context)
+            sources[op.name] = Source(op, described.entry, described.calibrated_on, described.lender)
             yield from described.stages
 
     steps: list[Step] = []
     closed: list[tuple[Stage | Work, Shape]] = []
     for one in drawn:
         call = replace(shape, tokens=float(one.tokens.max()))
-        before = tuple(stages(BEFORE.get(protocol, ("dispatch",)), call))
-        after = tuple(stages(AFTER.get(protocol, ("combine",)), call))
+        before = tuple(stages(protocol.before, call))
+        after = tuple(stages(protocol.after, call))
         slots = one.slot_load.reshape(layout.ranks, -1).astype(float)
         work = _expert_block(question, protocol, slots, float(one.tokens.sum()), k, machine)
         everywhere = call.tokens * layout.ranks
@@ -137,7 +141,7 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
         uniform = _expert_block(question, protocol, rows, float(np.asarray(everywhere)), k, machine)
         steps += [Step(stage, one) for part in (before, work, after) for stage in part]
         closed += [(stage, call) for part in (before, uniform, after) for stage in part]
-    sources["compute"] = Source("compute", entry, system)
+    sources[EXPERTS] = Source(None, entry, system)
     return Program(
         protocol,
         tuple(steps),
@@ -152,29 +156,29 @@ def build(question: Question, protocol: Protocol, simulator: Simulator) -> Progr
 
 
 def _kind(question: Question, protocol: Protocol) -> experts.Kind:
-    """Masked kernels where rows come in a fixed buffer for every expert.
-
-    SGLang gives them the elastic protocol's rows under CUDA graphs; else the host waits for the counts and packs the rows
-    (deepep_v2.py, 2026).
-    """
-    fixed = protocol == "low-latency" or (protocol == "elastic" and replayed(question, protocol))
-    return "masked" if fixed else "contiguous"
+    """The expert kernels behind the exchange."""
+    return protocol.kind(replayed(question, protocol))
 
 
 def replayed(question: Question, protocol: Protocol) -> bool:
     """Whether CUDA graphs replay the layer, so that nothing in it waits for the host."""
     asked = question.deployment.cuda_graphs
-    return asked if asked is not None else protocol in STATIC
+    return asked if asked is not None else protocol.replays
 
 
 def _capacity(tokens: NDArray[np.int64], protocol: Protocol, most: int | None) -> int:
-    """Tokens a rank brings to one call at most: low latency has a limit (default: what there is, at least 128)."""
+    """Tokens a rank brings to one call at most: all, but where calls have a capacity and ``most`` sets it."""
     there = int(tokens.max())
-    return (most or max(LOW_LATENCY_TOKENS, there)) if protocol == "low-latency" else there
+    return there if protocol.capacity is None else most or max(protocol.capacity, there)
 
 
 def _expert_block(
-    question: Question, protocol: Protocol, rows: NDArray[np.float64], tokens: float, k: experts.Constants, machine: Machine
+    question: Question,
+    protocol: Protocol,
+    rows: NDArray[np.float64],
+    tokens: float,
+    k: experts.ExpertConstants,
+    machine: Machine,
 ) -> list[Work]:
     """Permute, both GEMMs and the activation, unpermute: ``rows`` [rank, slot]."""
     model, deployment = question.model, question.deployment
@@ -182,7 +186,7 @@ def _expert_block(
     graphs = replayed(question, protocol)
     sms = float(max(1, machine.sms - deployment.reserved_sms))
     kind = _kind(question, protocol)
-    if protocol == "low-latency":
+    if protocol.packed:
         return [experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs)]
     total = rows.sum(axis=-1)
     payload = model.hidden * PAYLOAD_BYTES[deployment.payload]

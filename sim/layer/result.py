@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.interval import UNKNOWN, Interval, combined
+from ..ep.buffer import MemoryItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +76,6 @@ class TrafficMatrix:
     medium: str  # "nvlink", "rdma" or "local"
     bytes: NDArray[np.int64]  # [src_rank, dst_rank]
     rows: NDArray[np.int64]  # [src_rank, dst_rank] token copies (or messages)
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryItem:
-    """One named part of a rank's HBM, and the formula or fact it came from."""
-
-    name: str
-    bytes: int
-    source: str
 
 
 @dataclass(frozen=True, slots=True)

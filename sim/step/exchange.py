@@ -16,16 +16,14 @@ from ...hwmodels.calibration import Scope
 from ...hwmodels.specs import Cluster
 from ..ep.bound import program_seconds, stage_loads
 from ..ep.machine import machine_of
-from ..ep.protocol import PROTOCOLS, Context, describe, scope_of
-from ..ep.shape import Shape
+from ..ep.protocol import Context, describe, find_protocol
+from ..ep.shape import Rows, Shape
 from ..ep.stage import Machine, Stage
 from ..inputs.model import MoeModel
 from ..precision import PAYLOAD_BYTES
 from .part import Num, Part
 from .worker import Arrangement, Precision
 
-#: Protocols whose tokens cross nodes between GPUs of the same index only.
-_ON_RAILS = ("high-throughput", "elastic", "all-gather")
 #: How the loads of a protocol's stages count in a step's terms.
 _RESOURCE = {"nvlink": "nvlink", "nic": "nic", "nic_msg": "nic", "queue_pair": "nic", "host": "host", "hbm": "hbm"}
 
@@ -64,7 +62,7 @@ def exchange_parts(
     )
     context = Context(gpus_per_node=float(cluster.node.gpus), fields=2.0 if precision.payload == "fp4" else 1.0)
     local = np.asarray(width <= domain_gpus)
-    for op in PROTOCOLS[arrangement.protocol]:
+    for op in find_protocol(arrangement.protocol).ops:
         seconds, loads, source = _op(op, arrangement.protocol, local, shape, machine, cluster, context)
         wire = loads.get("nvlink", 0.0) * cluster.node.gpu.nvlink_bandwidth + loads.get("nic", 0.0) * cluster.node.nic.bandwidth
         yield Part(
@@ -83,13 +81,14 @@ def inbox_share(protocol: str, imbalance: Num, top_k: float, ranks: Num, domain_
     """What the busiest receiver of an exchange gets over the mean one, where the busiest rank computes ``imbalance`` times the
     mean rows.
 
-    Low latency sends a row for every (token, expert): as much more as it computes. The others send a token once to a receiver,
-    which ``top_k`` draws of share ``m / n`` reach with chance ``1 - (1 - m / n)^k``: a rank, or beyond an NVLink domain a node,
-    whose other ranks are as busy as the mean. Collectives move the same whatever the router says.
+    A row for every (token, expert) is as much more as it computes. One for every token goes once to a receiver, which ``top_k``
+    draws of share ``m / n`` reach with chance ``1 - (1 - m / n)^k``: a rank, or beyond an NVLink domain a node, whose other
+    ranks are as busy as the mean. Collectives move the same whatever the router says.
     """
-    if np.all(np.asarray(imbalance) == 1.0) or protocol in ("all-gather", "padded-all-to-all"):
+    rows = find_protocol(protocol).rows
+    if np.all(np.asarray(imbalance) == 1.0) or rows is Rows.PAIR:
         return 1.0
-    if protocol == "low-latency":
+    if rows is Rows.EXPERT:
         return imbalance
     inside = ranks <= domain_gpus
     receivers = np.where(inside, ranks, ranks / domain_gpus)
@@ -111,7 +110,7 @@ def on_fabric(machine: Machine, cluster: Cluster, ranks: Num, protocol: str) -> 
         return machine
     nodes = np.maximum(np.asarray(ranks, float) / node.gpus, 1.0)
     leaf = float(fabric.nodes_per_leaf)
-    ports = 1.0 if fabric.kind == "fat-tree" or protocol in _ON_RAILS else float(min(node.gpus, node.nics))
+    ports = 1.0 if fabric.kind == "fat-tree" or find_protocol(protocol).rails else float(min(node.gpus, node.nics))
 
     def load(here: Num, hosts: Num) -> Num:
         """Of the bandwidth of a leaf's ``hosts``, the share that its ``here`` nodes of the group send up."""
@@ -144,7 +143,8 @@ def _op(
 
 def _scopes(protocol: str, local: NDArray[np.bool_]) -> Iterator[tuple[Scope, bool | NDArray[np.bool_]]]:
     """Every scope that some candidates' exchange has, and which candidates'."""
-    near, far = scope_of(protocol, True), scope_of(protocol, False)
+    record = find_protocol(protocol)
+    near, far = record.near, record.far
     if near == far or np.all(local):
         yield near, True
     elif not np.any(local):

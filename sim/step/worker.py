@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..ep.protocol import find_protocol
+from ..ep.protocols import DEFAULT
 from ..inputs.model import MoeModel
 from ..inputs.serving import Serving, Worker
 from ..precision import Dtype
@@ -17,7 +19,7 @@ from .part import Num
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """``protocol`` carries tokens to experts when ``dp > 1`` (a name of `ep.protocols.PROTOCOLS`); with ``dp == 1`` every GPU
+    """``protocol`` carries tokens to experts when ``dp > 1`` (a name in `ep.protocol`); with ``dp == 1`` every GPU
     already has all tokens and an all-reduce follows the experts. ``overlap``: two micro-batches hide communication behind
     compute. ``graphs``: kernels are replayed from CUDA graphs. ``redundant``: replicas of experts beyond the model's own.
     """
@@ -26,7 +28,7 @@ class Arrangement:
     dp: Num
     pp: Num
     ep: Num
-    protocol: str = "low-latency"
+    protocol: str = DEFAULT
     comm_sms: Num = 24.0
     redundant: Num = 0.0
     overlap: bool = False
@@ -103,11 +105,8 @@ def arrangement_of(worker: Worker) -> Arrangement:
 
 
 def for_prompts(arrangement: Arrangement) -> Arrangement:
-    """How prompts run on it: kernel by kernel, and through the high-throughput exchange where decoding has the low-latency one.
-
-    DeepEP's low-latency slabs grow with every token a rank may send; engines switch by phase (SGLang, ``--deepep-mode auto``).
-    """
-    protocol = "high-throughput" if arrangement.protocol == "low-latency" else arrangement.protocol
+    """How prompts run on it: kernel by kernel, and through the exchange that its protocol leaves them to."""
+    protocol = find_protocol(arrangement.protocol).prompts_by or arrangement.protocol
     return replace(arrangement, graphs=False, protocol=protocol)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from epicycle.hwmodels.calibration import Scope, load_calibration
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.prices import load_prices
-from epicycle.scenarios.cost import break_even, cost_of
+from epicycle.scenarios.answer.cost import break_even, cost_of
 from epicycle.sim.ep.bound import program_seconds
 from epicycle.sim.ep.expert_time import expert_constants, expert_time
 from epicycle.sim.ep.experts import ExpertShape, Kind

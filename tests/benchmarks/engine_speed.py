@@ -18,7 +18,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from epicycle.scenarios.scenario import load_scenario
+from epicycle.scenarios.ask.scenario import load_scenario
 from epicycle.sim.engine import Simulator
 from epicycle.sim.fabric.fairshare import routes
 from epicycle.sim.fabric.flows import FlowBatch

@@ -115,7 +115,7 @@ def test_low_latency(case: tuple[MoeShape, list[int], int, str]) -> None:
     shape, tokens, seed, kind = case
     drawn, inputs = _drawn(shape, tokens, seed, kind, shape.ranks)
     layout, described = Layout(shape.ranks, shape.ranks), _shape(shape, shape.ranks)
-    k = _ones(low_latency.Constants)
+    k = _ones(low_latency.LowLatencyConstants)
     stages = low_latency.dispatch(described, MACHINE, k) + low_latency.combine(described, MACHINE, k)
     found = _simulated(stages, drawn, layout)
     _, traces = trace_phases("low_latency", shape, inputs)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from epicycle.scenarios.scenario import load_scenario
+from epicycle.scenarios.ask.scenario import load_scenario
 from epicycle.sim.engine import Simulator
 from epicycle.sim.fabric.topology import Topology
 from epicycle.sim.inputs.question import Question

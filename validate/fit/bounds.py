@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...hwmodels.calibration import Scope
-from ...sim.ep.protocols import high_throughput, low_latency, one_sided
+from ...sim.ep.protocols import high_throughput, low_latency, one_sided, two_sided
 
 US = 1e-6
 
@@ -129,16 +129,16 @@ _FIELDS = {"field_row": Bound(1e-9, 0.0, 20e-9)}
 _RING_FIELDS = {"peer_field": Bound(5e-9, 0.0, 100e-9)}
 
 
-def bounds_for(record: type, scope: Scope, op: str, protocol: str) -> dict[str, Bound]:
+def bounds_for(record: type, scope: Scope, op: str) -> dict[str, Bound]:
     """Bounds of every constant of ``record`` in ``scope``. Raises KeyError for a record nobody fits."""
     if record is high_throughput.Transfer:
         one_node = _ONE_NODE_COMBINE if op == high_throughput.COMBINE else _ONE_NODE_DISPATCH
         return one_node if scope == "one-node" else _TWO_HOP
     if record is high_throughput.Notify:
         return _HEADS if op.startswith(high_throughput.COMBINE) else _NOTIFY
-    if record is low_latency.Constants:
+    if record is low_latency.LowLatencyConstants:
         return _LOW_LATENCY if scope == "one-node" else _LOW_LATENCY_NODES
-    if record is one_sided.Constants:
+    if issubclass(record, one_sided.SlotConstants):
         if op == "prepare":
             return (
                 _DOMAIN
@@ -146,7 +146,7 @@ def bounds_for(record: type, scope: Scope, op: str, protocol: str) -> dict[str, 
                 | {"copy": _UNUSED_COPY, "nvlink_efficiency": fixed(0.8)}
                 | {"launch_per_rank": Bound(0.2 * US, 0.0, 2 * US), "peer_row": Bound(1e-9, 0.0, 10e-9)}
             )
-        rings = _RINGS if protocol == "two-sided" else {}
+        rings = _RINGS if record is two_sided.RingConstants else {}
         fields = _FIELDS | (_RING_FIELDS if rings else {}) if op == "dispatch" else {}
         return _DOMAIN | rings | fields
     raise KeyError(record)

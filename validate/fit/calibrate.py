@@ -14,7 +14,7 @@ from ...hwmodels.calibration import Calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput, UnknownName
 from ...sim.ep.machine import machine_of
-from ...sim.ep.protocol import PROTOCOLS
+from ...sim.ep.protocol import find_protocol
 from ...sim.ep.stage import Machine
 from ..tables.ep_rows import PROTOCOL_NAMES, Group, Row, grouped, read_table, unfittable
 from ..tables.plausible import check_duplicates, check_speed, duplicates, link_floor_s
@@ -114,8 +114,8 @@ def to_yaml(calibration: Calibration) -> str:
 
 def _check_speed(table: Path, group: Group, machine: Machine) -> None:
     """Links are checked with any constants: what the rows move does not depend on them."""
-    kernel = PROTOCOLS[PROTOCOL_NAMES[group.protocol]][group.op]
-    bounds = bounds_for(kernel.constants, group.scope, group.op, PROTOCOL_NAMES[group.protocol])
+    kernel = find_protocol(PROTOCOL_NAMES[group.protocol]).ops[group.op]
+    bounds = bounds_for(kernel.constants, group.scope, group.op)
     constants = kernel.constants(**{name: bound.start for name, bound in bounds.items()})
     shape = group.shape()
     check_speed(table, group, link_floor_s(kernel.describe(shape, machine, constants, group.context()), shape, machine))

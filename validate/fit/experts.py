@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 
 from ...hwmodels.calibration import Entry, Fit
 from ...hwmodels.constant import read_constant, write_constant
-from ...sim.ep.experts import Constants
+from ...sim.ep.experts import ExpertConstants
 from ...sim.ep.stage import Machine
 from ..tables.expert_group import POINT, ExpertGroup, expert_groups
 from .bounds import US, Bound, fixed
@@ -49,7 +49,7 @@ BOUNDS["triton.fp8"] = BOUNDS["triton.bf16"]
 class Searched:
     """A search's result: the constants, which of them were free, their deviations, and which lie at a bound."""
 
-    k: Constants
+    k: ExpertConstants
     free: tuple[str, ...]
     deviation: Floats
     stuck: NDArray[np.bool_]
@@ -98,7 +98,7 @@ def _entry(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], ta
     rest = np.setdiff1d(np.arange(total), used)
     points = group.points()
     error = predicted / group.measured_s - 1.0
-    values = {n: float(getattr(found.k, n)) for n in (f.name for f in fields(Constants))}
+    values = {n: float(getattr(found.k, n)) for n in (f.name for f in fields(ExpertConstants))}
     sure = zip(found.free, found.deviation.tolist(), found.stuck.tolist(), strict=True)
     record = Fit(
         table=table,
@@ -127,8 +127,8 @@ def search(group: ExpertGroup, machine: Machine, bounds: Mapping[str, Bound], us
     held = {n: b.start for n, b in bounds.items()}
     measured = group.measured_s[used]
 
-    def constants(scaled: Floats) -> Constants:
-        return Constants(**(held | dict(zip(free, (scaled * scale).tolist(), strict=True))))
+    def constants(scaled: Floats) -> ExpertConstants:
+        return ExpertConstants(**(held | dict(zip(free, (scaled * scale).tolist(), strict=True))))
 
     def residuals(scaled: Floats) -> Floats:
         log_error = np.log(group.seconds(machine, constants(scaled), used) / measured)

@@ -19,7 +19,7 @@ from ...hwmodels.calibration import Entry, Fit
 from ...hwmodels.constant import write_constant
 from ...hwmodels.interval import Regime
 from ...sim.ep.bound import program_seconds
-from ...sim.ep.protocol import PROTOCOLS
+from ...sim.ep.protocol import find_protocol
 from ...sim.ep.stage import Machine
 from ..tables.ep_rows import POINT, PROTOCOL_NAMES, Group, point_of
 from ..tables.row_choice import MOST_ROWS, stand_for, varied_rows
@@ -73,9 +73,9 @@ def fit(
             out = np.arange(len(group.rows)) % FOLDS == fold
             left_out[out] = fit(group, machine, table, np.flatnonzero(~out)).predicted_s[out]
     used = rows_to_fit(group) if rows is None else rows
-    kernel = PROTOCOLS[PROTOCOL_NAMES[group.protocol]][group.op]
+    kernel = find_protocol(PROTOCOL_NAMES[group.protocol]).ops[group.op]
     names = [f.name for f in fields(kernel.constants)]
-    bounds = bounds_for(kernel.constants, group.scope, group.op, PROTOCOL_NAMES[group.protocol]) | dict(changed or {})
+    bounds = bounds_for(kernel.constants, group.scope, group.op) | dict(changed or {})
     free = [n for n in names if bounds[n].low < bounds[n].high]
     subset = replace(group, rows=tuple(group.rows[i] for i in used))
 

@@ -35,6 +35,7 @@ not see inside their 90 % interval.
 REPRODUCE = """\
 ## Reproducing
 
+<!-- needs: TABLES, the folder of measurement tables -->
 ```
 python -m epicycle.validate.fit.shipped TABLES    # every shipped calibration, from the tables
 python -m epicycle.validate.serving.shipped TABLES   # the engines' constants, from measured deployments

@@ -9,7 +9,7 @@ import numpy as np
 from ...hwmodels.calibration import constants_of, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import Uncalibrated, UnknownName
-from ...sim.ep.experts import Constants
+from ...sim.ep.experts import ExpertConstants
 from ...sim.ep.machine import machine_of
 from ..fit.conformal import judged
 from ..tables.expert_group import ExpertGroup, expert_groups
@@ -35,7 +35,7 @@ def expert_rows(path: Path) -> tuple[list[Predicted], dict[str, int], tuple[str,
 def _predicted(group: ExpertGroup, table: str) -> list[Predicted]:
     entry, source = find_entry(group.system, "expert-compute", group.op, "one-node")
     machine = machine_of(load_cluster(load_calibration(group.system).cluster))
-    seconds = group.seconds(machine, constants_of(entry, Constants))
+    seconds = group.seconds(machine, constants_of(entry, ExpertConstants))
     total = len(seconds)
     own = entry.fit.table == table and entry.fit.rows_available == total and source == group.system
     used = group.used() if own else None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Scope, calibrated_systems
 from ...hwmodels.errors import BadInput
-from ...sim.ep.protocol import PROTOCOLS, Context
+from ...sim.ep.protocol import Context, all_protocols, find_protocol
 from ...sim.ep.shape import Shape
 
 COLUMNS = (
@@ -26,12 +26,7 @@ COLUMNS = (
 COUNTS = ("nodes", "gpus_per_node", "tokens_per_rank", "hidden", "top_k", "experts")
 
 #: The tables' protocol names -> ours.
-PROTOCOL_NAMES = {
-    "deepep-normal": "high-throughput",
-    "deepep-low-latency": "low-latency",
-    "nvlink-one-sided": "one-sided",
-    "nvlink-two-sided": "two-sided",
-}
+PROTOCOL_NAMES = {table: name for name, record in all_protocols().items() for table in record.tables}
 #: Bytes per element of a dispatched row, scales included, by library family and dtype. DeepEP: one fp32 scale per 128
 #: fp8 values. TensorRT-LLM: one fp8 scale per 16 fp4 values; its fp8 is scaled per tensor.
 BYTES_PER_ELEMENT = {
@@ -135,7 +130,7 @@ def unfittable(row: Row) -> str | None:
     """Why no description covers a row, whatever its system, or None."""
     if row.protocol not in PROTOCOL_NAMES:
         return f"unknown protocol {row.protocol}"
-    if row.op not in PROTOCOLS[PROTOCOL_NAMES[row.protocol]]:
+    if row.op not in find_protocol(PROTOCOL_NAMES[row.protocol]).ops:
         return f"unknown op {row.op} of {row.protocol}"
     if row.routing not in ("uniform", "group-limited"):
         return f"unknown routing {row.routing}"

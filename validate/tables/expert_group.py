@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.errors import BadInput
-from ...sim.ep.experts import TILE, Constants, Counts, ExpertShape, Kind, block, block_seconds, triton_tile
+from ...sim.ep.experts import TILE, Counts, ExpertConstants, ExpertShape, Kind, block, block_seconds, triton_tile
 from ...sim.ep.stage import Machine
 from ...sim.precision import ELEMENT_BYTES, Dtype
 from .expert_deal import DRAWS, deal, exponent
@@ -53,7 +53,7 @@ class ExpertGroup:
     def op(self) -> str:
         return f"triton.{self.dtype}" if self.kind == "triton" else self.kind
 
-    def seconds(self, machine: Machine, k: Constants, rows: Ints | None = None) -> Floats:
+    def seconds(self, machine: Machine, k: ExpertConstants, rows: Ints | None = None) -> Floats:
         """[row] seconds, the mean over the draws of a row."""
         chosen = slice(None) if rows is None else rows
         tiles, others, busy, mine = (x[chosen] for x in self.dealt)

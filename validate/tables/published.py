@@ -21,7 +21,7 @@ from ...hwmodels.interval import Interval
 from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
-from ...sim.ep.protocol import Context, describe
+from ...sim.ep.protocol import Context, describe, find_protocol
 from ...sim.ep.shape import Shape
 from .ep_rows import POINT
 from .published_reasons import reason_of
@@ -96,9 +96,9 @@ def _figure(line: int, row: dict[str, str]) -> Figure:
     machine = machine_of(cluster)
     protocol, shape = _protocol(row), _shape(row, cluster)
     domain = float(shape.domain)
-    scope = "nvlink-domain" if protocol == "one-sided" else "one-node" if float(shape.ranks) <= domain else "multi-node"
+    scope = find_protocol(protocol).scope(float(shape.ranks) <= domain)
     context = Context(gpus_per_node=4.0, fields=1.0 if row["dtype"].lower() in ("bf16", "fp8") else 2.0)
-    described = describe(protocol, row["op"], scope, cluster.calibration, shape, machine, context)  # type: ignore[arg-type]
+    described = describe(protocol, row["op"], scope, cluster.calibration, shape, machine, context)
     # V2's benchmark times the kernel that moves the rows apart from the one that orders them (tests/elastic/test_ep.py).
     stages = described.stages[:1] if protocol == "elastic" else described.stages
     predicted = 1e6 * float(np.asarray(program_seconds(stages, shape, machine)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from itertools import pairwise
@@ -15,8 +14,6 @@ from ..shell.page import Html, safe
 from ..shell.panels import copied
 from ..shell.quantity import relative, said
 from .metrics import FIRST, fact, facts, key_words, value_table
-
-_CATALOGUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def candidate_panel(candidate: Candidate, name: str, command: str, known: Mapping[str, Metric]) -> Html:
@@ -50,9 +47,9 @@ def explain_command(candidate: Candidate, command: str) -> str:
     scenario, sets = _asked(command)
     data = {"mode": candidate.serving.mode} | candidate.serving.model_dump(mode="json", exclude_defaults=True)
     flow = yaml.safe_dump(data, sort_keys=False, default_flow_style=True, width=1 << 20, allow_unicode=True).strip()
-    sets = [s for s in sets if not s.startswith(("deployment=", "deployment.", "cluster="))]
-    if _CATALOGUE_NAME.fullmatch(candidate.cluster):
-        sets.insert(0, f"cluster={candidate.cluster}")
+    sets = [s for s in sets if not s.startswith(("deployment=", "deployment."))]
+    if candidate.hardware:
+        sets = [f"cluster={candidate.hardware}", *(s for s in sets if not s.startswith("cluster."))]
     words = ["epicycle", "explain", scenario]
     for text in [*sets, f"deployment={flow}"]:
         words += ["--set", text]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ....sim.layer.result import Answer, MemoryItem
+from ....sim.ep.buffer import MemoryItem
+from ....sim.layer.result import Answer
 from ...answer.evaluation import Evaluation
 from .page import Html, binary_bytes, safe, section, table
 from .words import key

@@ -12,10 +12,16 @@ after), across nodes from the first generation's (the same NICs, rails and barri
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ....hwmodels.calibration import Scope, constants_of, find_entry
+from ..buffer import Buffer, Demand, exact_rows
+from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
 from . import high_throughput, one_sided
@@ -27,13 +33,17 @@ SM_READ_BYTES_PER_S, SM_WRITE_BYTES_PER_S = 200e9, 50e9
 TAIL_ROWS = {DISPATCH: 6.0, COMBINE: 3.0}
 #: assumed: share of the HBM rate that the second kernel, a copy by every SM, reaches; as a streaming copy does.
 EPILOGUE_HBM_EFFICIENCY = 0.85
+#: Channels that a hybrid buffer has room for; each may hold one token more than its share (``csrc/elastic/buffer.hpp``).
+CHANNELS = 1024
+_ALIGNMENT = 2 * 2**20
+_NEAR, _FAR = "one-sided", "high-throughput"
 
 
 @dataclass(frozen=True, slots=True)
-class Constants:
+class BorrowedConstants:
     """What is borrowed: ``near`` for what happens inside an NVLink domain, ``far`` across nodes (None: there is one domain)."""
 
-    near: one_sided.Constants
+    near: one_sided.SlotConstants
     far: high_throughput.Transfer | None
 
 
@@ -47,7 +57,7 @@ def combine_row_bytes(shape: Shape) -> Num:
     return _align32(2.0 * shape.hidden) + _align32(4.0 * shape.top_k)
 
 
-def transfer(shape: Shape, machine: Machine, k: Constants, op: str) -> tuple[Stage, ...]:
+def transfer(shape: Shape, machine: Machine, k: BorrowedConstants, op: str) -> tuple[Stage, ...]:
     """Dispatch or combine: the kernel that moves rows, and the one that orders or sums them."""
     back = op == COMBINE
     size = (combine_row_bytes if back else dispatch_row_bytes)(shape)
@@ -118,3 +128,76 @@ def _epilogue(shape: Shape, machine: Machine, size: Num, op: str, two_hop: bool)
 
 def _align32(size: Num) -> Num:
     return np.ceil(size / 32.0) * 32.0
+
+
+def slots(tokens: Num, domain_ranks: Num, nodes: Num, top_k: Num, dispatch_row: Num, combine_row: Num) -> Num:
+    """Bytes of the symmetric buffer, for dispatch and combine in turn (``csrc/elastic/buffer.hpp``): the larger of the two.
+
+    With M tokens, P ranks of a domain, N domains and k: ``P M`` dispatched and ``min(P, k) M`` returned rows inside a domain.
+    Across them ``P N M`` dispatched rows where the experts are, or ``min(P, k) N M`` returned ones at the forwarders; ``M``
+    rows to be sent, or ``min(N, k) M`` that came back; and ``N (M + 1024)`` between the two hops.
+    """
+    across = np.where(np.asarray(nodes) > 1.0, 1.0, 0.0)
+    between = across * nodes * (tokens + CHANNELS)
+    into = domain_ranks * nodes * tokens + across * tokens + between
+    back = np.minimum(domain_ranks, top_k) * nodes * tokens + across * np.minimum(nodes, top_k) * tokens + between
+    size: Num = np.ceil(np.maximum(into * dispatch_row, back * combine_row) / _ALIGNMENT) * _ALIGNMENT
+    return size
+
+
+def buffers(need: Demand) -> Iterator[Buffer]:
+    """Slots, and the rows that the second kernel orders: one a token and rank that came, once a host knows how many.
+
+    Under CUDA graphs none does: one a token and local expert, as many as may come (the same file, expanded layout).
+    """
+    shape, tokens = need.shape, need.tokens
+    row, back = dispatch_row_bytes(shape), combine_row_bytes(shape)
+    yield Buffer(
+        "elastic slots",
+        slots(tokens, shape.domain, need.domains, shape.top_k, row, back),
+        "DeepEP V2 layout, dispatch and combine in turn (sim/ep/protocols/elastic.py)",
+        (("tokens a rank", tokens),),
+    )
+    if need.replayed:
+        most = np.minimum(shape.top_k, need.slots)
+        rows, said = tokens * shape.ranks * most, "worst case, every token of every rank to as many local experts as may be"
+    else:
+        rows, said = np.ceil(need.received), "one row per token and distinct rank, on the busiest rank"
+    yield Buffer("ordered rows", exact_rows(rows, row), said, (("rows", rows),))
+
+
+def lend(system: str, op: str, scope: Scope) -> Loan:
+    """What is borrowed on ``system``. Raises Uncalibrated if nobody measured the lenders there."""
+    entry, source = find_entry(system, _NEAR, op, "nvlink-domain")
+    near, far, lender = constants_of(entry, one_sided.SlotConstants), None, _NEAR
+    if scope == "multi-node":
+        entry, source = find_entry(system, _FAR, op, scope)
+        far, lender = constants_of(entry, high_throughput.Transfer), _FAR
+    return Loan(BorrowedConstants(near, far), entry, source, lender)
+
+
+def _transfer(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
+    return transfer(shape, machine, k, op)
+
+
+PROTOCOLS = (
+    Protocol(
+        name="elastic",
+        what="as high-throughput, with slots instead of rings, counts beside the rows; a second kernel orders or sums them",
+        holds="slots for the worst case",
+        kernels="DeepEP V2's ElasticBuffer",
+        before=(Op(DISPATCH, BorrowedConstants, partial(_transfer, DISPATCH)),),
+        after=(Op(COMBINE, BorrowedConstants, partial(_transfer, COMBINE)),),
+        buffers=buffers,
+        near="one-node",
+        far="multi-node",
+        rails=True,
+        on_comm_sms=True,
+        layout="masked if replayed",
+        overlaps=True,
+        lend=lend,
+        caveats=(
+            "elastic kernels have no published rows that may be fitted: SMs copy at the library's own rates, the rest is lent",
+        ),
+    ),
+)

@@ -8,11 +8,16 @@ token's, is what a kernel takes. Combine walks the same paths backwards in bf16,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ..buffer import Buffer, Demand, exact_rows
 from ..chunk import Chunk, share
+from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
 
@@ -30,6 +35,9 @@ _UNROLLED = 5 * _LANES
 
 #: Three RDMA barriers and one round of puts, one after another (internode.cu, notify_dispatch).
 NOTIFY_CROSSINGS = 4
+
+_MAX_TOP_K = 128  # of a queue entry
+NVLINK_QUEUE_TOKENS, RDMA_QUEUE_TOKENS = 288, 128  # ring depths of DeepEP's default configurations up to 64 SMs
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,3 +236,66 @@ def _beyond_reach(footprint_bytes: Num) -> Num:
 
 def _align16(size: Num) -> Num:
     return np.ceil(size / 16.0) * 16.0
+
+
+def nvlink_rings(channels: Num, domain_ranks: Num, nodes: Num, hidden: Num, element_bytes: float = 2.0) -> Num:
+    """Bytes of the NVLink rings (``csrc/config.hpp``): ``C * P * ((2 Nr + 3) * 4 + T * (hb + 8 + 8K + 4K + 4K))``, K = 128."""
+    token = hidden * max(element_bytes, 2.0) + 8.0 + _MAX_TOP_K * (8.0 + 4.0 + 4.0)
+    size: Num = channels * domain_ranks * ((2.0 * nodes + 3.0) * 4.0 + NVLINK_QUEUE_TOKENS * token)
+    return size
+
+
+def rdma_rings(channels: Num, nodes: Num, hidden: Num, element_bytes: float = 2.0) -> Num:
+    """Bytes of the RDMA rings, both ways: ``2 * C * Nr * (18 * 4 + T * (hb + 8 + 8K + 4K + 4K + 16))``; none on one node."""
+    token = hidden * max(element_bytes, 2.0) + 8.0 + _MAX_TOP_K * (8.0 + 4.0 + 4.0) + 16.0
+    return np.where(np.asarray(nodes) > 1.0, 2.0 * channels * nodes * (18.0 * 4.0 + RDMA_QUEUE_TOKENS * token), 0.0)
+
+
+def buffers(need: Demand) -> Iterator[Buffer]:
+    shape, nodes = need.shape, need.domains
+    channels = np.floor(np.asarray(shape.comm_sms) / 2.0)
+    row = np.where(nodes > 1.0, dispatch_row_bytes(shape, True), dispatch_row_bytes(shape, False))
+    layout = "DeepEP layout (sim/ep/protocols/high_throughput.py)"
+    used = (("channels", channels), ("nodes", nodes))
+    yield Buffer("NVLink rings", nvlink_rings(channels, shape.domain, nodes, shape.hidden), layout, used, lever="")
+    yield Buffer("RDMA rings", rdma_rings(channels, nodes, shape.hidden), layout, used, lever="")
+    rows = np.ceil(need.received)
+    said = "one row per token and distinct rank, on the busiest rank"
+    yield Buffer("received rows", exact_rows(rows, row), said, (("rows", rows),))
+
+
+def _notify(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
+    return notify(shape, machine, k, op)
+
+
+def _transfer(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
+    return transfer(shape, machine, k, op)
+
+
+PROTOCOLS = (
+    Protocol(
+        name="high-throughput",
+        what="counts first, then one copy per token and rank through rings; over rails between nodes",
+        holds="rings, exact rows",
+        kernels="DeepEP's normal kernels",
+        tables=("deepep-normal",),
+        # The count exchange was timed across nodes only; on one node its per-doubling terms vanish.
+        before=(
+            Op("dispatch_notify", Notify, partial(_notify, "dispatch_notify"), "notify", "multi-node"),
+            Op(DISPATCH, Transfer, partial(_transfer, DISPATCH)),
+        ),
+        after=(
+            Op("combine_notify", Notify, partial(_notify, "combine_notify"), scope="multi-node"),
+            Op(COMBINE, Transfer, partial(_transfer, COMBINE)),
+        ),
+        buffers=buffers,
+        near="one-node",
+        far="multi-node",
+        rails=True,
+        on_comm_sms=True,
+        replays=False,
+        overlaps=True,
+        engines=("vllm", "sglang", "trtllm"),
+        counts=True,
+    ),
+)

@@ -11,19 +11,27 @@ Eight experts use eight SMs, whatever the GPU has.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..buffer import Buffer, Demand
+from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
 
 DISPATCH, COMBINE = "dispatch", "combine"
 MESSAGE_HEADER_BYTES = 16  # source token index, padded to an int4
+#: Least capacity of one call when none is set: DeepEP's published decode batch.
+CAPACITY = 128
+_ALIGNMENT = 128
+#: The slabs grow with every token a rank may send; engines switch by phase (SGLang, ``--deepep-mode auto``).
+PROMPTS_BY = "high-throughput"
 
 
 @dataclass(frozen=True, slots=True)
-class Constants:
+class LowLatencyConstants:
     """Fitted constants of one kernel on one system, one node or several. Seconds and bytes per cycle and CTA."""
 
     launch: float  # both kernels, first poll
@@ -55,7 +63,7 @@ def combine_message_bytes(shape: Shape) -> Num:
     return 2.0 * shape.hidden
 
 
-def dispatch(shape: Shape, machine: Machine, k: Constants) -> tuple[Stage, ...]:
+def dispatch(shape: Shape, machine: Machine, k: LowLatencyConstants) -> tuple[Stage, ...]:
     """Cast and post, then wait for every count and pack."""
     size = dispatch_message_bytes(shape)
     ctas = grid(shape.experts, machine.sms)
@@ -77,7 +85,7 @@ def dispatch(shape: Shape, machine: Machine, k: Constants) -> tuple[Stage, ...]:
     )
 
 
-def combine(shape: Shape, machine: Machine, k: Constants) -> tuple[Stage, ...]:
+def combine(shape: Shape, machine: Machine, k: LowLatencyConstants) -> tuple[Stage, ...]:
     """Post every row back to its token's slot, wait for all flags, sum the k slots."""
     size = combine_message_bytes(shape)
     ctas = grid(shape.experts, machine.sms)
@@ -92,7 +100,7 @@ def combine(shape: Shape, machine: Machine, k: Constants) -> tuple[Stage, ...]:
     )
 
 
-def _posts(shape: Shape, machine: Machine, k: Constants, size: Num, *, back: bool) -> tuple[Move, ...]:
+def _posts(shape: Shape, machine: Machine, k: LowLatencyConstants, size: Num, *, back: bool) -> tuple[Move, ...]:
     """One message per (token, expert): NVLink stores inside the domain, one RDMA write outside it.
 
     A rank holds a queue pair per local expert to every peer; each posts its messages one after another.
@@ -115,7 +123,65 @@ def _at_expert(resource: str, row_s: Num) -> tuple[Move, ...]:
     return tuple(Move(Rows.EXPERT, path, 0.0, work) for path in (Path.SELF, Path.NVLINK, Path.RDMA))
 
 
-def _launch(shape: Shape, k: Constants) -> tuple[tuple[str, Num], ...]:
+def _launch(shape: Shape, k: LowLatencyConstants) -> tuple[tuple[str, Num], ...]:
     internode = np.where(shape.nodes > 1.0, k.internode + k.internode_per_doubling * np.log2(shape.nodes), 0.0)
     launch = k.launch + k.launch_per_expert * shape.experts + k.launch_per_hidden * shape.hidden
     return (("launch, flags and polling", launch), ("first message over the NIC", internode))
+
+
+def slabs(tokens: Num, hidden: Num, experts: Num) -> Num:
+    """Bytes of the symmetric buffer, two halves used in turn (DeepEP at dd758ca, ``csrc/config.hpp``).
+
+    ``2 * (max(M d, E M c) + max(E M d, E M c)) + 2 * align128(4 E)`` with a dispatch message ``d = 16 + max(2H, H + 4H/128)``
+    and a combine message ``c = 4H/128 + 2H``; independent of the number of ranks.
+    """
+    scales = 4.0 * np.floor(hidden / 128.0)
+    dispatched = MESSAGE_HEADER_BYTES + np.maximum(2.0 * hidden, hidden + scales)
+    returned = scales + 2.0 * hidden
+    send = np.maximum(tokens * dispatched, experts * tokens * returned)
+    receive = np.maximum(experts * tokens * dispatched, experts * tokens * returned)
+    signals = np.ceil(4.0 * experts / _ALIGNMENT) * _ALIGNMENT
+    total: Num = 2.0 * (send + receive) + 2.0 * signals
+    return total
+
+
+def buffers(need: Demand) -> Iterator[Buffer]:
+    capacity = np.maximum(need.tokens, CAPACITY) if need.max_tokens is None else need.max_tokens
+    yield Buffer(
+        "low-latency slabs",
+        slabs(capacity, need.shape.hidden, need.shape.experts),
+        "DeepEP layout, two halves (sim/ep/protocols/low_latency.py)",
+        (("tokens a rank", capacity),),
+        f"lower deployment.max_tokens, or use protocol={PROMPTS_BY}",
+    )
+
+
+def _dispatch(shape: Shape, machine: Machine, k: LowLatencyConstants, context: Context) -> tuple[Stage, ...]:
+    return dispatch(shape, machine, k)
+
+
+def _combine(shape: Shape, machine: Machine, k: LowLatencyConstants, context: Context) -> tuple[Stage, ...]:
+    return combine(shape, machine, k)
+
+
+PROTOCOLS = (
+    Protocol(
+        name="low-latency",
+        what="one message per token and expert, straight to its rank",
+        holds="slabs for `max_tokens`",
+        kernels="DeepEP's low-latency kernels",
+        tables=("deepep-low-latency",),
+        before=(Op(DISPATCH, LowLatencyConstants, _dispatch),),
+        after=(Op(COMBINE, LowLatencyConstants, _combine),),
+        buffers=buffers,
+        near="one-node",
+        far="multi-node",
+        rows=Rows.EXPERT,
+        capacity=CAPACITY,
+        layout="masked",
+        packed=True,
+        overlaps=True,
+        prompts_by=PROMPTS_BY,
+        engines=("vllm", "sglang", "trtllm"),
+    ),
+)

@@ -8,10 +8,15 @@ counts are exchanged; atomics on one counter are served one by one, which bounds
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ..buffer import Buffer, Demand
+from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
 
@@ -19,7 +24,7 @@ DISPATCH, COMBINE = "dispatch", "combine"
 
 
 @dataclass(frozen=True, slots=True)
-class Constants:
+class SlotConstants:
     """Fitted constants of one kernel on one system. Seconds, and bytes per cycle of the whole GPU."""
 
     launch: float
@@ -49,7 +54,7 @@ def combine_row_bytes(shape: Shape) -> Num:
 
 
 def transfer(
-    shape: Shape, machine: Machine, k: Constants, op: str, *, gpus_per_node: Num, fields: Num = 1.0
+    shape: Shape, machine: Machine, k: SlotConstants, op: str, *, gpus_per_node: Num, fields: Num = 1.0
 ) -> tuple[Stage, ...]:
     """Dispatch or combine: one stage, one copy per (token, distinct rank)."""
     back = op == COMBINE
@@ -68,13 +73,34 @@ def transfer(
     return (Stage(f"{op}.stores", op, Join.ALL, moves, (("launch and flags", launch),), 0.0, k.flags, k.sharpness),)
 
 
-def prepare(shape: Shape, k: Constants) -> tuple[Stage, ...]:
-    """The two-sided protocol's count exchange and local index lists behind a handshake.
+def slots(tokens: Num, ranks: Num, dispatch_row: Num, combine_row: Num) -> Num:
+    """Bytes of worst-case slots [source rank, token] for dispatch and for combine (``moeAlltoAllKernels.cu``)."""
+    return np.ceil(tokens * ranks * (dispatch_row + combine_row))
 
-    A walk over the rank's tokens, and for every peer a list of those that go there, all lists at once.
-    """
-    walk = Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", k.token),))
-    entry = (Load("sm_send", k.peer_row / shape.ranks),)
-    lists = tuple(Move(Rows.RANK, path, 0.0, entry) for path in (Path.SELF, Path.NVLINK))
-    latency = (("launch and counts", k.launch + k.launch_per_rank * shape.ranks),)
-    return (Stage("notify.prepare", "notify", Join.ALL, (walk, *lists), latency, 0.0, k.flags, k.sharpness),)
+
+def buffers(need: Demand) -> Iterator[Buffer]:
+    size = slots(need.tokens, need.shape.ranks, dispatch_row_bytes(need.shape), combine_row_bytes(need.shape))
+    said = "worst case, every token of every rank, dispatch and combine rows"
+    yield Buffer("exchange slots", size, said, (("tokens a rank", need.tokens), ("ranks", need.shape.ranks)))
+
+
+def described(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
+    return transfer(shape, machine, k, op, gpus_per_node=context.gpus_per_node, fields=context.fields)
+
+
+PROTOCOLS = (
+    Protocol(
+        name="one-sided",
+        what="one copy per token and rank into the peers' slots, no counts; atomics reserve them",
+        holds="slots for the worst case",
+        kernels="TensorRT-LLM's NVLinkOneSided",
+        tables=("nvlink-one-sided",),
+        before=(Op(DISPATCH, SlotConstants, partial(described, DISPATCH)),),
+        after=(Op(COMBINE, SlotConstants, partial(described, COMBINE)),),
+        buffers=buffers,
+        near="nvlink-domain",
+        far="nvlink-domain",
+        one_domain=True,
+        engines=("trtllm",),
+    ),
+)

@@ -182,16 +182,16 @@ def test_utilisation_is_what_arrives_over_what_can_be_served() -> None:
         ({"node_gpus": 0}, "node_gpus must be 1 or more"),
         ({"tokens_in_per_s": -1.0}, "tokens_in_per_s must be zero or more"),
         ({"fixed_usd_per_hour": -1.0}, "fixed_usd_per_hour must be zero or more"),
-        ({"gpu_name": "gb300"}, r"set prices\.gpu_hour\.gb300"),
-        ({"gpu_name": "mi300x", "basis": "reserved"}, r"no reserved price of mi300x"),
-        ({"gpu_name": "mi300x", "basis": "owned"}, "no server of mi300x is priced"),
-        ({"gpu_name": "h800-sxm", "basis": "owned"}, r"set prices\.server\.h800-sxm\.price"),
+        ({"gpu": "gb300"}, r"set prices\.gpu_hour\.gb300"),
+        ({"gpu": "mi300x", "basis": "reserved"}, r"no reserved price of mi300x"),
+        ({"gpu": "mi300x", "basis": "owned"}, "no server of mi300x is priced"),
+        ({"gpu": "h800-sxm", "basis": "owned"}, r"set prices\.server\.h800-sxm\.price"),
     ],
 )
 def test_what_cannot_be_priced_is_refused_with_the_lever(changes: dict[str, object], says: str) -> None:
     call: dict[str, object] = {
         "gpus": 8,
-        "gpu_name": "h100-sxm",
+        "gpu": "h100-sxm",
         "node_gpus": 8,
         "tokens_in_per_s": 1.0,
         "tokens_out_per_s": 1.0,

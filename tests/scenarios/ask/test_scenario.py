@@ -122,7 +122,7 @@ def test_a_missing_key_is_named(scenario: Path) -> None:
 
 def test_a_wrong_value_says_wanted_and_got(scenario: Path) -> None:
     said = refusal(scenario, "deployment.protocol=lowlatency")
-    assert said.startswith("--set deployment.protocol=lowlatency: deployment.protocol: wanted 'high-throughput'")
+    assert said.startswith("--set deployment.protocol=lowlatency: deployment.protocol: wanted 'all-gather'")
     assert said.endswith("got 'lowlatency': did you mean 'low-latency'?")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from epicycle.scenarios.answer.evaluation import Evaluation, PartTime, Pool, StepTime
 from epicycle.scenarios.weigh.hiding import hidden_s, hiding, room
-from epicycle.sim.layer.result import MemoryItem
+from epicycle.sim.ep.buffer import MemoryItem
 
 GIB = 1 << 30
 

@@ -12,14 +12,14 @@ from epicycle.hwmodels.errors import BadInput
 from epicycle.sim.ep import experts as law
 from epicycle.sim.ep.expert_share import busiest_share, inclusion
 from epicycle.sim.ep.expert_time import busiest_rows, expected_counts, expert_constants, expert_time
-from epicycle.sim.ep.experts import Constants, ExpertShape, counted
+from epicycle.sim.ep.experts import ExpertConstants, ExpertShape, counted
 from epicycle.sim.ep.machine import machine_of
 from epicycle.sim.inputs.traffic import Routing
 from epicycle.sim.layer.routing import Router, draw
 
 MACHINE = machine_of(load_cluster("h100-cx7"))
 V3 = ExpertShape(7168.0, 2048.0, "fp8", "fp8")
-K = Constants(20e-6, tensor_efficiency=0.7, hbm_efficiency=0.8, side_hbm_efficiency=0.8, host=0.0, sharpness=4.0)
+K = ExpertConstants(20e-6, tensor_efficiency=0.7, hbm_efficiency=0.8, side_hbm_efficiency=0.8, host=0.0, sharpness=4.0)
 TRITON = replace(K, idle_tile=2e-7)
 LAYERS = [(256, 8, 32), (256, 8, 8), (128, 8, 16), (256, 8, 1), (8, 2, 8)]
 

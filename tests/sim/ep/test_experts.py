@@ -9,7 +9,7 @@ from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.engine import Simulator
 from epicycle.sim.ep import experts
 from epicycle.sim.ep.expert_time import expert_constants, expert_time
-from epicycle.sim.ep.experts import Constants, ExpertShape
+from epicycle.sim.ep.experts import ExpertConstants, ExpertShape
 from epicycle.sim.ep.machine import machine_of
 from epicycle.sim.ep.stage import Join
 from epicycle.sim.layer.program import build
@@ -18,7 +18,7 @@ from epicycle.sim.layer.traffic import own_seconds, rank_loads
 HIDDEN, INTER, SMS = 7168, 2048, 132
 RATES = {"bf16": 1e15, "fp8": 2e15}
 MACHINE = replace(machine_of(load_cluster("h100-cx7")), sms=SMS, hbm_bytes_per_s=3e12, tensor_flops=RATES)
-PERFECT = Constants(5e-6, tensor_efficiency=1.0, hbm_efficiency=1.0, side_hbm_efficiency=1.0, host=0.0, sharpness=20.0)
+PERFECT = ExpertConstants(5e-6, tensor_efficiency=1.0, hbm_efficiency=1.0, side_hbm_efficiency=1.0, host=0.0, sharpness=20.0)
 V3 = ExpertShape(float(HIDDEN), float(INTER), "fp8", "fp8")
 
 

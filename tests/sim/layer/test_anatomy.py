@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from epicycle.scenarios.scenario import load_scenario
+from epicycle.scenarios.ask.scenario import load_scenario
 from epicycle.sim.engine import Simulator
 from epicycle.sim.layer.routing import Router, _distinct
 

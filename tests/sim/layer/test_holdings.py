@@ -3,7 +3,8 @@
 import pytest
 
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep import memory
+from epicycle.sim.ep.protocols.high_throughput import nvlink_rings, rdma_rings
+from epicycle.sim.ep.protocols.low_latency import slabs
 from epicycle.sim.inputs.question import Unanswerable
 from epicycle.sim.layer.holdings import holdings
 from epicycle.sim.layer.program import build
@@ -18,9 +19,9 @@ def held(question):
 
 def test_low_latency_holds_its_slabs_whatever_is_drawn(ask):
     _, items = held(ask(ep=32, tokens=64))
-    assert items["low-latency slabs"] == memory.low_latency_buffer(128, 7168, 256)
+    assert items["low-latency slabs"] == slabs(128, 7168, 256)
     _, items = held(ask(ep=32, tokens=64, deployment__max_tokens=32, deployment__redundant_experts=32))
-    assert items["low-latency slabs"] == memory.low_latency_buffer(32, 7168, 288)
+    assert items["low-latency slabs"] == slabs(32, 7168, 288)
 
 
 def test_high_throughput_holds_what_the_busiest_rank_receives(ask):
@@ -30,8 +31,8 @@ def test_high_throughput_holds_what_the_busiest_rank_receives(ask):
     received = program.drawn.rank_rows.sum(axis=0).max()
     assert received < program.drawn.rank_rows.sum(axis=1).max()
     assert items["received rows"] == received * 7472
-    assert items["NVLink rings"] == memory.nvlink_rings(12, 8, 4, 7168)
-    assert items["RDMA rings"] == memory.rdma_rings(12, 4, 7168)
+    assert items["NVLink rings"] == nvlink_rings(12, 8, 4, 7168)
+    assert items["RDMA rings"] == rdma_rings(12, 4, 7168)
 
 
 def test_fixed_slots_are_for_the_worst_case(ask):

@@ -8,8 +8,8 @@ import pytest
 
 from epicycle.hwmodels.calibration import find_entry
 from epicycle.hwmodels.interval import BORROWED_SD, OUTSIDE_SD, UNKNOWN
-from epicycle.scenarios.answer_json import answer_json
-from epicycle.scenarios.scenario import load_layer
+from epicycle.scenarios.ask.scenario import load_layer
+from epicycle.scenarios.say.answer_json import answer_json
 from epicycle.sim.layer.layer import simulate
 from epicycle.sim.layer.result import Answer, LayerResult
 

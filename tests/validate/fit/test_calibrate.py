@@ -22,7 +22,7 @@ from epicycle.hwmodels.calibration import (
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.bound import program_seconds
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.protocol import PROTOCOLS
+from epicycle.sim.ep.protocol import find_protocol
 from epicycle.validate.fit.calibrate import calibrate
 from epicycle.validate.fit.fit import fit
 from epicycle.validate.fit.shipped import SYSTEMS
@@ -58,7 +58,7 @@ def good(tmp_path: Path) -> Path:
 def own_times(group: Group) -> np.ndarray:
     machine = machine_of(load_cluster("h100-cx7"))
     entry, _ = find_entry("h100_sxm", "low-latency", group.op, "one-node")
-    kernel = PROTOCOLS["low-latency"][group.op]
+    kernel = find_protocol("low-latency").ops[group.op]
     shape = group.shape()
     stages = kernel.describe(shape, machine, constants_of(entry, kernel.constants), group.context())
     return np.asarray(program_seconds(stages, shape, machine))

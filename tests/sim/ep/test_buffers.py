@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from epicycle.sim.ep import memory
-from epicycle.sim.ep.protocols.high_throughput import dispatch_row_bytes
+from epicycle.sim.ep.buffer import exact_rows, rectangle
+from epicycle.sim.ep.protocols import elastic, one_sided
+from epicycle.sim.ep.protocols.high_throughput import dispatch_row_bytes, nvlink_rings, rdma_rings
+from epicycle.sim.ep.protocols.low_latency import slabs
 from epicycle.sim.ep.shape import Path, Rows, Shape
 from epicycle.sim.inputs.model import load_model
 
@@ -18,7 +20,7 @@ GIB = 2**30
 )
 def test_low_latency_slabs(tokens, experts, gib):
     digits = len(gib.partition(".")[2])
-    assert f"{memory.low_latency_buffer(tokens, 7168, experts) / GIB:.{digits}f}" == gib
+    assert f"{slabs(tokens, 7168, experts) / GIB:.{digits}f}" == gib
 
 
 def test_low_latency_slabs_byte_for_byte():
@@ -26,12 +28,12 @@ def test_low_latency_slabs_byte_for_byte():
     message, returned = 16 + 2 * 7168, 4 * 56 + 2 * 7168
     slab = 256 * 128
     assert returned > message
-    assert memory.low_latency_buffer(128, 7168, 256) == 2 * (slab * returned + slab * returned) + 2 * 4 * 256
-    assert memory.low_latency_buffer(128, 7168, 250) - memory.low_latency_buffer(128, 7168, 249) == 4 * 128 * returned
+    assert slabs(128, 7168, 256) == 2 * (slab * returned + slab * returned) + 2 * 4 * 256
+    assert slabs(128, 7168, 250) - slabs(128, 7168, 249) == 4 * 128 * returned
 
 
 def test_a_token_of_capacity_costs_every_expert_a_slot():
-    one = memory.low_latency_buffer(129, 7168, 256) - memory.low_latency_buffer(128, 7168, 256)
+    one = slabs(129, 7168, 256) - slabs(128, 7168, 256)
     assert one == 4 * 256 * (4 * 56 + 2 * 7168)
 
 
@@ -43,18 +45,18 @@ def prefill() -> Shape:
 def test_exact_against_rectangle():
     """0.43 GB against 15.0 GB: room for 207,300 (of the rounded sizes) to 207,800 more tokens of latent-attention cache."""
     received = prefill().expected_rows(Rows.RANK, Path.SELF) * 32
-    exact = memory.exact_rows(round(received), 2 * 7168)
-    rectangle = memory.rectangle(4096, 32, 256 // 32, 2 * 7168)
+    exact = exact_rows(round(received), 2 * 7168)
+    worst = rectangle(4096, 32, 256 // 32, 2 * 7168)
     kv = load_model("deepseek-v3").kv_bytes_per_token("bf16")
     assert round(exact / 1e9, 2) == 0.43
-    assert round(rectangle / 1e9, 1) == 15.0
+    assert round(worst / 1e9, 1) == 15.0
     assert kv == 70_272
     assert round((15.0e9 - 0.43e9) / kv, -2) == 207_300
-    assert round((rectangle - exact) / kv, -2) == 207_800
+    assert round((worst - exact) / kv, -2) == 207_800
 
 
 def test_the_rectangle_is_every_token_at_every_local_expert():
-    assert memory.rectangle(4096, 32, 8, 14336) == 8 * 32 * 4096 * 14336
+    assert rectangle(4096, 32, 8, 14336) == 8 * 32 * 4096 * 14336
 
 
 def test_drawn_prefill_needs_what_is_expected(drawn):
@@ -67,35 +69,29 @@ def test_drawn_prefill_needs_what_is_expected(drawn):
 def test_nvlink_rings_by_hand():
     """10 channels on 8 ranks of one node, hidden 7168: 288 tokens of row, index, and 128 ids, weights and scales a ring."""
     token = 7168 * 2 + 8 + 128 * 8 + 128 * 4 + 128 * 4
-    assert memory.nvlink_rings(10, 8, 1, 7168) == 10 * 8 * (5 * 4 + 288 * token)
-    assert memory.rdma_rings(10, 1, 7168) == 0
-    assert memory.rdma_rings(10, 4, 7168) == 2 * 10 * 4 * (18 * 4 + 128 * (token + 16))
+    assert nvlink_rings(10, 8, 1, 7168) == 10 * 8 * (5 * 4 + 288 * token)
+    assert rdma_rings(10, 1, 7168) == 0
+    assert rdma_rings(10, 4, 7168) == 2 * 10 * 4 * (18 * 4 + 128 * (token + 16))
 
 
 def test_fp8_rings_are_as_large_as_bf16s():
     """The combine way is bf16, so a ring's element is at least two bytes wide."""
-    assert (
-        memory.nvlink_rings(12, 8, 2, 7168, 1)
-        == memory.nvlink_rings(12, 8, 2, 7168, 2)
-        < memory.nvlink_rings(12, 8, 2, 7168, 4)
-    )
+    assert nvlink_rings(12, 8, 2, 7168, 1) == nvlink_rings(12, 8, 2, 7168, 2) < nvlink_rings(12, 8, 2, 7168, 4)
 
 
 def test_elastic_slots_by_hand():
     """In one domain 8 x M dispatched rows or 8 (or top-k, if fewer) x M returned ones; never smaller for more of anything."""
     unit = 2 * 2**20
-    size = memory.elastic_slots(4096, 8, 1, 8, 7520.0, 14368.0)
+    size = elastic.slots(4096, 8, 1, 8, 7520.0, 14368.0)
     assert size == -(-8 * 4096 * 14368 // unit) * unit
-    assert memory.elastic_slots(4096, 8, 1, 2, 7520.0, 14368.0) == -(-8 * 4096 * 7520 // unit) * unit, (
-        "top-2: dispatch is larger"
-    )
-    across = memory.elastic_slots(4096, 8, 4, 2, 7520.0, 14368.0)
+    assert elastic.slots(4096, 8, 1, 2, 7520.0, 14368.0) == -(-8 * 4096 * 7520 // unit) * unit, "top-2: dispatch is larger"
+    across = elastic.slots(4096, 8, 4, 2, 7520.0, 14368.0)
     assert across == -(-(8 * 4 * 4096 + 4096 + 4 * 5120) * 7520 // unit) * unit
-    more = [memory.elastic_slots(*change, 7520.0, 14368.0) for change in ((4097, 8, 4, 8), (4096, 9, 4, 8), (4096, 8, 5, 8))]
-    assert min(more) >= memory.elastic_slots(4096, 8, 4, 8, 7520.0, 14368.0)
+    more = [elastic.slots(*change, 7520.0, 14368.0) for change in ((4097, 8, 4, 8), (4096, 9, 4, 8), (4096, 8, 5, 8))]
+    assert min(more) >= elastic.slots(4096, 8, 4, 8, 7520.0, 14368.0)
 
 
 def test_one_sided_slots_grow_with_the_group_not_the_routing():
     shape = Shape(256.0, 7168.0, 8.0, 256.0, 16.0, 16.0, payload_bytes=7392.0)
-    size = memory.one_sided_slots(256, 16, float(np.asarray(dispatch_row_bytes(shape, False))), 2.0 * 7168)
+    size = one_sided.slots(256, 16, float(np.asarray(dispatch_row_bytes(shape, False))), 2.0 * 7168)
     assert size == 256 * 16 * (7392 + 4 + 96 + 14336)
