@@ -17,7 +17,7 @@ TORCH_INDEX ?=
 NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine clean
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -32,6 +32,9 @@ test: $(VENV)/.full  ## run every test (those on a GPU where there is one); name
 
 browser:  ## install the browser that the pages' tests need (Debian's chromium), where there is none
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || .ci/chromium
+
+test-long: $(VENV)/.full  ## run every test, long suites whole (make test runs a share of them, always the same)
+	EPICYCLE_LONG=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: lint types contracts wheel-check test  ## everything that CI checks
 

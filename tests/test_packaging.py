@@ -117,7 +117,7 @@ def test_help_loads_the_command_and_what_a_bare_typer_program_loads() -> None:
     ours = {name for name in more if name.split(".")[0] == "epicycle"}
     assert ours == {"epicycle", "epicycle.cli"}
     foreign = {name for name in more - ours if name.split(".")[0] not in sys.stdlib_module_names}
-    assert all(name.startswith(("typer.", "rich.")) for name in foreign), foreign
+    assert {name.split(".")[0] for name in foreign} <= {"typer", "click", "rich", "typing_extensions"}
 
 
 def test_the_oldest_allowed_releases_are_read_from_one_place() -> None:

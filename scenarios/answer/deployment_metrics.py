@@ -113,11 +113,12 @@ def _lender(backend: Backend, system: str) -> str:
 def _against_api(question: ServingQuestion, cost: Cost) -> Iterator[Metric]:
     """The own bill beside that of the model's public API for the same tokens, where the price file knows one."""
     prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
-    if question.model.name not in prices.api:
+    if question.model.name not in prices.api or cost.unpriced:
         return
     even = break_even(cost, prices.api_of(question.model.name), question.workload.cached_input)
+    share = float(even.utilisation) / float(cost.utilisation)
     yield Metric("times_api", "own cost of these tokens over the model's public API price", "", float(even.times_api), "low")
-    yield Metric("break_even", "share of this load at which own cost equals the API's", "", float(even.utilisation), "low")
+    yield Metric("break_even", "share of this load at which own cost equals the API's", "", share, "low")
 
 
 def _one(value: object) -> float:

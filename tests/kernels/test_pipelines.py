@@ -62,6 +62,7 @@ def test_two_hop_processes(ranks: int, fp8: bool, epochs: int) -> None:
     assert _run("two_hop", shape, [(3 * r + 2) % 4 for r in range(ranks)], epochs=epochs) <= LIMIT[fp8]
 
 
+@pytest.mark.long(share=0.5)
 @pytest.mark.parametrize("top_k", range(1, 9))
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_top_k(protocol: str, top_k: int) -> None:

@@ -125,7 +125,7 @@ class Browser:
     def screenshot(self, path: Path) -> None:
         """The whole page as PNG, every figure drawn."""
         size = self.eval("[innerWidth, document.documentElement.scrollHeight]")
-        for name in self.eval("[...document.querySelectorAll('.plot')].filter(e => e.offsetParent).map(e => e.id)"):
+        for name in self.eval("[...document.querySelectorAll('div.plot')].filter(e => e.offsetParent).map(e => e.id)"):
             self.draw(name)
         self.eval("scrollTo(0, 0)")
         clip = {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}

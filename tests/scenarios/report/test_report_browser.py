@@ -46,6 +46,6 @@ def test_the_page_of_a_layer(browser: Any, epicycle: Callable[..., Any], tmp_pat
         browser.click_on("button[data-zoom=timeline-0]:nth-of-type(2)")
         browser.until(f"document.getElementById('timeline-0').layout.xaxis.range[1] === Number({button}.to)")
         browser.eval("document.querySelectorAll('summary').forEach(s => s.click())")
-        for name in browser.eval("[...document.querySelectorAll('.plot')].filter(e => e.offsetParent).map(e => e.id)"):
+        for name in browser.eval("[...document.querySelectorAll('div.plot')].filter(e => e.offsetParent).map(e => e.id)"):
             browser.draw(name)
         assert browser.overflow() == 0

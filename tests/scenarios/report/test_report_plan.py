@@ -190,6 +190,6 @@ def test_on_paper_both_pictures_are_drawn_and_one_deployment(browser: Any, file:
     browser.eval("dispatchEvent(new Event('beforeprint'))")
     assert browser.eval("[...document.querySelectorAll('.plot .main-svg')].length") >= 2
     assert browser.eval("[...document.querySelectorAll('article')].filter(e => e.offsetParent).length") == 1
-    widths = browser.eval("[...document.querySelectorAll('.plot')].map(e => e.layout.width)")
+    widths = browser.eval("[...document.querySelectorAll('div.plot')].map(e => e.layout.width)")
     assert max(widths) <= 700
     browser.eval("dispatchEvent(new Event('afterprint'))")

@@ -110,7 +110,7 @@ def test_in_the_browser(browser: Any, made_up: ModuleType, tmp_path: Path, axes:
     write_sweep_report(made_up.sweep(axes), tmp_path / "s.html", COMMAND)
     for width in (360, 1300):
         browser.open(tmp_path / "s.html", width)
-        for name in browser.eval("[...document.querySelectorAll('.plot')].map(e => e.id)"):
+        for name in browser.eval("[...document.querySelectorAll('div.plot')].map(e => e.id)"):
             browser.draw(name)
         for summary in range(browser.eval("document.querySelectorAll('summary').length")):
             browser.eval(f"document.querySelectorAll('summary')[{summary}].click()")
