@@ -20,7 +20,7 @@ from layers import NODE, Inputs, draw
 from traced import trace_phases
 
 from epicycle.kernels.experts.expert_ffn import MoeShape
-from epicycle.kernels.tracing import LOAD, STORE
+from epicycle.kernels.exchange.tracing import LOAD, STORE
 from epicycle.sim.ep.protocols import high_throughput, low_latency
 from epicycle.sim.ep.shape import Shape
 from epicycle.sim.ep.stage import Machine

@@ -8,7 +8,7 @@ from layers import ALL, Inputs, make
 
 from epicycle.kernels.exchange.symmetric import in_process
 from epicycle.kernels.experts.expert_ffn import MoeShape
-from epicycle.kernels.tracing import Trace
+from epicycle.kernels.exchange.tracing import Trace
 
 WANTED = {
     "high_throughput": ("notify_post", "dispatch", "combine"),
