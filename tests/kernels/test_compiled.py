@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 # One of each kind; `python -m epicycle.kernels.compiled` does all and writes the records the GPU model reads.
-KERNELS = ["ht_dispatch_fp8", "ll_send_bf16", "rail_forward", "gemm_contiguous_bf16", "gemm_masked_fp8"]
+KERNELS = ["ht_dispatch_fp8", "ht_reduce", "ll_send_bf16", "rail_forward", "gemm_contiguous_bf16_tma", "gemm_masked_fp8"]
 
 
 def _compile(*arguments: str) -> str:
