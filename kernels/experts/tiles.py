@@ -8,7 +8,7 @@ the most rows. ``source`` says where a row is from. A file of the same columns g
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -138,12 +138,12 @@ def _read(lines: list[str], name: str) -> list[Choice]:
     choices = []
     for number, row in enumerate(reader, start=2):
         try:
-            numbers = [int(row[c]) for c in ("tile_m", "tile_n", "tile_k", "warps", "stages", "group", "per_sm")]
+            numbers: list[int] = [int(row[c]) for c in ("tile_m", "tile_n", "tile_k", "warps", "stages", "group", "per_sm")]
             if row["element"] not in ELEMENTS or row["loads"] not in LOADS or min(numbers) < 1:
                 raise ValueError
             n, k = (int(row[c]) if row[c] else None for c in ("n", "k"))
             choices.append(
-                Choice(row["element"], int(row["rows"]), n, k, replace(Tile(*numbers), loads=row["loads"]), row["source"] or "")
+                Choice(row["element"], int(row["rows"]), n, k, Tile(*numbers, loads=row["loads"]), row["source"] or "")
             )
         except (TypeError, ValueError):
             raise ValueError(

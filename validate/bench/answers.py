@@ -174,13 +174,13 @@ def _tables(phase: str, layers: list[Any]) -> tuple[Tensors, Callable[[], Tensor
     """Of the phases that only count: integers, compared exactly."""
     ranks, local = range(len(layers)), layers[0].shape.local_experts
     if phase == "layout":
-        outputs = {}
+        outputs: Tensors = {}
         for r, layer in enumerate(layers):
             outputs |= {f"sent{r}": layer.groups.counts, f"slot{r}": layer.groups.slot}
             outputs |= {f"count{r}": layer.experts.counts, f"place{r}": layer.experts.place}
 
         def laid_out() -> Tensors:
-            found = {}
+            found: Tensors = {}
             for r, layer in enumerate(layers):
                 groups = layout_groups_reference(layer.topk, len(layers), local)
                 experts = layout_experts_reference(layer.topk, layer.shape.experts)
@@ -192,7 +192,7 @@ def _tables(phase: str, layers: list[Any]) -> tuple[Tensors, Callable[[], Tensor
     topks = [layer.topk.cpu() for layer in layers]
 
     def notified() -> Tensors:
-        found = {}
+        found: Tensors = {}
         for r in ranks:
             want = notify_reference(topks, r, local, layers[r].arrivals.align)
             found |= {f"{name}{r}": table for name, table in want.items()}

@@ -13,7 +13,7 @@ CASE_S, PER_TFLOP_S, PER_GB_S = 0.8, 2.0, 0.6
 
 def case_seconds(case: Any) -> float:
     """Rough time to check and time ``case`` on one data-centre GPU."""
-    return CASE_S + PER_TFLOP_S * case.flops / 1e12 + PER_GB_S * case.bytes * case.repeat / 1e9
+    return float(CASE_S + PER_TFLOP_S * case.flops / 1e12 + PER_GB_S * case.bytes * case.repeat / 1e9)
 
 
 class Progress:

@@ -172,7 +172,8 @@ def _ceiling_rows(ceilings: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def cases(point: Any, mode: str, kernels: Sequence[str] | None, tiles: Path | None = None) -> list[Any]:
     """The cases of one operating point whose names match."""
-    from .case import Setup, Table
+    from ...kernels.experts.tiles import Table
+    from .case import Setup
     from .exchange import exchange_cases
     from .single_rank import single_rank_cases
 

@@ -20,6 +20,7 @@ from ...kernels.exchange.symmetric import across_nodes, on_node
 from ...kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
 from ...kernels.experts.grouped_gemm import dequantise, dequantise_weight
 from ...kernels.experts.quantise import quantise_reference, quantise_weight
+from ...kernels.experts.tiles import Table
 from ...kernels.experts.tma_gemm import has_tma
 from ...kernels.layers.high_throughput import HighThroughput, high_throughput_plan
 from ...kernels.layers.low_latency import LowLatency, low_latency_plan
@@ -27,7 +28,7 @@ from ...kernels.layers.two_hop import TwoHop, two_hop_plan
 from ..tables.vocabulary import MODE_SCOPES
 from . import clocks, device
 from .answers import HT, LL
-from .case import Setup, Table
+from .case import Setup
 from .page import Page
 from .rows import Rows
 from .run import PROGRAMS_PER_SM
