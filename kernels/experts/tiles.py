@@ -138,13 +138,16 @@ def _read(lines: list[str], name: str) -> list[Choice]:
     choices = []
     for number, row in enumerate(reader, start=2):
         try:
-            numbers: list[int] = [int(row[c]) for c in ("tile_m", "tile_n", "tile_k", "warps", "stages", "group", "per_sm")]
-            if row["element"] not in ELEMENTS or row["loads"] not in LOADS or min(numbers) < 1:
+            m, wide, deep, warps, stages, group, per_sm = (int(row[c]) for c in COLUMNS[5:12])
+            if (
+                row["element"] not in ELEMENTS
+                or row["loads"] not in LOADS
+                or min(m, wide, deep, warps, stages, group, per_sm) < 1
+            ):
                 raise ValueError
             n, k = (int(row[c]) if row[c] else None for c in ("n", "k"))
-            choices.append(
-                Choice(row["element"], int(row["rows"]), n, k, Tile(*numbers, loads=row["loads"]), row["source"] or "")
-            )
+            tile = Tile(m, wide, deep, warps, stages, group, per_sm, row["loads"])
+            choices.append(Choice(row["element"], int(row["rows"]), n, k, tile, row["source"] or ""))
         except (TypeError, ValueError):
             raise ValueError(
                 f"{name}, line {number}: want an element ({', '.join(ELEMENTS)}), loads ({', '.join(LOADS)}) and whole numbers"
