@@ -278,7 +278,7 @@ from epicycle.validate.bench.rows import Rows
 from epicycle.validate.bench.watchdog import Watchdog
 from pathlib import Path
 rank, port, out, how = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
-store = dist.TCPStore("127.0.0.1", port, 2, rank == 0, timeout=timedelta(seconds=20))
+store = dist.TCPStore("127.0.0.1", port, 2, rank == 0, timeout=timedelta(seconds=200))
 watch = Watchdog(store, rank, 2, 1.5).start()
 if rank == 0:
     Rows(out).add("ep_comm", {"op": "dispatch", "latency_us": 1.0})
@@ -306,7 +306,7 @@ def test_processes_end_within_the_limit_and_keep_their_rows(how: str, tmp_path: 
         for r in range(2)
     ]
     try:
-        _, said = ranks[0].communicate(timeout=60)
+        _, said = ranks[0].communicate(timeout=300)
         assert ranks[0].returncode == 3
         assert "rank 1 has not moved on from 'timing dispatch'" in said
         assert len(out.read_text().splitlines()) == 2
