@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...hwmodels.backends import Backend
-from ...hwmodels.calibration import load_calibration
+from ...hwmodels.calibration import relatives
 from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import interval_of
 from ...hwmodels.prices import load_prices
@@ -100,24 +100,18 @@ def metrics_of(
 
 def _lender(backend: Backend, system: str) -> str:
     """The system whose measured deployments made the engine's times for ``system``: itself, or the nearest of its relatives."""
-    seen: list[str] = []
-    name: str | None = system
-    while name is not None and name not in seen:
-        if name in backend.systems:
-            return name
-        seen.append(name)
-        name = load_calibration(name).relative
-    return seen[-1]
+    return next((name for name in relatives(system) if name in backend.systems), relatives(system)[-1])
 
 
 def _against_api(question: ServingQuestion, cost: Cost) -> Iterator[Metric]:
     """The own bill beside that of the model's public API for the same tokens, where the price file knows one."""
     prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
-    if question.model.name not in prices.api:
+    if question.model.name not in prices.api or cost.unpriced:
         return
     even = break_even(cost, prices.api_of(question.model.name), question.workload.cached_input)
+    share = float(even.utilisation) / float(cost.utilisation)
     yield Metric("times_api", "own cost of these tokens over the model's public API price", "", float(even.times_api), "low")
-    yield Metric("break_even", "share of this load at which own cost equals the API's", "", float(even.utilisation), "low")
+    yield Metric("break_even", "share of this load at which own cost equals the API's", "", share, "low")
 
 
 def _one(value: object) -> float:

@@ -15,8 +15,10 @@ from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.layer.result import InputRow
+from ...sim.layer.routing_file import counted
 from ...sim.serving.deployment import PoolShape, Served, aggregated, disaggregated
 from ...sim.serving.prompts import Scheduling
+from ...sim.serving.queue import ArrivalLaw
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import WorkerMemory, worker_memory
 from ...sim.step.worker import Precision, Skew, arrangement_of, precision_of
@@ -60,6 +62,7 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
         limits=limits,
         notes=tuple(_notes(question, serving, backend, served)),
         why_wide=why,
+        unpriced=cost.unpriced,
         inputs=tuple(provenance(question, serving, backend)),
         seed=question.seed,
         version=__version__,
@@ -67,17 +70,44 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
 
 
 def setting_of(question: ServingQuestion, serving: Serving, backend: Backend, precision: Precision) -> Setting:
-    """What all pools of a deployment share."""
-    routing = question.workload.routing
-    alpha = routing.alpha if routing.kind == "power-law" else 0.0
+    """What all pools of a deployment share. Raises BadInput for a routing file that cannot be read."""
     drafts = Speculation(serving.mtp, serving.acceptance)
-    skew = Skew(alpha, question.workload.rank_imbalance, question.workload.expert_spread)
+    workload = question.workload
+    arrivals = ArrivalLaw(workload.variation)
+    skew = skew_of(question)
     scheduling = Scheduling(float(serving.poll_steps), float(serving.wait_steps), serving.wait_fill)
-    return Setting(question.model, question.cluster, precision, backend, question.workload, drafts, skew, scheduling=scheduling)
+    shared = (question.model, question.cluster, precision, backend, workload, drafts, skew)
+    return Setting(*shared, arrivals=arrivals, scheduling=scheduling)
+
+
+def skew_of(question: ServingQuestion) -> Skew:
+    """How unevenly the workload's router fills experts and ranks. Raises BadInput for a routing file that cannot be read."""
+    routing, model = question.workload.routing, question.model
+    recorded = None
+    if routing.file is not None and model.experts:
+        changed = routing.file.stat().st_mtime_ns
+        recorded = counted(routing.file, changed, model.experts, model.top_k, routing.layer)
+        if recorded.layers > model.moe_layers + model.mtp_layers:
+            raise Unanswerable(
+                ("workload", "routing", "file"),
+                f"{routing.file} counts {recorded.layers} layers, {model.name} has {model.moe_layers} with experts: "
+                "number the layers with experts from 0, or use routing.layer for one of them",
+            )
+    return Skew(
+        routing.exponent,
+        question.workload.rank_imbalance,
+        recorded,
+        routing.kind if routing.kind in ("balanced", "group-limited") else "uniform",
+        None if routing.groups is None else float(routing.groups),
+        None if routing.groups_kept is None else float(routing.groups_kept),
+        question.workload.expert_spread,
+    )
 
 
 def bill(cost: Cost) -> dict[str, float]:
-    """Dollars an hour by cause; causes that cost nothing left out."""
+    """Dollars an hour by cause; causes that cost nothing left out. Nothing at all where the GPUs have no price."""
+    if cost.unpriced:
+        return {}
     lines = {
         "GPU time": cost.gpu_usd_per_hour,
         "power": cost.power_usd_per_hour,
@@ -162,7 +192,7 @@ def _served(
 
 def _cost(question: ServingQuestion, serving: Serving, served: Served) -> Cost:
     prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
-    per_s = _one(served.requests_per_s)
+    per_s, capacity = _one(served.requests_per_s), _one(served.capacity_per_s)
     if serving.prefill is not None:
         share = serving.prefill.gpus * serving.prefill.count / serving.gpus
     else:
@@ -172,10 +202,11 @@ def _cost(question: ServingQuestion, serving: Serving, served: Served) -> Cost:
         serving.gpus,
         question.cluster.node.gpu,
         question.cluster.node.gpus,
-        per_s * question.workload.mean_input,
-        per_s * question.workload.mean_output,
+        capacity * question.workload.mean_input,
+        capacity * question.workload.mean_output,
         prices,
         basis=question.bill.basis,
+        utilisation=min(1.0, per_s / capacity),
         input_share=share,
         fixed_usd_per_hour=question.bill.fixed_per_hour,
     )
@@ -226,11 +257,12 @@ def _sentence(question: ServingQuestion, serving: Serving, served: Served, cost:
         f"{limit.words} {format_time(limit.got)} of {format_time(limit.wanted)} wanted" for limit in limits if not limit.met
     ]
     verdict = f" It misses its limits: {', '.join(missed)}." if missed else " It meets its limits." if limits else ""
+    dollars = "no price" if cost.unpriced else f"${float(cost.usd_per_hour) / out / 3600 * 1e6:.2f}"
     return (
         f"{question.model.name} on {serving.gpus} {gpu} GPUs ({serving.mode}, {serving.backend}) makes "
         f"{out / serving.gpus:,.0f} output tokens/s a GPU with {_one(served.concurrency):,.0f} requests in flight: first "
         f"token after {format_time(_one(served.ttft_s))}, then one every {format_time(_one(served.tpot_s))}, "
-        f"${float(cost.usd_per_hour) / out / 3600 * 1e6:.2f} per million output tokens.{bound}{verdict}"
+        f"{dollars} per million output tokens.{bound}{verdict}"
     )
 
 
@@ -245,8 +277,6 @@ def _notes(question: ServingQuestion, serving: Serving, backend: Backend, served
     used = dict.fromkeys(worker.protocol for _, worker in _workers(serving) if worker.dp > 1)
     for name in (name for name in used if find_protocol(name).lend is not None):
         yield f"nobody has measured the {name} exchange: links and barriers are measured kernels', intervals too narrow"
-    if question.workload.routing.kind == "file":
-        yield "routing from a file counts as uniform in closed form: simulate one layer with it to see its imbalance"
 
 
 def _one(value: object) -> float:

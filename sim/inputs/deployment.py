@@ -22,6 +22,7 @@ def _known(name: str) -> str:
 
 #: The name of one of `ep.protocol.all_protocols`.
 Protocol = Annotated[str, AfterValidator(_known)]
+Placement = Literal["contiguous", "round-robin", "balanced"]
 
 
 class Deployment(BaseModel):
@@ -44,7 +45,7 @@ class Deployment(BaseModel):
     weights: Dtype = "fp8"
     comm_sms: int = Field(default=24, ge=2, le=1024)
     max_tokens: int | None = Field(default=None, ge=1, description="low-latency capacity; default: max(128, tokens per rank)")
-    placement: Literal["contiguous", "round-robin", "balanced"] = "contiguous"
+    placement: Placement = "contiguous"
     redundant_experts: int = Field(default=0, ge=0)
     capacity_factor: float = Field(default=1.25, ge=1.0, le=64.0)
     reserved_sms: int = Field(default=0, ge=0, le=1024)

@@ -51,10 +51,11 @@ class Router:
     def popularity(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Probability mass of each expert, [expert], summing to 1."""
         if self.routing.kind == "power-law":
-            weight = np.arange(1, self.experts + 1, dtype=float) ** -self.routing.alpha
+            weight = np.arange(1, self.experts + 1, dtype=float) ** -self.routing.exponent
             rng.shuffle(weight)
         elif self.routing.kind == "file" and self.routing.file is not None:
-            weight = read_histogram_or_choices(self.routing.file, self.experts, self.top_k).weight
+            recorded = read_histogram_or_choices(self.routing.file, self.experts, self.top_k)
+            weight = recorded.of_layer(self.routing.layer)
         else:
             weight = np.ones(self.experts)
         return np.asarray(weight / weight.sum())

@@ -8,6 +8,7 @@ decoding request sees). All fields may be arrays of candidates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
 from .prompts import AT_ONCE, Scheduling, joining
+from .queue import AT_RANDOM, ArrivalLaw
 
 
 class Lengths(Protocol):
@@ -58,7 +60,8 @@ _MOST_BUSY = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every worker of a deployment shares. ``together``: requests of equal length start at once.
+    """What every worker of a deployment shares. ``together``: requests of equal length start at once. ``arrivals``: how evenly
+    requests come that are given as a rate; a closed loop's come as others leave.
 
     An engine that computes prompts first then keeps them in step: all prompts one after another, all outputs side by side, so
     that a sequence waits for half the others' prompts before its first token and for half after it. One that mixes chunks into
@@ -74,6 +77,7 @@ class Setting:
     skew: Skew = EVEN
     together: bool = False
     scheduling: Scheduling = AT_ONCE
+    arrivals: ArrivalLaw = AT_RANDOM
 
     @property
     def engine(self) -> Constants:
@@ -91,8 +95,8 @@ class Setting:
 class Rates:
     """One worker. ``requests_per_s`` it can finish; ``concurrency``: requests in flight in it; ``batch``: sequences that decode
     together in one attention group. ``tpot_s`` is 0 for a prefill worker; ``ttft_s`` is the worker's own part of the time to
-    first token, queues of other workers not counted; ``prompt_s``: what one prompt takes of it; ``full``: prompts of a prefill
-    worker's full step.
+    first token, queues of other workers not counted; ``prompt_s``: what one prompt takes of it; ``boarding_s``: the step under
+    way that a prompt has to let pass, on average of those that come across one.
     """
 
     requests_per_s: Num
@@ -101,9 +105,9 @@ class Rates:
     concurrency: Num
     batch: Num
     prompt_s: Num
+    boarding_s: Num = 0.0
     decode: Step | None = None
     prefill: Step | None = None
-    full: Num = 1.0
 
 
 def decode_worker(setting: Setting, arrangement: Arrangement, batch: Num) -> Rates:
@@ -121,40 +125,57 @@ def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num
     """
     workload, eager = setting.workload, for_prompts(arrangement)
     full = prompt_batch(workload, chunk_tokens, alone=False)
-    alone = setting.step(eager, prompt_batch(workload, chunk_tokens, alone=True))
+    before, last = chunk_seconds(workload, chunk_tokens, lambda chunk: setting.step(eager, chunk).seconds)
     packed = setting.step(eager, full)
-    rounds = np.maximum(1.0, new_tokens(workload) / chunk_tokens)
     per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
-    ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp)
+    ttft = before / arrangement.pp + last + setting.engine.first_token
     prompt_s = arrangement.dp / per_s
-    held = arrangement.dp * full.prefill / new_tokens(workload)
-    return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, prefill=packed, full=held)
+    boarding = (before + last) / rounds(workload, chunk_tokens) / arrangement.pp
+    return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, boarding, prefill=packed)
 
 
-def aggregated_worker(setting: Setting, arrangement: Arrangement, batch: Num, chunk_tokens: Num, most: Num = np.inf) -> Rates:
-    """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding."""
+def aggregated_worker(
+    setting: Setting,
+    arrangement: Arrangement,
+    batch: Num,
+    chunk_tokens: Num,
+    most: Num = np.inf,
+    arrivals: ArrivalLaw | None = None,
+) -> Rates:
+    """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding.
+
+    A request waits for others, never for itself. In a closed loop (``arrivals`` None) it finds the worker's other requests
+    there; of arrivals at random it finds as many as there are on average.
+    """
     in_flight = np.asarray(batch, float)
     decoding = np.minimum(in_flight, most)
     output, engine, accepted = setting.workload.mean_output, setting.engine, setting.speculation.accepted
     waves = setting.together and not setting.backend.mixes_prompts
+    spread = 1.0 if arrivals is None else arrivals.variation
+    itself = 1.0 / arrangement.dp if arrivals is None or spread == 0.0 else 0.0
+    met = np.maximum(in_flight - itself, 0.0) / np.maximum(in_flight, 1e-12)  # of those in flight, the share it meets
     for _ in range(2):
         step = decode_step(setting, arrangement, decoding)
         token_s = step.seconds / accepted
-        per_step = decoding * accepted / output
+        others = decoding * met
+        per_step = others * accepted / output
         room = chunk_tokens / new_tokens(setting.workload)
         looked = engine.first_steps + setting.scheduling.steps(per_step, room)
         if waves:
             prompt, whole = _wave_prompt(setting, arrangement, decoding, chunk_tokens)
-            tpot = token_s + 0.5 * decoding * prompt / output
-            per_group = decoding / (output * token_s + decoding * prompt)
+            tpot = token_s + 0.5 * others * prompt / output
+            per_group = decoding / (output * token_s + np.maximum(decoding, 1.0) * prompt)
             waiting = whole + engine.first_token + looked * step.seconds
         else:
-            added, whole = _joining_seconds(setting, arrangement, decoding, per_step, chunk_tokens, step)
+            added, whole = _joining_seconds(setting, arrangement, others, per_step, chunk_tokens, step)
             prompt = added / np.maximum(per_step, 1e-12)
             tpot = token_s + engine.prompt_wait * added / accepted
             busy = np.minimum(added / (accepted * tpot), _MOST_BUSY)
-            # A request spends its own prompt's time, half a step before it is taken up, and others' prompts without a token.
-            waiting = whole + engine.first_token + (0.5 + looked) * accepted * tpot + 0.5 * prompt * busy / (1.0 - busy)
+            # A request spends its own prompt's time, half a step before it is taken up if one runs, and others' prompts
+            # without a token.
+            running = np.minimum(in_flight * met * arrangement.dp, 1.0)
+            looking = (0.5 * running + looked) * accepted * tpot
+            waiting = whole + engine.first_token + looking + 0.5 * spread * prompt * busy / (1.0 - busy)
             decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
             per_group = decoding / (output * tpot)
     ttft = np.maximum(in_flight / per_group - output * tpot, waiting)
@@ -163,15 +184,42 @@ def aggregated_worker(setting: Setting, arrangement: Arrangement, batch: Num, ch
 
 
 def decode_step(setting: Setting, arrangement: Arrangement, batch: Num) -> Step:
-    """One decode step of ``batch`` sequences in each attention group; a pipeline holds one micro-batch in each stage."""
+    """One decode step of ``batch`` sequences in each attention group, at least one in the fullest: a step without any is not
+    run, and the others pad theirs to it. A pipeline holds one micro-batch in each stage."""
     drafts = float(setting.speculation.drafts)
-    rows = Batch(batch / arrangement.pp, _held(setting.workload), speculated=1.0 + drafts)
+    rows = Batch(np.maximum(np.asarray(batch, float) / arrangement.pp, 1.0), _held(setting.workload), speculated=1.0 + drafts)
     return setting.step(arrangement, rows, drafts)
 
 
 def new_tokens(workload: Lengths) -> Num:
     """Mean prompt tokens that are not in the prefix cache, at least one."""
     return np.maximum(1.0, workload.mean_input * (1.0 - workload.cached_input))
+
+
+def rounds(workload: Lengths, chunk_tokens: Num) -> Num:
+    """Steps that one prompt's new tokens take."""
+    return np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
+
+
+def chunk_seconds(workload: Lengths, chunk_tokens: Num, seconds: Callable[[Batch], Num]) -> tuple[Num, Num]:
+    """The steps of one lone prompt, each taking ``seconds``: all its full chunks but the last one, and that, what remains.
+
+    The first has nothing before it but what is cached; those between are taken at their mean place in the prompt.
+    """
+    new, number = new_tokens(workload), rounds(workload, chunk_tokens)
+    full = np.minimum(new, chunk_tokens)
+    cached = workload.mean_input - new
+
+    def chunk(tokens: Num, before: Num) -> Num:
+        return seconds(Batch(0.0, 0.0, tokens, tokens, cached + before))
+
+    earlier: Num = 0.0 * number
+    if np.any(number > 1.0):
+        earlier = np.where(number > 1.0, chunk(full, 0.0), 0.0)
+    if np.any(number > 2.0):
+        between = np.maximum(number - 2.0, 0.0)
+        earlier = earlier + np.where(between > 0.0, between * chunk(full, (between + 1.0) / 2.0 * full), 0.0)
+    return earlier, chunk(new - (number - 1.0) * full, (number - 1.0) * full)
 
 
 def prompt_batch(workload: Lengths, chunk_tokens: Num, *, alone: bool) -> Batch:
@@ -193,33 +241,40 @@ def _joining_seconds(
     step up to ``chunk_tokens`` rows of a group; one longer than that runs in chunks, each of which meets others.
     """
     workload, mixes = setting.workload, setting.backend.mixes_prompts
-    own = prompt_batch(workload, chunk_tokens, alone=True)
-    rounds = np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
-    room = np.maximum(1.0, np.floor(chunk_tokens / own.chunk))
+    eager, number = for_prompts(arrangement), rounds(workload, chunk_tokens)
+    chunk = np.minimum(new_tokens(workload), chunk_tokens)
+    room = np.maximum(1.0, np.floor(chunk_tokens / chunk))
     balance = arrangement.balance or setting.backend.balance
-    met = joining(per_step * rounds, arrangement.dp, balance, room if mixes else np.inf)
+    met = joining(per_step * number, arrangement.dp, balance, room if mixes else np.inf)
     # A group's prompts of one step, at least one and no more than its rows hold; what is beyond runs in further steps.
     held = np.clip(met.fullest, 1.0, room)
-    steps = met.any_ * met.fullest / held
-    rows = held * own.chunk
-    prompts_of_all = met.mean / met.fullest * rows
-    decodes = decoding / arrangement.pp * setting.speculation.rows if mixes else 0.0
-    fullest = (decodes + rows) / (decodes + prompts_of_all)
-    batch = replace(own, prefill=rows, fullest=fullest)
-    if mixes:
-        batch = replace(batch, decode=decoding / arrangement.pp, context=_held(workload), speculated=setting.speculation.rows)
-    whole = setting.step(for_prompts(arrangement), batch).seconds
-    added = np.maximum(whole - step.seconds, 0.0) if mixes else whole
-    return steps * added, rounds * whole
+    beside = np.where(np.asarray(decoding) < 0.5, 0.0, decoding) / arrangement.pp  # below a half mostly nobody
+    decodes = beside * setting.speculation.rows if mixes else 0.0
+    fullest = (decodes + held * chunk) / (decodes + met.mean / met.fullest * held * chunk)
+
+    def seconds(own: Batch) -> Num:
+        batch = replace(own, prefill=held * own.prefill, fullest=fullest)
+        if mixes:
+            batch = replace(batch, decode=beside, context=_held(workload), speculated=setting.speculation.rows)
+        return setting.step(eager, batch).seconds
+
+    earlier, last = chunk_seconds(workload, chunk_tokens, seconds)
+    whole = earlier + last
+    added = np.maximum(whole - number * step.seconds, 0.0) if mixes else whole
+    return met.any_ * met.fullest / held * added / number, whole
 
 
 def _wave_prompt(setting: Setting, arrangement: Arrangement, decoding: Num, chunk_tokens: Num) -> tuple[Num, Num]:
     """Seconds of a prompt where each group's run one after another, as many together as a step holds; and of its step."""
-    own = prompt_batch(setting.workload, chunk_tokens, alone=True)
-    rounds = np.maximum(1.0, np.ceil(new_tokens(setting.workload) / chunk_tokens))
-    held = np.clip(decoding, 1.0, np.maximum(1.0, np.floor(chunk_tokens / own.chunk)))
-    whole = setting.step(for_prompts(arrangement), replace(own, prefill=held * own.chunk)).seconds
-    return rounds * whole / held, rounds * whole
+    eager = for_prompts(arrangement)
+    chunk = np.minimum(new_tokens(setting.workload), chunk_tokens)
+    held = np.clip(decoding, 1.0, np.maximum(1.0, np.floor(chunk_tokens / chunk)))
+
+    def seconds(own: Batch) -> Num:
+        return setting.step(eager, replace(own, prefill=held * own.prefill)).seconds
+
+    earlier, last = chunk_seconds(setting.workload, chunk_tokens, seconds)
+    return (earlier + last) / held, earlier + last
 
 
 def _held(workload: Lengths) -> Num:

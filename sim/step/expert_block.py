@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...hwmodels.backends import Constants
 from ...hwmodels.specs import Cluster
 from ...hwmodels.tensor import Reach
-from ..ep.expert_time import expert_constants, expert_time
+from ..ep.expert_time import ExpertTime, expert_constants, expert_time
 from ..ep.experts import ExpertShape, Kind
 from ..ep.machine import machine_of
 from ..ep.normal import largest_of
@@ -86,7 +86,12 @@ def _by_kind(
         alpha=skew.alpha,
         sms=float(machine.sms),
         graphs=True,
+        counted=skew.counted,
+        placement=arrangement.placement,
+        dealt=skew.routing == "balanced",
     )
+    if skew.counted is not None:  # every layer waits for its own busiest rank; a step is as many layers in the mean
+        found = ExpertTime(*(np.mean(getattr(found, f.name), axis=0) for f in fields(ExpertTime)))
     some = tokens > 0.0
     mean = np.maximum(tokens * model.top_k / arrangement.ep, 1e-9)
     part = Part(
@@ -101,7 +106,7 @@ def _by_kind(
         host_s=np.where(some, k.host, 0.0),
         source=f"expert-compute {kind}, fitted on {source}",
     )
-    return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 else 1.0 + imbalance
+    return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 or skew.counted else 1.0 + imbalance
 
 
 def rank_imbalance(model: MoeModel, arrangement: Arrangement, skew: Skew) -> Num:
@@ -110,7 +115,7 @@ def rank_imbalance(model: MoeModel, arrangement: Arrangement, skew: Skew) -> Num
     A rank of ``m`` experts whose popularity spreads by ``s`` of its mean spreads by ``s / sqrt(m)``, and all wait for the
     fullest of the ranks. Replicas come with a placement that evens ranks out.
     """
-    if skew.alpha > 0.0 or skew.rank_imbalance > 0.0:
+    if skew.alpha > 0.0 or skew.counted or skew.rank_imbalance > 0.0:
         return skew.rank_imbalance
     ranks = np.asarray(arrangement.ep, float)
     random = skew.spread * largest_of(ranks) / np.sqrt(np.maximum(model.experts / ranks, 1e-9))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..ep.expert_share import Counted
 from ..ep.protocol import find_protocol
 from ..ep.protocols import DEFAULT
 from ..inputs.model import MoeModel
 from ..inputs.serving import Balance, Serving, Worker
+from ..inputs.stored import Format, Kind, Stored, plain, stored_as
 from ..precision import Dtype
 from .part import Num
 
@@ -35,6 +37,7 @@ class Arrangement:
     overlap: bool = False
     graphs: bool = True
     balance: Balance | None = None
+    placement: str = ""  # of experts, where some are chosen more often: "" by load where there are replicas
 
     @property
     def gpus(self) -> Num:
@@ -50,12 +53,14 @@ class Precision:
     """Stored and computed precisions: dense weights, expert weights, KV cache, and a dispatched row on the wire.
 
     ``attention``: in which scores and values are multiplied, None as the cache is kept (where the GPU has such a rate).
+    ``stored``: the checkpoint's own formats, kind by kind, where they say more than the two precisions of weights.
     """
 
     weights: Dtype
     experts: Dtype
     kv: Dtype
     payload: Dtype
+    stored: Stored | None = None
     attention: Dtype | None = None
 
     @property
@@ -63,17 +68,31 @@ class Precision:
         """The dtype of attention's products."""
         return self.attention or ("fp8" if self.kv == "fp8" else "bf16")
 
+    def of(self, kind: Kind) -> Format:
+        """The format of one kind of weights."""
+        return (self.stored or stored_as(self.weights, self.experts)).of(kind)
+
+    def weight_bytes(self, kind: Kind) -> float:
+        """Bytes of one weight of that kind, its scales shared out."""
+        return self.of(kind).bits / 8.0
+
 
 @dataclass(frozen=True, slots=True)
 class Skew:
     """How unevenly tokens fall on experts. ``alpha``: exponent of the experts' popularity (0: uniform), placed by load if
     there are replicas. ``rank_imbalance``: (max - mean) / mean rows of the ranks that stays beyond that and beyond chance, as
-    a load balancer leaves it. ``spread``: standard deviation of the experts' popularity over its mean where they lie as they
-    come, which leaves the fullest of the ranks with more (`step.expert_block.rank_imbalance`); replicas even that out.
+    a load balancer leaves it. ``counted``: how often each expert was chosen, instead of ``alpha``. ``routing``, ``groups``,
+    ``groups_kept``: how the router spreads a token's experts (`ep.shape.Shape`). ``spread``: standard
+    deviation of the experts' popularity over its mean where they lie as they come, which leaves the fullest of the ranks with
+    more (`expert_block.rank_imbalance`); replicas even that out.
     """
 
     alpha: float = 0.0
     rank_imbalance: float = 0.0
+    counted: Counted | None = None
+    routing: str = "uniform"
+    groups: float | None = None
+    groups_kept: float | None = None
     spread: float = 0.0
 
 
@@ -122,6 +141,7 @@ def arrangement_of(worker: Worker) -> Arrangement:
         worker.overlap,
         worker.cuda_graphs,
         worker.balance,
+        worker.placement or "",
     )
 
 
@@ -132,7 +152,14 @@ def for_prompts(arrangement: Arrangement) -> Arrangement:
 
 
 def precision_of(model: MoeModel, serving: Serving) -> Precision:
-    """The precisions asked for, else as the model is stored; the cache bf16, the payload fp8 unless the experts are bf16."""
+    """The precisions asked for, else as the model is stored; the cache as its checkpoint asks, else bf16; the payload fp8
+    unless the experts are bf16."""
     experts = serving.experts or model.expert_dtype
     payload = serving.payload or ("bf16" if experts == "bf16" else "fp8")
-    return Precision(serving.weights or model.weight_dtype, experts, serving.kv or "bf16", payload, serving.attention)
+    stored = model.formats
+    if serving.weights:
+        stored = stored.model_copy(update=dict.fromkeys(("attention", "dense", "shared"), plain(serving.weights)))
+    if serving.experts:
+        stored = stored.model_copy(update={"experts": plain(serving.experts)})
+    kv = serving.kv or stored.kv or "bf16"
+    return Precision(serving.weights or model.weight_dtype, experts, kv, payload, stored, serving.attention)

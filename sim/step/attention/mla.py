@@ -53,7 +53,12 @@ def mla_works(
     # The module's host time, of all its kernels, as measured launched one by one.
     projections = projections if a.graphs else replace(projections, host=slow.host)
     works = [("projections", projections.where(batch.tokens), decode_source)]
-    if kind.indexer is not None:
+    if kind.gates:
+        columns = kind.gates / kind.heads * heads
+        passed = gpu.stream(3.0 * _BF16 * batch.tokens * heads * kind.v_head_dim)
+        gate = gpu.gemm(batch.tokens, columns, float(hidden), precision.weights) + passed
+        works.append(("gate projections", gate.where(batch.tokens), gpu.source))
+    if kind.indexer is not None and not kind.indexer.shared:
         scored = index_work(kind.indexer, hidden, kind.q_lora_rank or hidden, batch, precision, gpu, 1.0)
         works.append(("indexer", scored, f"assumed: scores at flash attention's share of the tensor peak; {gpu.source}"))
     works.append(("decode", _decode(kind, heads, batch, precision, gpu, fast), decode_source))

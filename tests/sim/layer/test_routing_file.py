@@ -82,7 +82,7 @@ def test_too_few_tokens_and_bytes_that_are_no_text(tmp_path, drawn):
     with pytest.raises(BadInput, match="holds 1 tokens, the traffic has 2: lower tokens_per_rank or record more"):
         drawn("file", 8, 2, [1, 1], file=file)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadInput, match="not a text file"):
+    with pytest.raises(BadInput, match="not UTF-8 text"):
         read_histogram_or_choices(tmp_path / "binary", 8, 2)
 
 

@@ -13,7 +13,6 @@ from epicycle.sim.inputs.model import load_model
 from epicycle.sim.inputs.serving import Serving, Worker
 from epicycle.sim.serving.deployment import PoolShape, aggregated
 from epicycle.sim.serving.prompts import AT_ONCE, Scheduling, joining, largest_joining
-from epicycle.sim.serving.queue import batch_wait
 from epicycle.sim.serving.steady import Setting
 from epicycle.sim.step.worker import Arrangement, Precision
 
@@ -91,13 +90,6 @@ def test_requests_wait_half_of_what_lies_between_two_looks() -> None:
     # Alone: the whole time-out. Many: half of the time in which they fill the step.
     assert Scheduling(wait_steps=20.0).steps(1e-6, 8.0) == pytest.approx(20.0)
     assert Scheduling(wait_steps=20.0).steps(4.0, 8.0) == pytest.approx(0.5 * 2.0 * (1.0 + 1.0 / 8.0))
-
-
-def test_a_prefill_worker_computes_what_waits_in_one_step() -> None:
-    assert batch_wait(0.1, 0.4, 8.0, 1.0, 1e-6) == pytest.approx(0.1)
-    light, heavy = batch_wait(0.1, 0.4, 8.0, 1.0, np.array([5.0, 19.0]))
-    assert 0.1 < light < 0.25 < heavy
-    assert batch_wait(0.1, 0.4, 8.0, 1.0, 21.0) == np.inf
 
 
 def test_knobs_that_do_not_apply_are_refused() -> None:
