@@ -27,6 +27,8 @@ from ..step.part import Num
 ROUNDS: Mapping[Balance, float] = {"round-robin": 1.0, "wait": 50.0, "perfect": np.inf}
 #: Means up to which the maximum is summed from the Poisson distribution itself; beyond it a normal one is as good.
 _COUNTED = 12.0
+#: Prompts of a step that are as good as none.
+RARE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def joining(per_step: Num, groups: Num, balance: Balance, room: Num = np.inf) ->
     ``room``: prompts that a group computes in one step at most, the others left for the next; inf: all of them, in as many
     steps as it takes.
     """
-    mean, count, most = (np.asarray(x, float) for x in np.broadcast_arrays(per_step, groups, room))
+    mean, count, most = (np.asarray(x, float) for x in np.broadcast_arrays(np.maximum(per_step, RARE), groups, room))
     rounds = ROUNDS[balance]
     if np.isinf(rounds):
         return Joining(np.minimum(mean, 1.0), np.maximum(mean, 1.0), np.maximum(mean, 1.0))

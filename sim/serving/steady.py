@@ -20,7 +20,7 @@ from ..inputs.model import MoeModel
 from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
-from .prompts import AT_ONCE, Scheduling, joining
+from .prompts import AT_ONCE, RARE, Scheduling, joining
 from .queue import AT_RANDOM, ArrivalLaw
 
 
@@ -158,7 +158,7 @@ def aggregated_worker(
         step = decode_step(setting, arrangement, decoding)
         token_s = step.seconds / accepted
         others = decoding * met
-        per_step = others * accepted / output
+        per_step = np.maximum(others * accepted / output, RARE)
         room = chunk_tokens / new_tokens(setting.workload)
         looked = engine.first_steps + setting.scheduling.steps(per_step, room)
         if waves:
@@ -168,7 +168,7 @@ def aggregated_worker(
             waiting = whole + engine.first_token + looked * step.seconds
         else:
             added, whole = _joining_seconds(setting, arrangement, others, per_step, chunk_tokens, step)
-            prompt = added / np.maximum(per_step, 1e-12)
+            prompt = added / per_step
             tpot = token_s + engine.prompt_wait * added / accepted
             busy = np.minimum(added / (accepted * tpot), _MOST_BUSY)
             # A request spends its own prompt's time, half a step before it is taken up if one runs, and others' prompts
