@@ -22,6 +22,13 @@ Grade = Literal["vendor", "measured", "derived", "press", "assumed", "user"]
 _GRADES: tuple[Grade, ...] = ("measured", "derived", "press", "assumed")
 
 
+def grade_of(source: str) -> Grade:
+    """How good a source is, by the word that it begins with."""
+    if source.startswith((SET_BY_USER, YOURS)):
+        return "user"
+    return next((grade for grade in _GRADES if source.startswith(f"{grade}:")), "vendor")
+
+
 #: Changed numbers that a label names; more are counted.
 MOST_NAMED = 3
 
@@ -40,10 +47,7 @@ class Datasheet(BaseModel):
 
     def grade(self, field: str) -> Grade:
         """How good that source is."""
-        source = self.source(field)
-        if source.startswith((SET_BY_USER, YOURS)):
-            return "user"
-        return next((grade for grade in _GRADES if source.startswith(f"{grade}:")), "vendor")
+        return grade_of(self.source(field))
 
     def graded(self, *grades: Grade) -> tuple[str, ...]:
         """The stated fields whose source has one of ``grades``, in the record's order."""
