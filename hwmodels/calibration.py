@@ -22,7 +22,7 @@ from .constant import read_constant
 from .errors import BadInput, Uncalibrated, UnknownName, one_line
 from .interval import Interval, Regime, interval_of
 
-Scope = Literal["one-node", "multi-node", "nvlink-domain"]
+Scope = Literal["kernel", "one-node", "multi-node", "nvlink-domain"]
 _LIST = "epicycle catalog clusters"  # the column `calibration`
 _Constants = TypeVar("_Constants")
 
