@@ -307,7 +307,7 @@ def calibrate_here(
 ) -> None:
     """Measure this machine's GPU (under torchrun: its node), fit its constants, and judge them on rows kept aside."""
     try:
-        from .validate.here import calibrate_here as run
+        from .validate.here.run import calibrate_here as run
 
         run(work, minutes, system)
     except ModuleNotFoundError as error:

@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..hwmodels.calibration import Calibration, load_shipped, standing_in
-from .fit.calibrate import to_yaml
-from .fit.tables import Together, calibrate_all
-from .pages.report import write_validation_report
-from .predict.handover import group_records
-from .predict.predicted import Validation
-from .tables.own_rows import OwnRow, read_own
-from .tables.vocabulary import TABLES
-from .validate import validate_table
+from ...hwmodels.calibration import Calibration, load_shipped, standing_in
+from ..fit.calibrate import to_yaml
+from ..fit.tables import Together, calibrate_all
+from ..pages.report import write_validation_report
+from ..predict.handover import group_records
+from ..predict.predicted import Validation
+from ..tables.own_rows import OwnRow, read_own
+from ..tables.vocabulary import TABLES
+from ..validate import validate_table
 
 #: Tokens a rank: from launch-bound to bandwidth-bound, and between them two that are kept aside to judge by.
 SHAPES = ("1024x7168x2048x64x8", "128x7168x2048x64x8", "1x7168x2048x64x8", "16x7168x2048x64x8", "256x7168x2048x64x8",
@@ -27,7 +27,7 @@ KERNELS = ("quantise", "permute", "unpermute", "swiglu_*", "gemm_*_bf16*", "gemm
 
 def calibrate_here(work: Path, minutes: float, system: str | None, say: Callable[[str], None] = print) -> None:
     """Leave ``rows.csv``, ``mine.yaml`` and ``calibration.html`` in ``work``. Raises ValueError without a CUDA device."""
-    from .bench import Asked, run_bench
+    from ..bench import Asked, run_bench
 
     work.mkdir(parents=True, exist_ok=True)
     node = "LOCAL_RANK" in os.environ
@@ -87,6 +87,6 @@ def _beside(rows: Path, table: str) -> Path:
 
 
 def _version() -> str:
-    from .. import __version__
+    from ... import __version__
 
     return __version__
