@@ -80,8 +80,10 @@ def row_tiles(rows_each: Num, dtype: str, drawn: bool) -> tuple[Floats, Floats]:
         tiles, used = _drawn_tiles(float(mean), float(height))
         return np.asarray(tiles), np.asarray(used)
     most = int(np.max((mean + 8.0 * np.sqrt(mean)) / height)) + 2
-    tiles = sum((poisson.sf(j * height, mean) for j in range(most)), np.zeros_like(mean))
-    return tiles, np.asarray(poisson.sf(0, mean))
+    found = np.zeros_like(mean)
+    for j in range(most):
+        found = found + np.asarray(poisson.sf(j * height, mean), float)
+    return found, np.asarray(poisson.sf(0, mean), float)
 
 
 @cache

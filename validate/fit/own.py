@@ -85,13 +85,13 @@ def fit_own(rows: Sequence[OwnRow], gpu: Gpu, used: NDArray[np.bool_] | None = N
         residuals, limits[:, 0], bounds=(limits[:, 1], limits[:, 2]), loss="soft_l1", f_scale=_ROBUST, x_scale=limits[:, 2]
     )
     k = constants(solution.x)
-    moved = np.abs(solution.jac[: len(chosen)]).sum(axis=0)
+    moved = np.abs(np.asarray(solution.jac)[: len(chosen)]).sum(axis=0)
     lost: dict[Key, list[str]] = {key: [] for key in k}
-    for (key, name), at, slope in zip(names, solution.active_mask, moved, strict=True):
-        if key is not None and (at or slope < 1e-6):
-            lost[key].append(name)
+    for (owner, name), at, slope in zip(names, solution.active_mask, moved, strict=True):
+        if owner is not None and (at or slope < 1e-6):
+            lost[owner].append(name)
     everything = predicted_s(list(rows), gpu, k)
-    shared = {name: float(v) for (key, name), v in zip(names, solution.x, strict=True) if key is None}
+    shared = {name: float(v) for (owner, name), v in zip(names, solution.x, strict=True) if owner is None}
     return OwnFit(k, {key: tuple(n) for key, n in lost.items()}, rows, used, everything, shared)
 
 

@@ -57,7 +57,10 @@ def _dense(row: OwnRow, gpu: Gpu) -> Predicted:
 
 def own_constants(entries: dict[Key, tuple[Entry, str]]) -> dict[Key, OwnMove | OwnProduct]:
     """The records of entries, by their keys."""
-    return {key: constants_of(e, OwnProduct if key[1].startswith("product.") else OwnMove) for key, (e, _) in entries.items()}
+    found: dict[Key, OwnMove | OwnProduct] = {}
+    for key, (entry, _) in entries.items():
+        found[key] = constants_of(entry, OwnProduct) if key[1].startswith("product.") else constants_of(entry, OwnMove)
+    return found
 
 
 def _predicted(rows: list[OwnRow], system: str, gpu: Gpu, entries: dict[Key, tuple[Entry, str]]) -> list[Predicted]:

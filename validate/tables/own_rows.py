@@ -152,7 +152,7 @@ def _row(path: Path, line: int, record: dict[str, str], gpu_of: dict[str, Gpu]) 
     shape = _Sizes(
         tokens, number("virtual_ranks") or number("ep") or number("nodes") * number("gpus_per_node") or 1, number("hidden"),
         number("inter") or 2048, number("top_k"), number("experts"), "fp8" in (record.get("payload_dtype") or record["dtype"]),
-        gpu_of[system].l2_capacity,
+        gpu_of[system].l2_capacity or 0.0,
     )  # fmt: skip
     parts, reason = _parts(protocol, op, scope, record, shape)
     return OwnRow(line, record, system, protocol, op, scope, tokens, latency, parts, reason)
@@ -261,6 +261,8 @@ def _single(kernel: str, record: dict[str, str], s: _Sizes) -> tuple[tuple[Part,
 
 def _cold(inside: float, touched: float, l2: float) -> float:
     """Share of a case's rows that are not in L2: it rotates over sets of ``inside`` bytes and touches ``touched`` of each."""
+    if not l2:
+        return 1.0
     sets = max(1.0, min(float(_MOST_SETS), np.ceil(_BEYOND_L2 * l2 / max(inside, 1.0))))
     low, high = WARM
     return float(np.clip(np.log(max(sets * touched, 1.0) / (low * l2)) / np.log(high / low), 0.0, 1.0))
