@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from layers import NODE, Inputs, draw
 from traced import trace_phases
 
-from epicycle.hwmodels.own_kernels import OwnMove
 from epicycle.kernels.exchange.tracing import LOAD, STORE
 from epicycle.kernels.experts.expert_ffn import MoeShape
+from epicycle.sim.ep.own_kernels import OwnMove
 from epicycle.sim.ep.protocol import Context, find_protocol
 from epicycle.sim.ep.protocols import high_throughput, low_latency
 from epicycle.sim.ep.shape import Shape

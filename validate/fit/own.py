@@ -17,8 +17,8 @@ from scipy.optimize import least_squares
 
 from ...hwmodels.calibration import Calibration, Entry, Fit
 from ...hwmodels.constant import write_constant
-from ...hwmodels.own_kernels import OwnMove, OwnProduct
 from ...hwmodels.specs import Gpu
+from ...sim.ep.own_kernels import OwnMove, OwnProduct
 from ...sim.ep.protocols.epicycle import HT, LL
 from ..tables.own_rows import KERNELS, Key, OwnRow, keys_of, predicted_s
 from .conformal import regimes_of

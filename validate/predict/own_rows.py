@@ -12,8 +12,8 @@ from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import Uncalibrated
 from ...hwmodels.foreign import why_foreign
 from ...hwmodels.laws import Gemm, gemm_seconds
-from ...hwmodels.own_kernels import OwnMove, OwnProduct
 from ...hwmodels.specs import Gpu
+from ...sim.ep.own_kernels import OwnMove, OwnProduct
 from ...sim.ep.protocols.epicycle import find_own
 from ..tables.own_rows import DENSE, Key, OwnRow, keys_of, predicted_s, read_own
 from .predicted import Found, Predicted

@@ -18,9 +18,9 @@ from ...hwmodels.calibration import calibrated_systems, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
 from ...hwmodels.hardware_names import UnknownHardware, system_called
-from ...hwmodels.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
 from ...hwmodels.specs import Gpu
 from ...sim.ep.bound import stage_loads
+from ...sim.ep.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
 from ...sim.ep.protocol import Context, find_protocol
 from ...sim.ep.protocols.epicycle import HT, LL, further_rows
 from ...sim.ep.shape import Num, Shape

@@ -1,6 +1,6 @@
 """This project's own kernels (`kernels/`), launch for launch: high throughput, low latency, and two hops between nodes.
 
-Every launch is an op with the constants of `hwmodels.own_kernels.OwnMove`, fitted on one GPU whose virtual ranks share it: its
+Every launch is an op with the constants of `own_kernels.OwnMove`, fitted on one GPU whose virtual ranks share it: its
 launch, its chain of waits, its share of HBM. There every link is the card's HBM. On a node rows cross NVLink and between nodes
 the rails, at shares of the links' rates that no row of one GPU can tell: they are borrowed from the measured kernels of the
 same kind, and answers say so, until a node has run.
@@ -18,8 +18,8 @@ import numpy as np
 
 from ....hwmodels.calibration import Entry, Scope, constants_of, find_entry
 from ....hwmodels.errors import Uncalibrated
-from ....hwmodels.own_kernels import OwnMove
 from ..buffer import Buffer, Demand
+from ..own_kernels import OwnMove
 from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
