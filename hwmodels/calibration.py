@@ -87,7 +87,9 @@ class Entry(BaseModel):
 
 
 class Calibration(BaseModel):
-    """All entries of one system. ``cluster``: the catalogue cluster whose datasheets the constants are relative to."""
+    """All entries of one system. ``cluster``: the cluster (a name, or a file beside this one) whose datasheets the constants
+    are relative to.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -224,7 +226,11 @@ def _load_file(path: str, _changed_ns: int, _bytes: int) -> Calibration:
     known = {"relative": ("calibrated system", calibrated_systems()), "cluster": ("cluster", catalog.names("clusters"))}
     for key, (kind, names) in known.items():
         name = getattr(calibration, key)
-        if name is not None and name not in names:
+        if key == "cluster" and catalog.is_file(name):
+            beside = str(Path(path).parent / name)  # it may lie elsewhere than the command runs
+            calibration = calibration.model_copy(update={"cluster": beside if Path(beside).is_file() else name})
+            catalog.load_cluster(calibration.cluster)
+        elif name is not None and name not in names:
             raise BadInput(f"{document.where((key,))}: {key}: {UnknownName(kind, name, names, _LIST)}")
     return calibration
 
