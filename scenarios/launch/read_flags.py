@@ -109,10 +109,9 @@ def _flags_of(tree: ast.Module, named: dict[str, ast.expr]) -> Iterator[tuple[st
 def _from_call(call: ast.Call, configs: dict[str, str], named: dict[str, ast.expr]) -> Iterator[tuple[str, Flag]]:
     """A flag that a call to a parser adds."""
     given = {word.arg: word.value for word in call.keywords if word.arg is not None}
-    names = [arg.value for arg in call.args if isinstance(arg, ast.Constant) and str(arg.value).startswith("-")]
-    if isinstance(flag_name := given.get("flag_name"), ast.Constant):
-        names = [flag_name.value]
-    names = [str(name) for name in names]
+    written = [*call.args, *([given["flag_name"]] if "flag_name" in given else [])]
+    values = [arg.value for arg in written if isinstance(arg, ast.Constant)]
+    names = [value for value in values if isinstance(value, str) and value.startswith("-")]
     if not any(name.startswith("--") for name in names):
         return
     main = next(name for name in names if name.startswith("--"))
@@ -121,7 +120,7 @@ def _from_call(call: ast.Call, configs: dict[str, str], named: dict[str, ast.exp
     for word in call.keywords:  # **parallel_kwargs["tensor_parallel_size"]
         for value in ast.walk(word.value) if word.arg is None else ():
             if isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name) and isinstance(value.slice, ast.Constant):
-                kind = named.get(f"{configs.get(value.value.id)}.{value.slice.value}", kind)
+                kind = named.get(f"{configs.get(value.value.id)}.{value.slice.value!s}", kind)
     action = ast.unparse(given["action"]).strip("'\"") if "action" in given else ""
     no_value = isinstance(nargs := given.get("nargs"), ast.Constant) and nargs.value == 0
     switch = no_value or "true" in action.lower() or action == "store_false" or "Boolean" in action

@@ -109,7 +109,8 @@ def _placement(worker: Worker, at: str) -> Iterator[Option]:
 
 def read(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keys of a worker, and of the whole deployment, that the flags stand for."""
-    all_gpus, whole = given.number("--tp-size", 1), {}
+    all_gpus = given.number("--tp-size", 1)
+    whole: dict[str, Any] = {}
     dp = given.number("--attn-dp-size", 1)
     if given.switch("--enable-dp-attention"):  # the older spelling: the groups are then counted by --dp-size
         dp = given.number("--dp-size", 1)

@@ -142,10 +142,10 @@ def flat(tree: Mapping[str, Any], path: str = "") -> dict[str, str]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{path}{key}.")
+        elif value is None or isinstance(value, bool):
+            found[f"{path}{key}"] = "null" if value is None else "true" if value else "false"
         else:
-            found[f"{path}{key}"] = (
-                {True: "true", False: "false", None: "null"}.get(value, value) if isinstance(value, bool | None) else str(value)
-            )
+            found[f"{path}{key}"] = str(value)
     return found
 
 
