@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from ...hwmodels.backends import Constants
 from ...hwmodels.specs import Cluster
-from ...hwmodels.tensor import Reach
 from ..ep.expert_time import ExpertTime, expert_constants, expert_time
 from ..ep.experts import ExpertShape, Kind
 from ..ep.machine import machine_of
 from ..ep.normal import largest_of
 from ..inputs.model import MoeModel
 from .part import Num, Part
+from .tensor import Reach
 from .worker import Arrangement, Batch, Precision, Skew
 
 

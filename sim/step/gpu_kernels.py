@@ -16,9 +16,9 @@ from ...hwmodels.attention import OVERLAP
 from ...hwmodels.calibration import constants_of, find_entry
 from ...hwmodels.laws import CAST_BYTES, Gemm, gemm_bytes, gemm_seconds, smooth_max
 from ...hwmodels.specs import Gpu
-from ...hwmodels.tensor import Reach
 from ..precision import Dtype
 from .part import Num
+from .tensor import Reach
 from .work import Work
 
 

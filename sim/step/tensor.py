@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from .calibration import constants_of, find_entry, load_calibration
-from .catalog import load_cluster
-from .laws import Gemm
-from .specs import Gpu, TensorDtype
+from ...hwmodels.calibration import constants_of, find_entry, load_calibration
+from ...hwmodels.catalog import load_cluster
+from ...hwmodels.laws import Gemm
+from ...hwmodels.specs import Gpu, TensorDtype
 
 
 @dataclass(frozen=True, slots=True)

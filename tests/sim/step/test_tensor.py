@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_gpu
-from epicycle.hwmodels.tensor import Reach, measured_gpu
+from epicycle.sim.step.tensor import Reach, measured_gpu
 
 H100 = load_gpu("h100-sxm")
 #: H20: H100's SMs with a quarter of the tensor rate.
