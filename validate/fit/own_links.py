@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from ...hwmodels.calibration import Entry, Fit, Scope
@@ -41,8 +42,8 @@ def _entry(protocol: str, op: str, scope: Scope, rows: list[OwnRow], cluster: Cl
     name = "nic_efficiency" if scope == "multi-node" else "nvlink_efficiency"
     measured = np.array([row.measured_s for row in rows])
 
-    def errors(efficiency: float) -> np.ndarray:
-        return np.log(np.array([node_seconds(row, cluster, {name: efficiency}) for row in rows]) / measured)
+    def errors(efficiency: float) -> NDArray[np.float64]:
+        return np.asarray(np.log(np.array([node_seconds(row, cluster, {name: efficiency}) for row in rows]) / measured))
 
     best = float(minimize_scalar(lambda e: float(np.abs(errors(e)).sum()), bounds=(0.05, 1.0), method="bounded").x)
     shown = float(np.abs(errors(best) - errors(min(1.0, best * 1.1))).max()) > _LEAST_CHANGE
