@@ -103,8 +103,6 @@ def _group(
     rows: list[ServingRow], backend: Backend, too_large: dict[int, str]
 ) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
     """TPOT, TTFT, batch, least time and bound [row]; ``too_large`` is told which rows' weights exceed their GPUs."""
-    rows: list[ServingRow], backend: Backend, too_large: dict[int, str]
-) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
     first = rows[0]
     model, cluster = load_model(first.model), load_cluster(load_calibration(first.system).cluster)
     payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
