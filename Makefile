@@ -18,7 +18,7 @@ NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 TABLES ?= ../shared/measurements
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine clean regenerate
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-study clean regenerate
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -81,6 +81,9 @@ bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process p
 	$(BIN)/python tests/benchmarks/engine_speed.py
 	$(BIN)/python tests/benchmarks/closed_form_speed.py
 	$(BIN)/python tests/benchmarks/start_speed.py
+
+bench-study: $(VENV)/.light  ## time studies: plans on two cores against one, layers in closed form, memory
+	$(BIN)/python tests/benchmarks/study_speed.py
 
 regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated pages again (needs the measurement tables)
 	$(BIN)/python -m epicycle.validate.fit.shipped $(TABLES)

@@ -143,6 +143,9 @@ def sweep(
     samples: Annotated[int, typer.Option(min=0, help="Points of a latin-hypercube.")] = 0,
     refine: Annotated[int, typer.Option(min=0, max=10_000, help="Points more, where the answer bends or flips.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of a latin-hypercube.")] = 0,
+    engine: Annotated[
+        Literal["events", "closed"], typer.Option(help="How layers are answered: played, or a table in closed form.")
+    ] = "events",
     workers: Annotated[
         int | None,
         typer.Option(min=1, max=1024, help="Processes that answer; default: all cores, if worth it."),
@@ -159,6 +162,19 @@ def sweep(
     from .scenarios.study.sweep import sweep as swept
 
     sets = _changes(sets, cluster)
+    if engine == "closed":
+        others: dict[str, object] = {
+            "--json": json,
+            "--html": html,
+            "--samples": samples,
+            "--refine": refine,
+            "--workers": workers,
+        }
+        others |= {"--scheduler": scheduler, "--store": store, "--design": design != "grid"}
+        if unused := [name for name, value in others.items() if value]:
+            raise ValueError(f"--engine closed answers a grid as a table (--csv, --parquet): {', '.join(unused)} is not for it")
+        _layer_table(scenario, overs or [], sets, csv, parquet)
+        return
     again = _words("sweep", [scenario], over=overs, set=sets)
     how = How(design, samples, refine, seed, again)
     with kept_in(store, keep, _terminal().aside) as kept:
@@ -471,6 +487,19 @@ def _answered(
     print_record(found, console)
     _say_written(console, report=html, table=csv, JSON=json, Parquet=parquet)
     return found
+
+
+def _layer_table(scenario: str, overs: list[str], sets: list[str], csv: Path | None, parquet: Path | None) -> None:
+    from .scenarios.say.layer_table_files import print_layer_table, write_table
+    from .scenarios.say.output import Outputs
+    from .scenarios.study.layer_table import layer_table
+
+    with Outputs((csv, parquet)) as outputs, _terminal().progress(f"sweeping {scenario}") as step:
+        table = layer_table(scenario, overs, sets, step)
+        outputs.put_all((csv, parquet), lambda paths: write_table(table, *paths))
+    console = _terminal().console(stderr=outputs.uses_stdout)
+    print_layer_table(table, console)
+    _say_written(console, table=csv, Parquet=parquet)
 
 
 def _changes(sets: list[str] | None, cluster: str | None) -> list[str]:

@@ -130,7 +130,8 @@ def test_a_sweep_of_layers_plays_each(tmp_path: Path) -> None:
     ],
 )
 def test_commas_inside_brackets_and_quotes_do_not_divide(text: str, values: tuple[str, ...]) -> None:
-    assert axis(text) == (text.split("=")[0].strip(), values)
+    found = axis(text)
+    assert (found.path, found.values) == (text.split("=")[0].strip(), values)
 
 
 # Comparisons
