@@ -118,7 +118,8 @@ def bends(axes: Sequence[str], points: Sequence[SweepPoint], most: int) -> list[
                     flip = 1.0 if _side(a) != _side(b) else 0.0
                     scored.append((flip, _bend(line, j, i, key), values))
     scored.sort(key=lambda s: (-s[0], -s[1], s[2]))
-    return [values for flip, bend, values in scored if flip or bend > 0.01][:most]
+    flips = [values for flip, _, values in scored if flip]
+    return (flips or [values for _, bend, values in scored if bend > 0.01])[:most]
 
 
 def _bend(line: Sequence[SweepPoint], j: int, i: int, key: str | None) -> float:
