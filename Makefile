@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+LIGHT_TESTS ?= $(wildcard tests/test_*.py) tests/hwmodels tests/sim tests/scenarios
 OUT ?= out
 SCENARIO ?= deepseek-v3-decode-ep32
 # More arguments for pytest, for example PYTEST_ARGS="-n 0 -k fairshare".
@@ -15,7 +17,7 @@ TORCH_INDEX ?=
 NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test check lint format types contracts wheel-check gpu-bench bench-engine clean
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,8 +27,14 @@ demo: $(VENV)/.light  ## simulate DeepSeek-V3 decode on 4 nodes of H100, print t
 	@mkdir -p $(OUT)
 	$(BIN)/epicycle simulate $(SCENARIO) --html $(OUT)/$(SCENARIO).html
 
-test: $(VENV)/.full  ## run every test that needs no GPU (the command that CI runs)
+test: $(VENV)/.full  ## run every test (those on a GPU where there is one); names each skip and its reason
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+browser:  ## install the browser that the pages' tests need (Debian's chromium), where there is none
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || .ci/chromium
+
+test-long: $(VENV)/.full  ## run every test, long suites whole (make test runs a share of them, always the same)
+	EPICYCLE_LONG=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: lint types contracts wheel-check test  ## everything that CI checks
 
@@ -51,17 +59,30 @@ contracts: $(VENV)/.full  ## import-linter: who may import whom
 wheel-check: $(VENV)/.full  ## sdist -> wheel -> clean environment -> epicycle used from /
 	PYTHON=$(BIN)/python .ci/wheel-check
 
-# On a machine with a GPU, whose own torch and Triton are used: every check, then every timing, in one run.
+# Every floor of pyproject.toml at once, without torch: what needs it is named as skipped.
+test-oldest: $(OLDEST)/.done  ## run the commands and the light tests with the oldest allowed release of every dependency
+	cd / && $(CURDIR)/$(OLDEST)/bin/epicycle catalog >/dev/null
+	cd / && $(CURDIR)/$(OLDEST)/bin/epicycle simulate ep-anatomy >/dev/null
+	cd / && $(CURDIR)/$(OLDEST)/bin/epicycle plan plan-deepseek-v3-h200 >/dev/null
+	cd / && $(CURDIR)/$(OLDEST)/bin/epicycle validate --help >/dev/null
+	$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS) $(LIGHT_TESTS)
+
+# On a machine with a GPU, whose own torch and Triton are used (and its pytest and hypothesis).
+test-gpu:  ## hold every kernel against its reference on this machine's GPU (make test does, too, with its own torch)
+	$(PYTHON) -m pytest tests/gpu -m gpu
+
+# Likewise: every check, then every timing, in one run.
 gpu-bench:  ## check and time the kernels on this machine's GPU; writes out/bench.csv and .html
 	@mkdir -p $(OUT)
 	$(PYTHON) -m epicycle bench --mode virtual --out $(OUT)/bench.csv --html $(OUT)/bench.html
 
-bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process per message, and the closed form
+bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process per message, the closed forms, a start
 	$(BIN)/python tests/benchmarks/engine_speed.py
 	$(BIN)/python tests/benchmarks/closed_form_speed.py
+	$(BIN)/python tests/benchmarks/start_speed.py
 
 clean:  ## remove the environment and everything built
-	rm -rf $(VENV) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"epicycle needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11 …")'
@@ -69,6 +90,13 @@ $(BIN)/python:
 
 $(VENV)/.light: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
+	@touch $@
+
+$(OLDEST)/.done: pyproject.toml .ci/oldest
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "the oldest releases have no wheels for a newer Python: make test-oldest PYTHON=python3.11")'
+	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) .ci/oldest > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install -qq --disable-pip-version-check -c $(OLDEST)/constraints.txt -e . pytest pytest-xdist hypothesis
 	@touch $@
 
 # torch comes first and by its exact version, so that nothing after it can pull in another build.

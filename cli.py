@@ -17,7 +17,7 @@ from . import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .scenarios.evaluation import Comparison, Explanation, Plan, Sweep
+    from .scenarios.answer.evaluation import Comparison, Explanation, Plan, Sweep
 
 Step = Callable[[int, int], None] | None
 Answer = TypeVar("Answer", bound="Plan | Sweep | Comparison | Explanation")
@@ -38,6 +38,10 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one key, e.g. cluster.nodes=16; repeat for more."),
 ]
+Hardware = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="CLUSTER", help="The hardware: a name of the catalogue, or a YAML file of your own."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -51,21 +55,22 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def simulate(
     scenario: Scenario,
     sets: Sets = None,
+    cluster: Hardware = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn; default: the scenario's.")] = None,
     json: Json = None,
     html: Html = None,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Chrome / Perfetto trace.")] = None,
 ) -> None:
     """Play one MoE layer event by event: dispatch, expert compute, combine."""
-    from .scenarios.output import Outputs
-    from .scenarios.scenario import load_layer
+    from .scenarios.ask.scenario import load_layer
+    from .scenarios.say.output import Outputs
 
-    changes = [*(sets or ()), *([f"seed={seed}"] if seed is not None else ())]
+    changes = [*_changes(sets, cluster), *([f"seed={seed}"] if seed is not None else ())]
     question = load_layer(scenario, changes).resolve()
     with Outputs((json, html, trace)) as outputs:
-        from .scenarios.answer_json import answer_json
-        from .scenarios.terminal import print_answer
-        from .sim.ep.layer import simulate as answer_to
+        from .scenarios.say.answer_json import answer_json
+        from .scenarios.say.terminal_layer import print_answer
+        from .sim.layer.layer import simulate as answer_to
 
         with _terminal().busy(f"simulating {question.name}"):
             answer = answer_to(question)
@@ -75,7 +80,7 @@ def simulate(
             again = _again("simulate", [scenario], html, set=changes)
             outputs.put(html, lambda path: write_report(answer, path, again))
         if trace is not None:
-            from .sim.trace import write_trace
+            from .sim.layer.chrome_trace import write_trace
 
             outputs.put(trace, lambda path: write_trace(path, answer))
         outputs.put(json, lambda path: _write(path, answer_json(answer)))
@@ -88,17 +93,20 @@ def simulate(
     epilog="Exit status: 0 answered, 2 bad input, 3 nothing meets the limits (the answer says by how much, and the lever). "
     "Example: epicycle plan plan-deepseek-v3-h200 --set slo.tpot='20 ms' --html plan.html"
 )
-def plan(scenario: Scenario, sets: Sets = None, json: Json = None, csv: Csv = None, html: Html = None) -> None:
+def plan(
+    scenario: Scenario, sets: Sets = None, cluster: Hardware = None, json: Json = None, csv: Csv = None, html: Html = None
+) -> None:
     """Find the cheapest deployments that meet a scenario's limits, as a Pareto front."""
-    from .scenarios.scenario import load_serving
+    from .scenarios.ask.scenario import load_serving
 
-    asked = load_serving(scenario, sets or ())
+    sets = _changes(sets, cluster)
+    asked = load_serving(scenario, sets)
     asked.resolve()
 
     def found(step: Step) -> Plan:
-        from .scenarios.answered import searched
+        from .scenarios.weigh.evaluation_of import plan_of
 
-        return searched(asked, step)
+        return plan_of(asked, step)
 
     answer = _answered(found, f"planning {asked.name}", json, csv, html, "plan", [scenario], set=sets)
     if answer.best is None:
@@ -116,16 +124,19 @@ def sweep(
         typer.Option("--over", metavar="PATH=A,B,C", help="One key and its values; repeat for every combination of several."),
     ] = None,
     sets: Sets = None,
+    cluster: Hardware = None,
     json: Json = None,
     csv: Csv = None,
     html: Html = None,
 ) -> None:
     """Answer a scenario at every combination of some values."""
 
-    def found(step: Step) -> Sweep:
-        from .scenarios.sweep import sweep as swept
+    sets = _changes(sets, cluster)
 
-        return swept(scenario, overs or (), sets or (), step)
+    def found(step: Step) -> Sweep:
+        from .scenarios.weigh.sweep import sweep as swept
+
+        return swept(scenario, overs or (), sets, step)
 
     _answered(found, f"sweeping {scenario}", json, csv, html, "sweep", [scenario], over=overs, set=sets)
 
@@ -151,7 +162,7 @@ def compare(
     """Set two scenarios side by side: what differs, and which mechanism makes the difference."""
 
     def found(step: Step) -> Comparison:
-        from .scenarios.compare import compare as side_by_side
+        from .scenarios.weigh.compare import compare as side_by_side
 
         return side_by_side(a, b, sets or (), sets_a or (), sets_b or (), step)
 
@@ -168,6 +179,7 @@ def compare(
 def explain(
     scenario: Scenario,
     sets: Sets = None,
+    cluster: Hardware = None,
     step_share: Annotated[
         float, typer.Option("--step", metavar="SHARE", help="How much more and less of each number is tried.")
     ] = 0.1,
@@ -177,10 +189,12 @@ def explain(
 ) -> None:
     """Say what an answer is made of, and how much every hardware number would move it."""
 
-    def found(step: Step) -> Explanation:
-        from .scenarios.explain import explain as explained
+    sets = _changes(sets, cluster)
 
-        return explained(scenario, sets or (), step_share, step)
+    def found(step: Step) -> Explanation:
+        from .scenarios.weigh.explain import explain as explained
+
+        return explained(scenario, sets, step_share, step)
 
     steps = [f"{step_share:g}"]
     _answered(found, f"explaining {scenario}", json, csv, html, "explain", [scenario], set=sets, step=steps)
@@ -197,7 +211,7 @@ def list_catalogue(
     name: Annotated[str | None, typer.Argument(help="One entry, with the source of every number.", show_default=False)] = None,
 ) -> None:
     """List the hardware, models and scenarios that have a name."""
-    from .scenarios.listing import print_catalogue
+    from .scenarios.say.listing import print_catalogue
 
     print_catalogue(kind, name, _terminal().console())
 
@@ -213,16 +227,16 @@ def validate(
     ] = "closed",
 ) -> None:
     """Predict every row of a measurement table and report the error of each group."""
-    from .scenarios.output import Outputs
+    from .scenarios.say.output import Outputs
 
     with Outputs((json, html, csv)) as outputs:
-        from .validate.outcome import group_records, print_validation, rows_csv, validation_json
-        from .validate.predict import validate_table
+        from .validate.predict.handover import group_records, print_validation, rows_csv, validation_json
+        from .validate.validate import validate_table
 
         with _terminal().progress(f"predicting {table.name}") as step:
             outcome = validate_table(table, engine=engine, progress=step)
         if html is not None:
-            from .validate.report import write_validation_report
+            from .validate.pages.report import write_validation_report
 
             again = shlex.join(["epicycle", "validate", str(table), "--engine", engine, "--html", str(html)])
             groups = group_records(outcome)
@@ -252,12 +266,12 @@ def calibrate(
     """Fit a system's constants to at most 24 rows of each kernel, with their uncertainty and what the rows cannot tell."""
     from .hwmodels.calibration import load_shipped
     from .hwmodels.catalog import load_cluster
-    from .scenarios.output import Outputs
+    from .scenarios.say.output import Outputs
 
     with Outputs((out,)) as outputs:
-        from .validate.calibrate import calibrate as fitted_to
-        from .validate.calibrate import to_yaml
-        from .validate.fit_summary import print_calibration
+        from .validate.fit.calibrate import calibrate as fitted_to
+        from .validate.fit.calibrate import to_yaml
+        from .validate.fit.summary import print_calibration
 
         where = cluster or load_shipped(system).cluster
         relative = load_shipped(relative or load_cluster(where).calibration).system
@@ -333,11 +347,11 @@ def _answered(
     **options: list[str] | None,
 ) -> Answer:
     """What ``work`` finds, written in every form asked for and printed. ``options``: those that a page's command repeats."""
-    from .scenarios.output import Outputs
+    from .scenarios.say.output import Outputs
 
     with Outputs((json, csv, html)) as outputs:
-        from .scenarios.forms import csv_text, page_writer, print_record
-        from .scenarios.record_json import record_json
+        from .scenarios.say.forms import csv_text, page_writer, print_record
+        from .scenarios.say.record_json import record_json
 
         with _terminal().progress(words) as step:
             found = work(step)
@@ -349,6 +363,11 @@ def _answered(
     print_record(found, console)
     _say_written(console, report=html, table=csv, JSON=json)
     return found
+
+
+def _changes(sets: list[str] | None, cluster: str | None) -> list[str]:
+    """``--set`` with ``--cluster`` before it: what is set of the hardware is set of that one."""
+    return [*([f"cluster={cluster}"] if cluster is not None else []), *(sets or ())]
 
 
 def _again(command: str, arguments: list[str], html: Path, **options: list[str] | None) -> str:
@@ -365,7 +384,7 @@ def _write(path: Path, text: str) -> None:
 
 def _terminal() -> ModuleType:
     """What is printed on, and shows that something is under way; imported only once it is needed."""
-    from .scenarios import console
+    from .scenarios.say import console
 
     return console
 

@@ -8,7 +8,7 @@ is a shipped one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from functools import cache
 from importlib.resources import files
@@ -49,15 +49,18 @@ class Fit(BaseModel):
     intervals: tuple[Regime, ...] = Field(default=(), description="residuals of rows that the fit left aside, by regime")
     method: str
 
-    def interval(self, seconds: float, nodes: int, point: Mapping[str, float], borrowed_from: str = "") -> Interval:
+    def interval(
+        self, seconds: float, nodes: int, point: Mapping[str, float], borrowed_from: str = "", foreign: Sequence[str] = ()
+    ) -> Interval:
         """The interval of a prediction of ``seconds`` with these constants at the operating point ``point``.
 
-        Without rows left aside, it is that of normal errors with the spread of the fitted rows, and says so.
+        ``foreign``: as `interval_of`. Without rows left aside, it is that of normal errors with the spread of the fitted rows,
+        and says so.
         """
         if self.intervals or not (self.rows and self.residual_log_sd):
-            return interval_of(self.intervals, self.seen, seconds, nodes, point, borrowed_from)
+            return interval_of(self.intervals, self.seen, seconds, nodes, point, borrowed_from, foreign)
         spread = Regime.normal(nodes, self.rows, self.residual_log_sd)
-        found = interval_of((spread,), self.seen, seconds, nodes, point, borrowed_from)
+        found = interval_of((spread,), self.seen, seconds, nodes, point, borrowed_from, foreign)
         return replace(found, why=(f"no row was left aside: the spread of the {self.rows} fitted rows", *found.why))
 
 
@@ -88,6 +91,7 @@ class Calibration(BaseModel):
     system: str
     cluster: str
     relative: str | None = Field(default=None, description="system whose constants fill what is missing here")
+    another_make: bool = Field(default=False, description="the relative's kernels and GPU are another vendor's")
     why: str = ""
     entries: tuple[Entry, ...] = ()
 
@@ -140,6 +144,16 @@ def find_entry(system: str, protocol: str, op: str, scope: Scope) -> tuple[Entry
         name = calibration.relative
     relatives = f" or its relatives {', '.join(seen[1:])}" if seen[1:] else ", which names no relative"
     raise Uncalibrated(f"no calibration of {protocol} {op} ({scope}) for {seen[0]}{relatives}")
+
+
+def relatives(system: str) -> tuple[str, ...]:
+    """``system`` and those whose constants fill what is missing, the nearest first. Raises as `load_calibration`."""
+    seen: list[str] = []
+    name: str | None = system
+    while name is not None and name not in seen:
+        seen.append(name)
+        name = load_calibration(name).relative
+    return tuple(seen)
 
 
 def constants_of(entry: Entry, record: type[_Constants]) -> _Constants:

@@ -104,9 +104,13 @@ def interval_of(
     nodes: int,
     point: Mapping[str, float],
     borrowed_from: str = "",
+    foreign: Sequence[str] = (),
 ) -> Interval:
-    """The interval of a prediction of ``seconds`` at the operating point ``point`` (name -> value)."""
-    why, variance = [], 0.0
+    """The interval of a prediction of ``seconds`` at the operating point ``point`` (name -> value).
+
+    ``foreign``: what of the hardware was never measured (`foreign.why_foreign`); each reason counts as much as borrowing.
+    """
+    why, variance = [*foreign], len(foreign) * BORROWED_SD**2
     if borrowed_from:
         why.append(f"constants of {borrowed_from}")
         variance += BORROWED_SD**2

@@ -5,7 +5,7 @@ Money has no SI unit: values are held in the unit of their field (US dollars per
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal, Self
@@ -15,25 +15,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from . import strict_yaml
 from .catalog import SET_BY_USER, names
 from .errors import BadInput, UnknownName, one_line
-from .units import Duration, Usd, UsdPerGpuHour, UsdPerKwh, UsdPerMtok, Watts
+from .price_tag import Server
+from .specs import Gpu
+from .units import Duration, Usd, UsdPerGpuHour, UsdPerKwh, UsdPerMtok
 
-#: How GPUs are paid for: rented at the low end of the market, on one card without a contract, on one card with one, or bought.
-Basis = Literal["rental", "on-demand", "reserved", "owned"]
+#: How GPUs are paid for: rented at the low end of the market, on one card without a contract, on one card with one, on one
+#: analyst's card for three years, or bought.
+Basis = Literal["rental", "on-demand", "reserved", "three-years", "owned"]
 
-_RATES: Mapping[str, str] = {"rental": "gpu_hour", "on-demand": "gpu_hour_on_demand", "reserved": "gpu_hour_reserved"}
-_BY_GPU = ("gpu_hour", "gpu_hour_on_demand", "gpu_hour_reserved", "gpu")
+_RATES: Mapping[str, str] = {
+    "rental": "gpu_hour",
+    "on-demand": "gpu_hour_on_demand",
+    "reserved": "gpu_hour_reserved",
+    "three-years": "gpu_hour_three_years",
+}
+_BY_GPU = (*_RATES.values(), "gpu")
 _OF_RECORDS = ("server", "api")
 _LIST = "epicycle catalog prices"
 
 
-class Server(BaseModel):
-    """A server (GB200: a rack) of ``gpus`` GPUs with its NICs: what it draws at most, and its price (None: not public)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    gpus: Annotated[int, Field(ge=1, le=1024)]
-    power: Watts
-    price: Usd | None = None
+class NoPrice(BadInput):
+    """Nobody says what that costs. Times need no price: only the dollars of an answer are missing."""
 
 
 class ApiPrice(BaseModel):
@@ -57,6 +59,7 @@ class Prices(BaseModel):
     gpu_hour: dict[str, UsdPerGpuHour]
     gpu_hour_on_demand: dict[str, UsdPerGpuHour]
     gpu_hour_reserved: dict[str, UsdPerGpuHour]
+    gpu_hour_three_years: dict[str, UsdPerGpuHour]
     gpu: dict[str, Usd]
     server: dict[str, Server]
     switch: dict[str, Usd]
@@ -78,10 +81,6 @@ class Prices(BaseModel):
         unknown = sorted(set(self.sources) - tables - set(prices))
         if unknown:
             raise ValueError(f"sources names unknown prices {', '.join(unknown)}")
-        known = set(names("gpus"))
-        strange = sorted({gpu for table in _BY_GPU for gpu in getattr(self, table)} - known | set(self.server) - known)
-        if strange:
-            raise ValueError(f"no GPU of the catalogue is called {', '.join(strange)}")
         if self.lifetime <= 0:
             raise ValueError("lifetime must be positive: it divides the price of what is bought")
         return self
@@ -101,14 +100,22 @@ class Prices(BaseModel):
                 yield key, str(value), self.source(key)
 
     def usd_per_gpu_hour(self, gpu_name: str, basis: Basis) -> float:
-        """Dollars for an hour of one rented GPU. Raises BadInput where there is no such price, with the key that sets one."""
+        """Dollars for an hour of one rented GPU. Raises NoPrice where there is none, with the key that sets one."""
         table = _RATES[basis]
         rates: dict[str, float] = getattr(self, table)
-        if gpu_name not in names("gpus"):
-            raise UnknownName("GPU", gpu_name, names("gpus"), "epicycle catalog gpus")
         if gpu_name not in rates:
-            raise BadInput(f"no {basis} price of {gpu_name}: set prices.{table}.{gpu_name}, or use one of {', '.join(rates)}")
+            raise NoPrice(f"no {basis} price of {gpu_name}: set prices.{table}.{gpu_name}, or use one of {', '.join(rates)}")
         return rates[gpu_name]
+
+    def usd_per_server_gpu(self, gpu_name: str) -> float:
+        """Dollars for one GPU with its part of a server. Raises NoPrice."""
+        server = self.server.get(gpu_name)
+        if server is None:
+            known = [name for name, other in self.server.items() if other.price is not None]
+            raise NoPrice(f"no server of {gpu_name} is priced: rent it, or own one of {', '.join(known)}")
+        if server.price is None:
+            raise NoPrice(f"no public price of a {gpu_name} server: set prices.server.{gpu_name}.price, or rent it")
+        return server.price / server.gpus
 
     def api_of(self, model_name: str) -> ApiPrice:
         """What an API asks for that model's tokens. Raises UnknownName."""
@@ -117,24 +124,36 @@ class Prices(BaseModel):
         return self.api[model_name]
 
 
-def load_prices(overrides: Mapping[str, object] | None = None) -> Prices:
-    """The prices that ship with the package, with ``overrides`` (dotted key -> text or number). Raises as `with_overrides`."""
-    return with_overrides(_shipped(), overrides) if overrides else _shipped()
+def load_prices(overrides: Mapping[str, object] | None = None, gpu: Gpu | None = None) -> Prices:
+    """The prices that ship with the package, with those that ``gpu`` brings along, and ``overrides`` (dotted key -> text or
+    number). Raises as `with_overrides`."""
+    prices = _shipped()
+    if gpu is not None and gpu.price is not None:
+        prices = _with_tag(prices, gpu)
+    return with_overrides(prices, overrides, (gpu.name,) if gpu is not None else ()) if overrides else prices
 
 
-def price_keys(prices: Prices) -> tuple[str, ...]:
-    """Every dotted key that `with_overrides` accepts: all there are, and the GPU tables' keys of every GPU in the catalogue."""
+def price_keys(prices: Prices, gpus: Iterable[str] = ()) -> tuple[str, ...]:
+    """Every dotted key that `with_overrides` accepts: all there are, and the GPU tables' keys of every GPU in the catalogue and
+    of ``gpus``."""
     known = {key for key, _ in _leaves(prices.model_dump(exclude={"sources"}))}
-    return tuple(sorted(known | {f"{table}.{gpu}" for table in _BY_GPU for gpu in names("gpus")}))
+    return tuple(sorted(known | {f"{table}.{gpu}" for table in _BY_GPU for gpu in (*names("gpus"), *gpus)}))
 
 
-def with_overrides(prices: Prices, changes: Mapping[str, object]) -> Prices:
+def gpu_of_key(key: str) -> str | None:
+    """The GPU whose price ``key`` sets ("gpu_hour.h200-sxm"); None where it is of no single GPU."""
+    table, _, name = key.removeprefix("prices.").partition(".")
+    return name if table in _BY_GPU else None
+
+
+def with_overrides(prices: Prices, changes: Mapping[str, object], gpus: Iterable[str] = ()) -> Prices:
     """``prices`` with some replaced: ``{"gpu_hour.h200-sxm": "2.10 USD/GPU-h"}``; a leading ``prices.`` may be written.
 
-    Raises UnknownName with the nearest key, or BadInput with one line on every value that does not fit.
+    ``gpus``: names beside the catalogue's. Raises UnknownName with the nearest key, or BadInput with one line on every value
+    that does not fit.
     """
     tree: dict[str, Any] = prices.model_dump(mode="json")
-    known = price_keys(prices)
+    known = price_keys(prices, gpus)
     for written, value in changes.items():
         key = written.removeprefix("prices.")
         if key not in known:
@@ -152,10 +171,24 @@ def with_overrides(prices: Prices, changes: Mapping[str, object]) -> Prices:
     return _validated(tree, "prices")
 
 
+def _with_tag(prices: Prices, gpu: Gpu) -> Prices:
+    """``prices`` with those that stand in the GPU's own file."""
+    tree = prices.model_dump(mode="json")
+    for table, value in gpu.model_dump(mode="json")["price"].items():
+        if value is not None:
+            tree[table][gpu.name] = value
+            tree["sources"][f"{table}.{gpu.name}"] = gpu.source("price")
+    return _validated(tree, "prices")
+
+
 @cache
 def _shipped() -> Prices:
     text = files("epicycle.hwmodels").joinpath("data", "prices", "prices.yaml").read_text(encoding="utf-8")
-    return _validated(strict_yaml.load(text, "prices.yaml"), "prices.yaml")
+    prices = _validated(strict_yaml.load(text, "prices.yaml"), "prices.yaml")
+    strange = sorted({gpu for table in (*_BY_GPU, "server") for gpu in getattr(prices, table)} - set(names("gpus")))
+    if strange:
+        raise BadInput(f"prices.yaml: no GPU of the catalogue is called {', '.join(strange)}")
+    return prices
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """Datasheet records of GPUs, NICs, nodes and clusters. Quantities are SI floats: bytes, seconds, bytes/s, Hz.
 
 In YAML every quantity is a string with its unit ("450 GB/s", "80 GiB", "2.1 us"); `units` parses them. Each record
-names the source of every field in ``sources`` (field -> "document, date" or link).
+names the source of every field in ``sources`` (field -> "document, date" or link); what a source begins with is its grade.
 """
 
 from __future__ import annotations
@@ -10,7 +10,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .price_tag import PriceTag
 from .units import Bytes, BytesPerSecond, Hertz, PerSecond, Seconds, Watts
+
+SET_BY_USER = "set by the user"
+#: How the source of a number in a user's own file begins, where the file says no other.
+YOURS = "yours:"
+#: How good a source is, by the word that it begins with ("press: …"); a source without one is the maker's own document.
+Grade = Literal["vendor", "measured", "derived", "press", "assumed", "user"]
+_GRADES: tuple[Grade, ...] = ("measured", "derived", "press", "assumed")
+
+
+#: Changed numbers that a label names; more are counted.
+MOST_NAMED = 3
 
 
 class Datasheet(BaseModel):
@@ -20,6 +32,31 @@ class Datasheet(BaseModel):
 
     name: str
     sources: dict[str, str] = Field(min_length=1)
+
+    def source(self, field: str) -> str:
+        """Where the value of ``field`` is from; "" for a field that is not stated."""
+        return self.sources.get(field, self.sources.get("*", ""))
+
+    def grade(self, field: str) -> Grade:
+        """How good that source is."""
+        source = self.source(field)
+        if source.startswith((SET_BY_USER, YOURS)):
+            return "user"
+        return next((grade for grade in _GRADES if source.startswith(f"{grade}:")), "vendor")
+
+    def graded(self, *grades: Grade) -> tuple[str, ...]:
+        """The stated fields whose source has one of ``grades``, in the record's order."""
+        fields = (f for f in type(self).model_fields if f in self.model_fields_set and f not in ("name", "sources"))
+        return tuple(field for field in fields if self.grade(field) in grades)
+
+    @property
+    def label(self) -> str:
+        """The name, and what the user changed: "h100-sxm with hbm_bandwidth 4 TB/s" is no H100 any more."""
+        values = self.model_dump(mode="json")
+        changed = [f"{key} {_in_words(values[key])}" for key in values if self.sources.get(key) == SET_BY_USER]
+        if len(changed) > MOST_NAMED:
+            return f"{self.name} with {len(changed)} numbers changed"
+        return f"{self.name} with {' and '.join(changed)}" if changed else self.name
 
     @model_validator(mode="after")
     def _every_constant_has_a_source(self) -> Self:
@@ -34,19 +71,23 @@ class Datasheet(BaseModel):
 
 
 class Gpu(Datasheet):
-    """One GPU. ``tensor_flop_per_cycle_sm``: dense multiply-add flops one SM issues a cycle, by dtype (bf16, fp8, fp4)."""
+    """One GPU. ``tensor_flop_per_cycle_sm``: dense multiply-add flops one SM issues a cycle, by dtype (bf16, fp8, fp4).
+
+    ``price``: of a GPU that the price file does not know. What no time depends on may be left out (None).
+    """
 
     sms: Annotated[int, Field(ge=1, le=1024)]
     clock: Hertz  # the clock the tensor rate is quoted at
     tensor_flop_per_cycle_sm: dict[Literal["bf16", "fp8", "fp4"], Annotated[float, Field(gt=0)]]
     hbm_capacity: Bytes
     hbm_bandwidth: BytesPerSecond
-    l2_capacity: Bytes
-    shared_memory_per_sm: Bytes
-    copy_engines: Annotated[int, Field(ge=0, le=64)]
-    nvlink_bandwidth: BytesPerSecond  # per direction, raw
+    l2_capacity: Bytes | None = None
+    shared_memory_per_sm: Bytes | None = None
+    copy_engines: Annotated[int, Field(ge=0, le=64)] | None = None
+    nvlink_bandwidth: BytesPerSecond  # per direction, raw: of NVLink, or of whatever joins the GPUs of a domain
     pcie_bandwidth: BytesPerSecond  # per direction, raw
     power: Watts
+    price: PriceTag | None = None
 
     def tensor_flops(self, dtype: Literal["bf16", "fp8", "fp4"]) -> float:
         """Peak dense flop/s of the whole GPU in ``dtype``. Raises KeyError if the GPU has no such tensor rate."""
@@ -118,7 +159,8 @@ class Fabric(BaseModel):
 class Cluster(BaseModel):
     """Up to ``max_nodes`` nodes on a fabric. ``nodes_per_nvlink_domain`` > 1 joins nodes by NVLink (NVL72: 18 of 4 GPUs).
 
-    ``calibration`` names the system (file stem in data/calibrated) whose fitted parameters describe this hardware.
+    ``calibration`` names the system (file stem in data/calibrated) whose fitted parameters describe this hardware; ``file`` is
+    where a cluster of the user's was read from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -131,6 +173,15 @@ class Cluster(BaseModel):
     fabric: Fabric
     calibration: str
     sources: dict[str, str]
+    file: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name, and the parts that the user put in or changed: what an answer calls it."""
+        gpu, nic = self.node.gpu, self.node.nic
+        swapped = {"node.gpu": gpu.label, "node.nic": nic.label, "fabric.switch": self.fabric.switch.label}
+        changed = [label for key, label in swapped.items() if self.sources.get(key) == SET_BY_USER or " with " in label]
+        return f"{self.name} with {' and '.join(changed)}" if changed else self.name
 
     @property
     def gpus(self) -> int:
@@ -148,3 +199,7 @@ class Cluster(BaseModel):
                 f"{self.name} has at most {self.max_nodes} nodes, {self.nodes} asked for: use fewer, or raise max_nodes"
             )
         return self
+
+
+def _in_words(value: object) -> str:
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)

@@ -144,6 +144,15 @@ DURATION = Dimension(
     1e10,
     {},
 )
+FLOPS = Dimension(
+    "a tensor rate",
+    {"TFLOP/s": Decimal("1e12"), "PFLOP/s": Decimal("1e15"), "GFLOP/s": Decimal("1e9")},
+    ("PFLOP/s", "TFLOP/s", "GFLOP/s"),
+    ("TFLOP/s",),
+    1e9,
+    1e18,
+    {"TFLOPS": "write a rate per second: TFLOP/s, dense", "TOPS": "write TFLOP/s, dense"},
+)
 WATTS = Dimension("a power", _prefixed("W", prefixes="kM"), ("kW", "W"), ("W", "kW"), 1e-3, 1e9, {})
 
 # Money has no SI unit: these are held in the unit that their names say.

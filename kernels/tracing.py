@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .symmetric import Heap
+from .exchange.symmetric import Heap
 
 STORE, LOAD, ATOMIC = "store", "load", "atomic"
 

@@ -16,9 +16,19 @@ import numpy as np
 import pytest
 
 from epicycle import __version__
-from epicycle.scenarios.answer_json import answer_json
+from epicycle.scenarios.say.answer_json import answer_json
 from epicycle.sim.inputs.question import Question
-from epicycle.sim.result import Answer, InputRow, LayerResult, LinkUse, MemoryItem, OpTime, PathSegment, Span, TrafficMatrix
+from epicycle.sim.layer.result import (
+    Answer,
+    InputRow,
+    LayerResult,
+    LinkUse,
+    MemoryItem,
+    OpTime,
+    PathSegment,
+    Span,
+    TrafficMatrix,
+)
 
 Command = Callable[..., Any]
 
@@ -58,9 +68,9 @@ def made_up(question: Question) -> Answer:
 @pytest.fixture
 def fake(epicycle: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command with ``made_up`` in the place of the engine."""
-    layer = ModuleType("epicycle.sim.ep.layer")
+    layer = ModuleType("epicycle.sim.layer.layer")
     layer.simulate = made_up
-    monkeypatch.setitem(sys.modules, "epicycle.sim.ep.layer", layer)
+    monkeypatch.setitem(sys.modules, "epicycle.sim.layer.layer", layer)
     return epicycle
 
 
@@ -78,7 +88,7 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_lists_every_kind(epicycle: Command) -> None:
-    from epicycle.scenarios.listing import KINDS
+    from epicycle.scenarios.say.listing import KINDS
 
     done = epicycle("catalog")
     assert [line.split(":")[0] for line in done.out.splitlines()[:-1]] == list(KINDS)
@@ -139,7 +149,7 @@ def test_seed_and_set_reach_the_question(fake: Command, tmp_path: Path) -> None:
 
 
 def test_json_holds_the_whole_answer() -> None:
-    from epicycle.scenarios.scenario import load_scenario
+    from epicycle.scenarios.ask.scenario import load_scenario
 
     question = load_scenario("ep-anatomy").resolve()
     layer = json.loads(answer_json(made_up(question)))["layers"][0]
@@ -154,7 +164,7 @@ def test_json_holds_the_whole_answer() -> None:
 
 
 def test_json_of_many_ranks_gives_sums() -> None:
-    from epicycle.scenarios.scenario import load_scenario
+    from epicycle.scenarios.ask.scenario import load_scenario
 
     question = load_scenario("deepseek-v3-decode-ep256").resolve()
     traffic = json.loads(answer_json(made_up(question)))["layers"][0]["traffic"][0]
@@ -208,7 +218,7 @@ def test_an_interrupt_is_no_traceback(fake: Command, monkeypatch: pytest.MonkeyP
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["epicycle.sim.ep.layer"], "simulate", interrupted)
+    monkeypatch.setattr(sys.modules["epicycle.sim.layer.layer"], "simulate", interrupted)
     done = fake("simulate", "ep-anatomy", "--json", "a.json")
     assert (done.status, done.out, done.err) == (130, "", "")
     assert not list(tmp_path.iterdir())

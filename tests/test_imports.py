@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ HEAVY = {"numba", "scipy", "scipy.special", "scipy.linalg", "plotly", "networkx"
 
 COMPILED = """
 import numpy as np
-from epicycle.sim.fairshare import csr_routes
+from epicycle.sim.fabric.fairshare import csr_routes
 csr_routes(np.array([0, 1]), np.array([0]), np.array([1.0]))
 """
 
@@ -29,9 +31,9 @@ def loaded(code: str) -> set[str]:
         ("import epicycle.cli", {"numpy", "pydantic", "yaml"}),
         ("import epicycle.hwmodels.catalog", {"numpy"}),
         ("import epicycle.sim.inputs.question", {"numpy"}),
-        ("import epicycle.sim.inputs.hf_config", {"numpy"}),
-        ("import epicycle.scenarios.scenario", {"numpy"}),
-        ("import epicycle.sim.ep.protocols, epicycle.sim.ep.bound", set()),
+        ("import epicycle.sim.inputs.config.keys", {"numpy"}),
+        ("import epicycle.scenarios.ask.scenario", {"numpy"}),
+        ("import epicycle.sim.ep.protocol, epicycle.sim.ep.bound", set()),
     ],
 )
 def test_imports_are_light(code: str, beside: set[str]) -> None:
@@ -52,3 +54,9 @@ def test_the_event_engine_loads_numba_without_scipy() -> None:
 def test_scipy_is_there_for_whoever_asks_later() -> None:
     code = COMPILED + "import numba, scipy.linalg\nprint(numba.njit(lambda a: np.linalg.inv(a))(np.eye(2)).sum())"
     assert "scipy.linalg.cython_blas" in loaded(code)
+
+
+@pytest.mark.parametrize("benchmark", sorted(Path(__file__).parent.glob("benchmarks/*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_starts(benchmark: Path) -> None:
+    """Nothing else imports some of them, and what they import moves."""
+    runpy.run_path(str(benchmark), run_name="not main")

@@ -1,10 +1,11 @@
-"""The wheel holds what the tree holds, and the command stays light."""
+"""Every list of rooms, packages and data files says what the tree has; and the command stays light."""
 
 from __future__ import annotations
 
+import re
+import runpy
 import subprocess
 import sys
-import time
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-ROOMS = ("hwmodels", "sim", "kernels", "validate", "scenarios")
+TOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+SETUP = TOOLS["setuptools"]
+#: The rooms, as the tree has them: everything below is held against this.
+ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 HEAVY = ("torch", "triton", "plotly", "numba", "scipy", "networkx", "simpy", "numpy", "pydantic", "rich.console")
 
 
@@ -23,6 +26,25 @@ def _folders() -> list[Path]:
 
 def test_every_package_is_listed_and_every_listed_one_exists() -> None:
     assert sorted(SETUP["packages"]) == sorted(["epicycle", *(".".join(["epicycle", *f.parts]) for f in _folders())])
+
+
+def test_every_listed_pattern_of_data_finds_a_file() -> None:
+    for package, patterns in SETUP["package-data"].items():
+        folder = ROOT.joinpath(*package.split(".")[1:])
+        assert [pattern for pattern in patterns if not any(folder.glob(pattern))] == [], package
+
+
+def test_every_list_of_rooms_is_that_of_the_tree() -> None:
+    makefile = re.search(r"^LIBRARY := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    layers = next(one for one in TOOLS["importlinter"]["contracts"] if one["type"] == "layers")["layers"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lists = {
+        "Makefile, LIBRARY": makefile[1].split() if makefile else [],
+        "pyproject.toml, banned-api": TOOLS["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"],
+        "pyproject.toml, layers": [room for layer in layers for room in re.split(r" *[|:] *", layer) if room != "cli"],
+        "README.md, The house": re.findall(r"^([a-z]+)/ ", readme[readme.index("## The house") :], re.MULTILINE),
+    }
+    assert {name: sorted(rooms) for name, rooms in lists.items()} == dict.fromkeys(lists, ROOMS)
 
 
 def test_every_folder_with_code_is_a_package() -> None:
@@ -74,21 +96,36 @@ def test_a_command_loads_neither_torch_nor_plotly(command: list[str]) -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_help_costs_little_more_than_typer_itself() -> None:
-    """0.4 s is promised on a quiet machine; on a loaded one only the ratio to a bare Typer program's start says anything."""
-
-    def best(*arguments: str) -> float:
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    bare = best("-c", "import typer, rich.console, rich.table, rich.panel; typer.main.get_command(typer.Typer(callback=print))")
-    assert best("-m", "epicycle", "--help") < 3 * bare
+BARE = """
+import sys, typer
+app = typer.Typer(add_completion=False)
+app.callback()(lambda: None)
+app.command(name="one")(lambda: None)
+app.command(name="two")(lambda: None)
+"""
+HELP = "sys.argv = ['epicycle', '--help']\ntry: run()\nexcept SystemExit: pass\nprint(*sys.modules)"
 
 
-def test_a_room_is_not_imported_by_its_bare_name() -> None:
-    banned = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
-    assert set(banned["flake8-tidy-imports"]["banned-api"]) == set(ROOMS)
+def test_help_loads_the_command_and_what_a_bare_typer_program_loads() -> None:
+    """`make bench-engine` times a start; here is counted what it imports beyond Typer and the standard library."""
+
+    def modules(code: str) -> set[str]:
+        done = subprocess.run([sys.executable, "-c", code + HELP], capture_output=True, text=True, check=True)
+        return set(done.stdout.splitlines()[-1].split())
+
+    more = modules("import sys\nfrom epicycle.cli import main as run\n") - modules(BARE + "run = app\n")
+    ours = {name for name in more if name.split(".")[0] == "epicycle"}
+    assert ours == {"epicycle", "epicycle.cli"}
+    foreign = {name for name in more - ours if name.split(".")[0] not in sys.stdlib_module_names}
+    assert {name.split(".")[0] for name in foreign} <= {"typer", "click", "rich", "typing_extensions"}
+
+
+def test_the_oldest_allowed_releases_are_read_from_one_place() -> None:
+    """`make test-oldest` runs with what .ci/oldest reads from pyproject.toml: every dependency with its floor."""
+    oldest = runpy.run_path(str(ROOT / ".ci" / "oldest"), run_name="oldest")["floors"]
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    assert [f"{name}>={version}" for name, version in oldest(text).items()] == [one.split(";")[0].strip() for one in wanted]
+    with pytest.raises(ValueError, match="'typer' states no floor"):
+        oldest(text.replace('"typer>=0.19"', '"typer"'))

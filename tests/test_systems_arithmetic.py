@@ -12,10 +12,10 @@ import pytest
 
 from epicycle.hwmodels.catalog import load_cluster, load_gpu, load_nic
 from epicycle.hwmodels.prices import load_prices
-from epicycle.scenarios.cost import break_even, cost_of, idle_multiple, utilisation_of
+from epicycle.scenarios.answer.cost import break_even, cost_of, idle_multiple, utilisation_of
 from epicycle.sim.ep.shape import Shape
+from epicycle.sim.fabric.pod import all_to_all_load, boardfly, hops, hops_by_level, torus
 from epicycle.sim.inputs.model import MoeModel, load_model, with_overrides
-from epicycle.sim.pod import all_to_all_load, boardfly, hops, hops_by_level, torus
 from epicycle.sim.roofline import (
     decode_mfu,
     exchange_bound_tpot_seconds,

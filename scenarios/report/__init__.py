@@ -1,10 +1,10 @@
 """Self-contained HTML reports (Plotly inlined): of one simulated layer, of a plan, a sweep, a comparison, an explanation."""
 
-from .compare import render_comparison, write_comparison_report
-from .explain import render_explanation, write_explanation_report
-from .page import render, write_report
-from .plan import render_plan, write_plan_report
-from .sweep import render_sweep, write_sweep_report
+from .deployment.compare import render_comparison, write_comparison_report
+from .deployment.explain import render_explanation, write_explanation_report
+from .deployment.plan import render_plan, write_plan_report
+from .deployment.sweep import render_sweep, write_sweep_report
+from .layer.layer_page import render, write_report
 
 __all__ = [
     "render",

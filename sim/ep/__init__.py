@@ -1,1 +1,1 @@
-"""The expert-parallel layer: routing, placement, protocols described once, and their two interpreters."""
+"""The exchange of expert parallelism in closed form: shapes, stages, protocols, expert compute."""

@@ -2,7 +2,8 @@
 
 Under a power law the popularity of an expert is ``rank ** -alpha`` and its place on the ranks is chance, unless experts are
 placed by their load. The shares of the busiest rank are averaged over seeded placements, once per (alpha, layer, ranks), and
-kept as a handful of classes of like slots, so that a table of operating points costs a handful of evaluations.
+kept as a handful of classes of like slots, so that a table of operating points costs a handful of evaluations. Counted experts
+(`Counted`: how often each was chosen, layer by layer) lie where they are placed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,26 @@ class Share:
     lift: float
 
 
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """How often each expert was chosen, as recorded. ``counts``: [layer, expert], one layer standing for all if there is one.
+
+    Compared by identity: a file is read once, and what follows from it is worked out once.
+    """
+
+    counts: Floats
+
+    @property
+    def layers(self) -> int:
+        return len(self.counts)
+
+    def chance(self, layer: int, top_k: float) -> Floats:
+        """[expert] chance that a token takes each expert. Counts that no ``top_k`` distinct choices can have had (an expert in
+        more than every token) are popularities, drawn by."""
+        shares = self.counts[layer] / self.counts[layer].sum()
+        return shares * top_k if shares.max() * top_k <= 1.0 else inclusion(shares, top_k)
+
+
 def inclusion(weight: Floats, top_k: float) -> Floats:
     """[expert] chance that a token takes each expert when it draws ``top_k`` distinct ones by ``weight``.
 
@@ -58,24 +79,41 @@ def busiest_share(alpha: float, experts: int, top_k: float, ranks: int, redundan
     ``balanced``: slots packed by load, heaviest first, as `placement.place` does; otherwise placed at random, the mean over
     seeded placements. Replicas of an expert share its tokens. Raises BadInput for slots that do not divide over the ranks.
     """
-    if (experts + redundant) % ranks:
-        raise BadInput(
-            f"experts ({experts}) and replicas ({redundant}) do not divide over {ranks} ranks: use "
-            f"redundant_experts={redundant + -(experts + redundant) % ranks}"
-        )
+    _slots_divide(experts, redundant, ranks)
     weight = np.arange(1, experts + 1, dtype=float) ** -alpha
     share = inclusion(weight / weight.sum(), top_k)
     slots = experts + redundant
     local = slots // ranks
     if balanced:
-        placement = place("balanced", experts, redundant, ranks, share)
-        replicas = np.bincount(placement.expert_of, minlength=experts)
-        by_rank = (share / replicas)[placement.expert_of].reshape(1, ranks, local)
+        by_rank = _placed(share, "balanced", redundant, ranks)[None]
     else:
         replicas = place("contiguous", experts, redundant, ranks, share).expert_of
         each = (share / np.bincount(replicas, minlength=experts))[replicas]
         draw = np.random.Generator(np.random.PCG64(11))
         by_rank = np.stack([draw.permutation(each) for _ in range(_PLACEMENTS)]).reshape(_PLACEMENTS, ranks, local)
+    return _busiest(by_rank, float(share.sum()))
+
+
+@cache
+def counted_share(counted: Counted, layer: int, top_k: float, ranks: int, redundant: int, placement: str) -> Share:
+    """The busiest rank's shares of ``counted``'s ``layer``, its experts placed as `placement.place` has them ("": by load where
+    there are replicas, else in their order). Raises BadInput for slots that do not divide over the ranks."""
+    _slots_divide(counted.counts.shape[1], redundant, ranks)
+    share = counted.chance(layer, top_k)
+    kind = placement or ("balanced" if redundant else "contiguous")
+    return _busiest(_placed(share, kind, redundant, ranks)[None], float(share.sum()))
+
+
+def _placed(share: Floats, kind: str, redundant: int, ranks: int) -> Floats:
+    """[rank, slot] chance that one token goes there."""
+    placement = place(kind, len(share), redundant, ranks, share)
+    replicas = np.bincount(placement.expert_of, minlength=len(share))
+    return np.asarray((share / replicas)[placement.expert_of].reshape(ranks, -1))
+
+
+def _busiest(by_rank: Floats, total: float) -> Share:
+    """The heaviest rank of each of ``by_rank`` [placement, rank, slot], in the mean; ``total``: rows of one token."""
+    ranks, local = by_rank.shape[1:]
     heaviest = by_rank.sum(axis=2).argmax(axis=1)
     mine = np.sort(by_rank[np.arange(len(by_rank)), heaviest], axis=1)[:, ::-1].mean(axis=0)
     edges = np.unique(np.round(np.geomspace(1.0, local, min(_CLASSES, local))).astype(int))
@@ -83,5 +121,13 @@ def busiest_share(alpha: float, experts: int, top_k: float, ranks: int, redundan
     return Share(
         share=np.array([part.mean() for part in parts]),
         slots=np.array([float(len(part)) for part in parts]),
-        lift=float(mine.sum() * ranks / share.sum()),
+        lift=float(mine.sum() * ranks / total),
     )
+
+
+def _slots_divide(experts: int, redundant: int, ranks: int) -> None:
+    if (experts + redundant) % ranks:
+        raise BadInput(
+            f"experts ({experts}) and replicas ({redundant}) do not divide over {ranks} ranks: use "
+            f"redundant_experts={redundant + -(experts + redundant) % ranks}"
+        )

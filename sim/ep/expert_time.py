@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Entry, constants_of, find_entry
-from ..inputs.deployment import Dtype
-from .expert_share import Share, busiest_share
-from .experts import Constants, Counts, ExpertShape, Kind, block, block_seconds
+from ..precision import Dtype
+from .expert_share import Counted, Share, busiest_share, counted_share
+from .experts import Counts, ExpertConstants, ExpertShape, Kind, block, block_seconds
 from .normal import cumulative, largest_of
 from .shape import Num
 from .stage import Machine
@@ -38,14 +38,14 @@ class ExpertTime:
     rows: Floats
 
 
-def expert_constants(system: str, kind: Kind, weights: Dtype) -> tuple[Constants, Entry, str]:
+def expert_constants(system: str, kind: Kind, weights: Dtype) -> tuple[ExpertConstants, Entry, str]:
     """The fitted constants of a kind on ``system`` (or its relative), their entry, and the system they were measured on.
 
     Raises Uncalibrated if nobody measured the kind. Weights below bf16 use the fp8 kernels' constants.
     """
     op = kind if kind != "triton" else f"triton.{'bf16' if weights == 'bf16' else 'fp8'}"
     entry, source = find_entry(system, "expert-compute", op, "one-node")
-    return constants_of(entry, Constants), entry, source
+    return constants_of(entry, ExpertConstants), entry, source
 
 
 def expert_time(
@@ -53,7 +53,7 @@ def expert_time(
     tokens: Num,
     shape: ExpertShape,
     machine: Machine,
-    k: Constants,
+    k: ExpertConstants,
     *,
     experts: Num,
     top_k: Num,
@@ -63,16 +63,26 @@ def expert_time(
     balanced: bool = False,
     sms: Num | None = None,
     graphs: bool | NDArray[np.bool_] = True,
+    counted: Counted | None = None,
+    placement: str = "",
+    dealt: bool = False,
 ) -> ExpertTime:
     """Seconds of the expert block of an EP group of ``ranks`` ranks that together bring ``tokens`` tokens.
 
     All arguments broadcast, the fields of ``shape`` too (``shape.inter`` may be what is left of an expert split over GPUs).
     ``alpha``: exponent of the popularity's power law (0: uniform). Replicas (``redundant``) come with placement by load;
     ``balanced`` asks for that placement without them. ``sms``: left to the kernels, default all. ``graphs``: replayed.
+    ``counted``: how often each expert is chosen, instead of ``alpha``; all results then have a layer axis in front.
+    ``placement``: where popular experts lie ("": by load where there are replicas). ``dealt``: experts are dealt in turn, so
+    that no rank has more than the mean.
     """
-    fields = (tokens, experts, top_k, ranks, redundant, alpha)
+    fields = [np.asarray(x, float) for x in (tokens, experts, top_k, ranks, redundant, alpha)]
+    if counted is not None:
+        points = np.broadcast_shapes(*(x.shape for x in fields), np.shape(shape.inter))
+        fields = [np.broadcast_to(x, (counted.layers, *points)) for x in fields]
     t, e, chosen, r, extra, a = (np.asarray(x, float) for x in np.broadcast_arrays(*fields))
-    counts = expected_counts(t, e, chosen, r, extra, a, balanced)
+    balanced = balanced or placement == "balanced"
+    counts = expected_counts(t, e, chosen, r, extra, a, balanced, counted, placement, dealt)
     used = float(machine.sms) if sms is None else sms
     found = block(kind, counts, shape, machine, k, used)
     seconds = block_seconds(found, k, graphs=graphs)
@@ -82,12 +92,22 @@ def expert_time(
 
 
 def expected_counts(
-    tokens: Floats, experts: Floats, top_k: Floats, ranks: Floats, redundant: Floats, alpha: Floats, balanced: bool = False
+    tokens: Floats,
+    experts: Floats,
+    top_k: Floats,
+    ranks: Floats,
+    redundant: Floats,
+    alpha: Floats,
+    balanced: bool = False,
+    counted: Counted | None = None,
+    placement: str = "",
+    dealt: bool = False,
 ) -> Counts:
-    """What the busiest rank is expected to compute. Arrays of one shape; the counts have it too."""
-    lift, shares, slots = _classes(experts, top_k, ranks, redundant, alpha, balanced)
+    """What the busiest rank is expected to compute. Arrays of one shape; the counts have it too (``counted``: [layer, ...])."""
+    lift, shares, slots = _classes(experts, top_k, ranks, redundant, alpha, balanced, counted, placement)
     local = (experts + redundant) / ranks
-    rows = busiest_rows(tokens, experts, top_k, ranks, local, lift)
+    mean = np.minimum(tokens * top_k / ranks, tokens * np.minimum(top_k, local))
+    rows = mean if dealt else busiest_rows(tokens, experts, top_k, ranks, local, lift)
     # The rank's slots see the busiest rank's rows in proportion to their shares; no slot more than one row of a token.
     scale = rows / np.maximum(tokens, 1e-300) / (shares * slots).sum(axis=0)
     chances = np.clip(shares * scale, 0.0, 1.0 - 1e-12)
@@ -126,19 +146,35 @@ def busiest_rows(tokens: Num, experts: Num, top_k: Num, ranks: Num, local: Num, 
 
 
 def _classes(
-    experts: Floats, top_k: Floats, ranks: Floats, redundant: Floats, alpha: Floats, balanced: bool
+    experts: Floats,
+    top_k: Floats,
+    ranks: Floats,
+    redundant: Floats,
+    alpha: Floats,
+    balanced: bool,
+    counted: Counted | None,
+    placement: str,
 ) -> tuple[Num, Floats, Floats]:
     """(lift, share of a slot, slots of the busiest rank), the last two [class, ...]: one class for uniform popularity."""
-    if not np.any(alpha > 0.0):
+    if counted is None and not np.any(alpha > 0.0):
         slots = experts + redundant
         return 1.0, (top_k / slots)[None], (slots / ranks)[None]
+    layer = np.zeros(experts.shape)
+    if counted is not None:
+        layer = layer + np.arange(counted.layers).reshape(-1, *(1 for _ in experts.shape[1:]))
+    told = (alpha, experts, top_k, ranks, redundant, layer)
     code = np.zeros(experts.shape, np.intp)
-    for field in (alpha, experts, top_k, ranks, redundant):
+    for field in told:
         values, index = np.unique(field, return_inverse=True)
         code = code * len(values) + index.reshape(field.shape)
     _, first, which = np.unique(code, return_index=True, return_inverse=True)
-    keys = np.stack([x.ravel()[first] for x in (alpha, experts, top_k, ranks, redundant)], axis=1).tolist()
-    found = [_share(a, e, k, r, extra, balanced) for a, e, k, r, extra in keys]
+    keys = np.stack([x.ravel()[first] for x in told], axis=1).tolist()
+    found = [
+        _share(a, e, k, r, extra, balanced or (not placement and extra > 0.0))
+        if counted is None
+        else counted_share(counted, round(number), k, round(r), round(extra), placement)
+        for a, e, k, r, extra, number in keys
+    ]
     most = max(len(f.share) for f in found)
     shares = np.array([np.pad(f.share, (0, most - len(f.share))) for f in found])
     slots = np.array([np.pad(f.slots, (0, most - len(f.slots))) for f in found])
@@ -148,7 +184,7 @@ def _classes(
 
 def _share(alpha: float, experts: float, top_k: float, ranks: float, redundant: float, balanced: bool) -> Share:
     if alpha > 0.0:
-        return busiest_share(alpha, round(experts), top_k, round(ranks), round(redundant), balanced or redundant > 0.0)
+        return busiest_share(alpha, round(experts), top_k, round(ranks), round(redundant), balanced)
     slots = experts + redundant
     return Share(np.array([top_k / slots]), np.array([slots / ranks]), 1.0)
 

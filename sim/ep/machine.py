@@ -18,7 +18,7 @@ def machine_of(cluster: Cluster) -> Machine:
         nic_bytes_per_s=min(nic.bandwidth * share, gpu.pcie_bandwidth),
         nic_messages_per_s=nic.message_rate * share,
         nic_message_s=nic.message_cost,
-        nic_queue_pairs=float(nic.queue_pairs),
+        nic_queue_pairs=nic.queue_pairs * max(share, 1.0),
         hbm_bytes_per_s=gpu.hbm_bandwidth,
         tensor_flops={dtype: gpu.tensor_flops(dtype) for dtype in gpu.tensor_flop_per_cycle_sm},
         wire_latency_s=nic.latency,

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
-Protocol = Literal["high-throughput", "elastic", "low-latency", "one-sided", "two-sided", "all-gather", "padded-all-to-all"]
-Dtype = Literal["bf16", "fp8", "fp4"]
+from ..ep.protocols import DEFAULT
+from ..precision import Dtype
 
-#: Bytes per element of a dispatched row with its scales: fp32 per 128 (DeepEP), fp8 per 16 (NVFP4).
-PAYLOAD_BYTES: Mapping[Dtype, float] = {"bf16": 2.0, "fp8": 1.0 + 4.0 / 128.0, "fp4": 0.5 + 1.0 / 16.0}
+
+def _known(name: str) -> str:
+    from ..ep.protocol import all_protocols  # numpy comes with it, which reading a file does without
+
+    *others, last = (f"'{known}'" for known in all_protocols())
+    if name not in all_protocols():
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+    return name
+
+
+#: The name of one of `ep.protocol.all_protocols`.
+Protocol = Annotated[str, AfterValidator(_known)]
+Placement = Literal["contiguous", "round-robin", "balanced"]
 
 
 class Deployment(BaseModel):
@@ -28,13 +39,13 @@ class Deployment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ep: int = Field(ge=2, le=4096)
-    protocol: Protocol = "low-latency"
+    protocol: Protocol = DEFAULT
     compare: tuple[Protocol, ...] = ()
     payload: Dtype = "fp8"
     weights: Dtype = "fp8"
     comm_sms: int = Field(default=24, ge=2, le=1024)
     max_tokens: int | None = Field(default=None, ge=1, description="low-latency capacity; default: max(128, tokens per rank)")
-    placement: Literal["contiguous", "round-robin", "balanced"] = "contiguous"
+    placement: Placement = "contiguous"
     redundant_experts: int = Field(default=0, ge=0)
     capacity_factor: float = Field(default=1.25, ge=1.0, le=64.0)
     reserved_sms: int = Field(default=0, ge=0, le=1024)

@@ -14,8 +14,6 @@ from .model import MoeModel
 from .traffic import Routing
 
 KeyPath = tuple[str, ...]
-#: Protocols whose kernels run on ``comm_sms`` SMs.
-ON_COMM_SMS = ("high-throughput", "elastic")
 
 
 class Unanswerable(BadInput):
@@ -54,15 +52,17 @@ def cluster_holds(cluster: Cluster, gpus: int, what: str, smaller: str) -> None:
 
 
 def protocol_can_run(cluster: Cluster, protocol: str, ep: int, key: KeyPath, ep_key: KeyPath) -> None:
-    """The protocol can join ``ep`` ranks of this cluster: one-sided ones inside a NVLink domain, two-hop ones whole domains."""
-    domain = cluster.nvlink_domain_gpus
-    if protocol in ("one-sided", "two-sided") and ep > domain:
+    """The protocol can join ``ep`` ranks of this cluster: in one NVLink domain if it must, in whole ones on rails."""
+    from ..ep.protocol import find_protocol  # numpy comes with it, which reading a file does without
+
+    domain, record = cluster.nvlink_domain_gpus, find_protocol(protocol)
+    if record.one_domain and ep > domain:
         raise Unanswerable(
             key,
             f"{protocol} needs all ranks in one NVLink domain, {cluster.name} has domains of {domain} GPUs, ep is {ep}: "
             f"use ep of {domain} or less, another protocol, or a cluster such as gb200-nvl72",
         )
-    if protocol in ("high-throughput", "elastic", "all-gather") and ep > domain and ep % domain:
+    if record.rails and ep > domain and ep % domain:
         raise Unanswerable(
             ep_key,
             f"{protocol} across nodes needs whole NVLink domains ({domain} GPUs of {cluster.name}), ep is {ep}: "
@@ -70,8 +70,12 @@ def protocol_can_run(cluster: Cluster, protocol: str, ep: int, key: KeyPath, ep_
         )
 
 
-def sms_are_left(cluster: Cluster, comm_sms: int, key: KeyPath) -> None:
-    """The ``comm_sms`` of `ON_COMM_SMS` leave SMs for the experts."""
+def sms_are_left(cluster: Cluster, protocols: Iterable[str], comm_sms: int, key: KeyPath) -> None:
+    """``comm_sms``, if one of ``protocols`` runs on them, leave SMs for the experts."""
+    from ..ep.protocol import find_protocol
+
+    if not any(find_protocol(name).on_comm_sms for name in protocols):
+        return
     sms, name = cluster.node.gpu.sms, cluster.node.gpu.name
     if comm_sms >= sms:
         raise Unanswerable(

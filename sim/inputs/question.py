@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ...hwmodels.specs import Cluster
 from .deployment import Deployment
 from .feasible import (
-    ON_COMM_SMS,
     Unanswerable,
     cluster_holds,
     experts_go_around,
@@ -46,8 +45,7 @@ class Question:
         asked = (("protocol", deployment.protocol), *(("compare", other) for other in deployment.compare))
         for key, protocol in asked:
             protocol_can_run(self.cluster, protocol, ep, ("deployment", key), ("deployment", "ep"))
-        if any(protocol in ON_COMM_SMS for _, protocol in asked):
-            sms_are_left(self.cluster, deployment.comm_sms, ("deployment", "comm_sms"))
+        sms_are_left(self.cluster, (name for _, name in asked), deployment.comm_sms, ("deployment", "comm_sms"))
         try:
             self.traffic.on_ranks(ep)
         except ValueError as error:

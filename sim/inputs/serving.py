@@ -7,13 +7,21 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...hwmodels.units import Duration, PerSecond, Usd
-from .deployment import Dtype, Protocol
+from ..ep.protocols import DEFAULT
+from ..precision import Dtype
+from .deployment import Placement, Protocol
 from .traffic import Routing
 
 Backend = Literal["vllm", "sglang", "trtllm"]
 Mode = Literal["aggregated", "disaggregated"]
 Width = Annotated[int, Field(ge=1, le=4096)]
+Arrivals = Literal["even", "poisson", "bursty"]
 Tokens = Annotated[int, Field(ge=1, le=1 << 24)]
+
+
+#: Of bursty arrivals that do not say it: the Mooncake conversation trace's 9.2 (kvcache-ai/Mooncake 3b5a594). Azure's public
+#: traces of 2023 have 1.2 (conversation) and 173 (code).
+BURSTINESS = 9.0
 
 
 class Workload(BaseModel):
@@ -21,8 +29,10 @@ class Workload(BaseModel):
 
     ``input_tokens`` and ``output_tokens`` are the longest of a request; ``length_spread`` s draws each uniformly from
     ``[(1 - s) L, L]``. ``cached_input``: share of a prompt's tokens whose KV cache is already there. Load is a closed loop of
-    ``concurrency`` requests in flight over the whole deployment, or ``rate`` requests a second; with neither, as much as the
-    deployment carries. ``routing``: how the router spreads tokens over experts. ``rank_imbalance``: (max - mean) / mean rows of
+    ``concurrency`` requests in flight over the whole deployment, or ``rate`` requests a second; with neither, the largest
+    number in flight that meets the limits. ``arrivals`` of a rate: ``even`` ones come at equal distances, ``poisson`` at
+    random, ``bursty`` in bursts of about ``burstiness`` (variance of the times between them over their mean squared, default
+    9). ``routing``: how the router spreads tokens over experts. ``rank_imbalance``: (max - mean) / mean rows of
     the ranks that persists beyond chance, as measured behind a load balancer.
     """
 
@@ -34,6 +44,10 @@ class Workload(BaseModel):
     cached_input: Annotated[float, Field(ge=0, lt=1)] = 0.0
     concurrency: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
     rate: PerSecond | None = None
+    arrivals: Arrivals | None = Field(default=None, description="default: poisson, with a rate")
+    burstiness: Annotated[float, Field(gt=1, le=1000)] | None = Field(
+        default=None, description="default: 9, with bursty arrivals"
+    )
     routing: Routing = Routing()
     rank_imbalance: Annotated[float, Field(ge=0, le=64)] = 0.0
 
@@ -41,7 +55,16 @@ class Workload(BaseModel):
     def _one_load(self) -> Self:
         if self.concurrency is not None and self.rate is not None:
             raise ValueError("workload has both concurrency and rate: a closed loop or an arrival rate, give one of them")
+        if self.arrivals is not None and self.rate is None:
+            raise ValueError("workload.arrivals goes with workload.rate: a closed loop's requests come as others leave")
+        if self.burstiness is not None and self.arrivals != "bursty":
+            raise ValueError(f"workload.burstiness goes with arrivals=bursty, arrivals is {self.arrivals or 'poisson'}")
         return self
+
+    @property
+    def variation(self) -> float:
+        """Variance of the times between arrivals over their mean squared."""
+        return {"even": 0.0, "bursty": self.burstiness or BURSTINESS}.get(self.arrivals or "poisson", 1.0)
 
     @property
     def mean_input(self) -> float:
@@ -53,13 +76,13 @@ class Workload(BaseModel):
 
 
 class Bill(BaseModel):
-    """How GPUs are paid for: ``rental`` (low end of the market), ``on-demand``, ``reserved``, or ``owned`` (written off, with
-    their power and network); and what is paid every hour whatever runs, for what no price holds.
+    """How GPUs are paid for: ``rental`` (low end of the market), ``on-demand``, ``reserved``, ``three-years``, or ``owned``
+    (written off, with their power and network); and what is paid every hour whatever runs, for what no price holds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    basis: Literal["rental", "on-demand", "reserved", "owned"] = "rental"
+    basis: Literal["rental", "on-demand", "reserved", "three-years", "owned"] = "rental"
     fixed_per_hour: Usd = 0.0
 
 
@@ -76,7 +99,9 @@ class Worker(BaseModel):
     """One engine instance of ``tp * dp * pp`` GPUs, ``count`` of them alike. Widths as `step.worker.Arrangement`.
 
     ``batch``: sequences of one attention group that decode together at most (default: what memory holds, up to 1,024).
-    ``chunk_tokens``: prompt tokens of one attention group in one step at most (chunked prefill).
+    ``chunk_tokens``: prompt tokens of one attention group in one step at most (chunked prefill). ``placement``: which ranks the
+    experts lie on, which matters where ``workload.routing`` says that some are chosen more often: ``contiguous`` in their
+    order, ``balanced`` by their load (with copies, or rearranged without); default balanced where there are copies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,9 +111,12 @@ class Worker(BaseModel):
     pp: Width = 1
     ep: Width = 1
     count: Width = 1
-    protocol: Protocol = "low-latency"
+    protocol: Protocol = DEFAULT
     comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
     redundant_experts: Annotated[int, Field(ge=0, le=65_536)] = 0
+    placement: Placement | None = Field(
+        default=None, description="default: by load where there are copies, else in expert order"
+    )
     overlap: bool = Field(default=False, description="two-batch overlap: one half communicates while the other computes")
     cuda_graphs: bool = True
     batch: Annotated[int, Field(ge=1, le=1 << 20)] | None = None

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from ...hwmodels.specs import Cluster
 from .feasible import (
-    ON_COMM_SMS,
     KeyPath,
     Unanswerable,
     cluster_holds,
@@ -77,7 +76,7 @@ def _in_words(role: Role, worker: Worker) -> str:
 
 def _context_is_known(model: MoeModel, workload: Workload) -> None:
     longest = workload.input_tokens + workload.output_tokens
-    if longest > model.max_context:
+    if model.max_context is not None and longest > model.max_context:
         raise Unanswerable(
             ("workload", "input_tokens"),
             f"input_tokens ({workload.input_tokens}) and output_tokens ({workload.output_tokens}) are {longest} tokens of "
@@ -115,8 +114,7 @@ def _worker_is_whole(model: MoeModel, cluster: Cluster, role: Role, worker: Work
         )
     if worker.dp > 1:
         protocol_can_run(cluster, worker.protocol, worker.ep, _key(role, "protocol"), _key(role, "ep"))
-        if worker.protocol in ON_COMM_SMS:
-            sms_are_left(cluster, worker.comm_sms, _key(role, "comm_sms"))
+        sms_are_left(cluster, (worker.protocol,), worker.comm_sms, _key(role, "comm_sms"))
 
 
 def _heads_go_around(model: MoeModel, role: Role, worker: Worker) -> None:

@@ -17,7 +17,8 @@ class Routing(BaseModel):
     receives the same rows and a token's experts lie on as many ranks as possible (TensorRT-LLM's benchmark). ``group-limited``:
     DeepSeek's device-limited routing, the ``groups_kept`` best of ``groups`` node groups first. ``power-law``: popularity
     proportional to ``rank_of_expert ** -alpha``, popularity order shuffled by the seed. ``file``: top-k ids (one token per row)
-    or an expert histogram (one count per expert) from ``file``.
+    or an expert histogram (one count per expert, in a file of several layers for each of them) from ``file``; ``layer``: that
+    layer's counts alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,14 +26,25 @@ class Routing(BaseModel):
     kind: RoutingKind = "uniform"
     groups: int | None = Field(default=None, ge=1, description="expert groups; default: one per node")
     groups_kept: int | None = Field(default=None, ge=1, description="groups a token may use; default: min(groups, 4)")
-    alpha: float = Field(default=1.0, ge=0.0, le=10.0, description="exponent of the power law")
+    alpha: float | None = Field(default=None, ge=0.0, le=10.0, description="exponent of the power law; default: 1")
     file: Path | None = None
+    layer: int | None = Field(default=None, ge=0, le=4095, description="of a file with layers; default: every layer its own")
 
     @model_validator(mode="after")
     def _file_goes_with_kind(self) -> Routing:
         if (self.kind == "file") != (self.file is not None):
             raise ValueError("routing.file goes with routing.kind=file, and only with it")
+        if self.layer is not None and self.file is None:
+            raise ValueError("routing.layer goes with routing.file, a file that has layers")
+        for key, kind in (("alpha", "power-law"), ("groups", "group-limited"), ("groups_kept", "group-limited")):
+            if getattr(self, key) is not None and self.kind != kind:
+                raise ValueError(f"routing.{key} goes with routing.kind={kind}, kind is {self.kind}")
         return self
+
+    @property
+    def exponent(self) -> float:
+        """Of the power law; 0 for other kinds."""
+        return (1.0 if self.alpha is None else self.alpha) if self.kind == "power-law" else 0.0
 
 
 class Traffic(BaseModel):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..ep.machine import machine_of
 from ..step.part import Num
 from ..step.worker import Arrangement
-from .queue import queue_wait
+from .queue import AT_RANDOM, ArrivalLaw, boarding_wait, queue_wait
 from .steady import Rates, Setting, aggregated_worker, decode_step, decode_worker, prefill_worker
 
 _ROUNDS = 18  # of bisection: 1,024 sequences to a hundredth of one
@@ -62,8 +62,10 @@ def aggregated(setting: Setting, pool: PoolShape, concurrency: Num | None = None
     """Workers that prefill and decode, in a closed loop of ``concurrency``, at ``rate``, or with every slot in use."""
     groups = pool.arrangement.dp * pool.count
 
+    law = None if rate is None else setting.arrivals
+
     def at(batch: Num) -> Rates:
-        return aggregated_worker(setting, pool.arrangement, batch, pool.chunk_tokens, pool.slots)
+        return aggregated_worker(setting, pool.arrangement, batch, pool.chunk_tokens, pool.slots, law)
 
     full = at(pool.slots)
     capacity = full.requests_per_s * pool.count
@@ -87,7 +89,6 @@ def disaggregated(
     workload = setting.workload
     pre = prefill_worker(setting, prefill.arrangement, prefill.chunk_tokens)
     transfer = transfer_seconds(setting, prefill.arrangement, decode.arrangement)
-    servers = prefill.arrangement.dp * prefill.count
     most_prefill = pre.requests_per_s * prefill.count
     groups = decode.arrangement.dp * decode.count
 
@@ -97,27 +98,44 @@ def disaggregated(
     def per_s(batch: Num, tpot_s: Num) -> Num:
         return batch * groups / (tpot_s * workload.mean_output)
 
+    # Of a closed loop a request meets the others; arrivals of another law come as they do.
+    loop = slots_of(decode) if concurrency is None else concurrency
+    met = 1.0 if rate is not None else np.maximum(np.asarray(loop, float) - 1.0, 0.0) / loop
+    law = AT_RANDOM if rate is None else setting.arrivals
+
     def first_token(requests_per_s: Num) -> Num:
-        return pre.ttft_s + transfer + queue_wait(pre.prompt_s, servers, requests_per_s / most_prefill)
+        return pre.ttft_s + transfer + prompt_wait(pre, prefill, requests_per_s * met, law)
 
     slots = decode.slots + 0.0 * most_prefill
     capacity = np.minimum(most_prefill, per_s(slots, tpot(slots)))
     if rate is not None:
         batch = _closed(tpot, lambda b, t: np.less_equal(per_s(b, t), rate), slots)
     else:
-        flying = slots * groups if concurrency is None else concurrency
+        flying = loop + 0.0 * slots
         most = np.minimum(slots, flying / groups)
         batch = _closed(tpot, lambda b, t: np.less_equal(b * groups + per_s(b, t) * first_token(per_s(b, t)), flying), most)
     rates = decode_worker(setting, decode.arrangement, batch)
     throughput = rates.requests_per_s * decode.count
     if rate is None:
-        flying = slots * groups if concurrency is None else concurrency
         ttft = np.maximum(flying / throughput - workload.mean_output * rates.tpot_s, pre.ttft_s + transfer)
     else:
         ttft = first_token(throughput)
     in_flight = batch * groups + throughput * ttft
     busy = throughput / most_prefill
     return Served(throughput, capacity, rates.tpot_s, ttft, in_flight, batch, busy, batch / decode.slots, transfer, rates, pre)
+
+
+def slots_of(pool: PoolShape) -> Num:
+    """Sequences that all of its workers hold."""
+    return pool.slots * pool.arrangement.dp * pool.count
+
+
+def prompt_wait(prefill: Rates, pool: PoolShape, met_per_s: Num, arrivals: ArrivalLaw) -> Num:
+    """What a prompt waits for a prefill pool whose workers each have ``prefill``'s rates: for the step under way, and behind
+    the prompts of its group. ``met_per_s``: requests a second that it may wait for."""
+    busy = met_per_s / (prefill.requests_per_s * pool.count)
+    behind = queue_wait(prefill.prompt_s, pool.arrangement.dp * pool.count, busy, arrivals)
+    return behind + boarding_wait(prefill.boarding_s, met_per_s, pool.count, arrivals)
 
 
 def transfer_seconds(setting: Setting, prefill: Arrangement, decode: Arrangement) -> Num:

@@ -8,6 +8,7 @@ wait that a decoding request sees). All fields may be arrays of candidates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from ..inputs.model import MoeModel
 from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
+from .queue import AT_RANDOM, ArrivalLaw
 
 
 class Lengths(Protocol):
@@ -52,7 +54,8 @@ _MOST_BUSY = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every worker of a deployment shares. ``together``: requests of equal length start at once.
+    """What every worker of a deployment shares. ``together``: requests of equal length start at once. ``arrivals``: how evenly
+    requests come that are given as a rate; a closed loop's come as others leave.
 
     An engine that computes prompts first then keeps them in step: all prompts one after another, all outputs side by side, so
     that a sequence waits for half the others' prompts before its first token and for half after it. One that mixes chunks into
@@ -67,6 +70,7 @@ class Setting:
     speculation: Speculation = NO_DRAFTS
     skew: Skew = EVEN
     together: bool = False
+    arrivals: ArrivalLaw = AT_RANDOM
 
     @property
     def engine(self) -> Constants:
@@ -84,7 +88,8 @@ class Setting:
 class Rates:
     """One worker. ``requests_per_s`` it can finish; ``concurrency``: requests in flight in it; ``batch``: sequences that decode
     together in one attention group. ``tpot_s`` is 0 for a prefill worker; ``ttft_s`` is the worker's own part of the time to
-    first token, queues of other workers not counted; ``prompt_s``: what one prompt takes of it.
+    first token, queues of other workers not counted; ``prompt_s``: what one prompt takes of it; ``boarding_s``: the step under
+    way that a prompt has to let pass, on average of those that come across one.
     """
 
     requests_per_s: Num
@@ -93,6 +98,7 @@ class Rates:
     concurrency: Num
     batch: Num
     prompt_s: Num
+    boarding_s: Num = 0.0
     decode: Step | None = None
     prefill: Step | None = None
 
@@ -112,34 +118,51 @@ def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num
     """
     workload, eager = setting.workload, for_prompts(arrangement)
     full = prompt_batch(workload, chunk_tokens, alone=False)
-    alone = setting.step(eager, prompt_batch(workload, chunk_tokens, alone=True))
+    before, last = chunk_seconds(workload, chunk_tokens, lambda chunk: setting.step(eager, chunk).seconds)
     packed = setting.step(eager, full)
-    rounds = np.maximum(1.0, new_tokens(workload) / chunk_tokens)
     per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
-    ttft = alone.seconds * (1.0 + (np.ceil(rounds) - 1.0) / arrangement.pp) + setting.engine.first_token
+    ttft = before / arrangement.pp + last + setting.engine.first_token
     prompt_s = arrangement.dp / per_s
-    return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, prefill=packed)
+    boarding = (before + last) / rounds(workload, chunk_tokens) / arrangement.pp
+    return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, boarding, prefill=packed)
 
 
-def aggregated_worker(setting: Setting, arrangement: Arrangement, batch: Num, chunk_tokens: Num, most: Num = np.inf) -> Rates:
-    """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding."""
+def aggregated_worker(
+    setting: Setting,
+    arrangement: Arrangement,
+    batch: Num,
+    chunk_tokens: Num,
+    most: Num = np.inf,
+    arrivals: ArrivalLaw | None = None,
+) -> Rates:
+    """A worker that does both, with ``batch`` requests in flight in each attention group, at most ``most`` of them decoding.
+
+    A request waits for others, never for itself. In a closed loop (``arrivals`` None) it finds the worker's other requests
+    there; of arrivals at random it finds as many as there are on average.
+    """
     in_flight = np.asarray(batch, float)
     decoding = np.minimum(in_flight, most)
     output, engine = setting.workload.mean_output, setting.engine
     waves = setting.together and not setting.backend.mixes_prompts
+    spread = 1.0 if arrivals is None else arrivals.variation
+    itself = 1.0 / arrangement.dp if arrivals is None or spread == 0.0 else 0.0
+    met = np.maximum(in_flight - itself, 0.0) / np.maximum(in_flight, 1e-12)  # of those in flight, the share it meets
     for _ in range(2):
         step = decode_step(setting, arrangement, decoding)
         token_s = step.seconds / setting.speculation.accepted
-        prompt, whole = _prompt_seconds(setting, arrangement, decoding, chunk_tokens, step)
+        prompt, whole = _prompt_seconds(setting, arrangement, decoding * met, chunk_tokens, step)
+        others = decoding * met
         if waves:
-            tpot = token_s + 0.5 * decoding * prompt / output
-            per_group = decoding / (output * token_s + decoding * prompt)
+            tpot = token_s + 0.5 * others * prompt / output
+            per_group = decoding / (output * token_s + np.maximum(decoding, 1.0) * prompt)
             waiting = whole + engine.first_token
         else:
-            tpot = token_s + engine.prompt_wait * decoding * prompt / output
-            busy = np.minimum(decoding * prompt / (output * tpot), _MOST_BUSY)
-            # A request spends its own prompt's time, half a step before it is taken up, and others' prompts without a token.
-            waiting = whole + engine.first_token + 0.5 * step.seconds + 0.5 * prompt * busy / (1.0 - busy)
+            tpot = token_s + engine.prompt_wait * others * prompt / output
+            busy = np.minimum(others * prompt / (output * tpot), _MOST_BUSY)
+            # A request spends its own prompt's time, half a step before it is taken up if one runs, and others' prompts
+            # without a token.
+            running = np.minimum(in_flight * met * arrangement.dp, 1.0)
+            waiting = whole + engine.first_token + 0.5 * running * step.seconds + 0.5 * spread * prompt * busy / (1.0 - busy)
             decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
             per_group = decoding / (output * tpot)
     ttft = np.maximum(in_flight / per_group - output * tpot, waiting)
@@ -148,15 +171,42 @@ def aggregated_worker(setting: Setting, arrangement: Arrangement, batch: Num, ch
 
 
 def decode_step(setting: Setting, arrangement: Arrangement, batch: Num) -> Step:
-    """One decode step of ``batch`` sequences in each attention group; a pipeline holds one micro-batch in each stage."""
+    """One decode step of ``batch`` sequences in each attention group, at least one in the fullest: a step without any is not
+    run, and the others pad theirs to it. A pipeline holds one micro-batch in each stage."""
     drafts = float(setting.speculation.drafts)
-    rows = Batch(batch / arrangement.pp, _held(setting.workload), speculated=1.0 + drafts)
+    rows = Batch(np.maximum(np.asarray(batch, float) / arrangement.pp, 1.0), _held(setting.workload), speculated=1.0 + drafts)
     return setting.step(arrangement, rows, drafts)
 
 
 def new_tokens(workload: Lengths) -> Num:
     """Mean prompt tokens that are not in the prefix cache, at least one."""
     return np.maximum(1.0, workload.mean_input * (1.0 - workload.cached_input))
+
+
+def rounds(workload: Lengths, chunk_tokens: Num) -> Num:
+    """Steps that one prompt's new tokens take."""
+    return np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
+
+
+def chunk_seconds(workload: Lengths, chunk_tokens: Num, seconds: Callable[[Batch], Num]) -> tuple[Num, Num]:
+    """The steps of one lone prompt, each taking ``seconds``: all its full chunks but the last one, and that, what remains.
+
+    The first has nothing before it but what is cached; those between are taken at their mean place in the prompt.
+    """
+    new, number = new_tokens(workload), rounds(workload, chunk_tokens)
+    full = np.minimum(new, chunk_tokens)
+    cached = workload.mean_input - new
+
+    def chunk(tokens: Num, before: Num) -> Num:
+        return seconds(Batch(0.0, 0.0, tokens, tokens, cached + before))
+
+    earlier: Num = 0.0 * number
+    if np.any(number > 1.0):
+        earlier = np.where(number > 1.0, chunk(full, 0.0), 0.0)
+    if np.any(number > 2.0):
+        between = np.maximum(number - 2.0, 0.0)
+        earlier = earlier + np.where(between > 0.0, between * chunk(full, (between + 1.0) / 2.0 * full), 0.0)
+    return earlier, chunk(new - (number - 1.0) * full, (number - 1.0) * full)
 
 
 def prompt_batch(workload: Lengths, chunk_tokens: Num, *, alone: bool) -> Batch:
@@ -176,13 +226,15 @@ def _prompt_seconds(
     Groups of one worker step together: their prompts are taken to run side by side (TensorRT-LLM's attention-DP balance).
     """
     workload, mixes = setting.workload, setting.backend.mixes_prompts
-    own = prompt_batch(workload, chunk_tokens, alone=True)
-    rounds = np.maximum(1.0, np.ceil(new_tokens(workload) / chunk_tokens))
-    if mixes:
-        own = replace(own, decode=decoding / arrangement.pp, context=_held(workload))
-    whole = setting.step(for_prompts(arrangement), own).seconds
-    added = np.maximum(whole - step.seconds, 0.0) if mixes else whole
-    return rounds * added, rounds * whole
+    eager, number = for_prompts(arrangement), rounds(workload, chunk_tokens)
+    beside = np.where(np.asarray(decoding) < 0.5, 0.0, decoding) / arrangement.pp  # below a half mostly nobody
+
+    def seconds(chunk: Batch) -> Num:
+        return setting.step(eager, replace(chunk, decode=beside, context=_held(workload)) if mixes else chunk).seconds
+
+    earlier, last = chunk_seconds(workload, chunk_tokens, seconds)
+    whole = earlier + last
+    return (np.maximum(whole - number * step.seconds, 0.0) if mixes else whole), whole
 
 
 def _held(workload: Lengths) -> Num:

@@ -14,18 +14,16 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Scope
 from ...hwmodels.specs import Cluster
-from ..ep.bound import program_seconds, stage_loads
+from ..ep.bound import program_bytes, program_seconds, stage_loads
 from ..ep.machine import machine_of
-from ..ep.protocols import PROTOCOLS, Context, describe, scope_of
-from ..ep.shape import Shape
+from ..ep.protocol import Context, describe, find_protocol
+from ..ep.shape import Rows, Shape
 from ..ep.stage import Machine, Stage
-from ..inputs.deployment import PAYLOAD_BYTES
 from ..inputs.model import MoeModel
+from ..precision import PAYLOAD_BYTES
 from .part import Num, Part
-from .worker import Arrangement, Precision
+from .worker import EVEN, Arrangement, Precision, Skew
 
-#: Protocols whose tokens cross nodes between GPUs of the same index only.
-_ON_RAILS = ("high-throughput", "elastic", "all-gather")
 #: How the loads of a protocol's stages count in a step's terms.
 _RESOURCE = {"nvlink": "nvlink", "nic": "nic", "nic_msg": "nic", "queue_pair": "nic", "host": "host", "hbm": "hbm"}
 
@@ -36,7 +34,7 @@ def exchange_parts(
     tokens: Num,
     precision: Precision,
     cluster: Cluster,
-    routing: str = "uniform",
+    skew: Skew = EVEN,
     imbalance: Num = 1.0,
 ) -> Iterator[Part]:
     """One part for each op of the protocol; ``tokens`` are on one GPU. Zero seconds where an arrangement exchanges nothing.
@@ -49,6 +47,7 @@ def exchange_parts(
     machine = on_fabric(machine_of(cluster), cluster, ranks, arrangement.protocol)
     width = np.maximum(ranks, 2.0)
     skewed = inbox_share(arrangement.protocol, imbalance, float(model.top_k), width, domain_gpus)
+    groups = np.maximum(width / domain_gpus, 1.0) if skew.groups is None else skew.groups
     shape = Shape(
         tokens=np.maximum(tokens, 1e-9) * skewed,
         hidden=float(model.expert_width),
@@ -58,15 +57,15 @@ def exchange_parts(
         domain=np.minimum(width, domain_gpus),
         payload_bytes=model.expert_width * PAYLOAD_BYTES[precision.payload],
         comm_sms=arrangement.comm_sms,
-        routing=routing,
-        groups=np.maximum(width / domain_gpus, 1.0),
-        groups_kept=np.minimum(np.maximum(width / domain_gpus, 1.0), 4.0),
+        routing=skew.routing,
+        groups=groups,
+        groups_kept=np.minimum(groups, skew.groups_kept or 4.0),
     )
+    even = replace(shape, tokens=np.maximum(tokens, 1e-9))  # a GPU sends its own tokens, whoever is popular
     context = Context(gpus_per_node=float(cluster.node.gpus), fields=2.0 if precision.payload == "fp4" else 1.0)
     local = np.asarray(width <= domain_gpus)
-    for op in PROTOCOLS[arrangement.protocol]:
-        seconds, loads, source = _op(op, arrangement.protocol, local, shape, machine, cluster, context)
-        wire = loads.get("nvlink", 0.0) * cluster.node.gpu.nvlink_bandwidth + loads.get("nic", 0.0) * cluster.node.nic.bandwidth
+    for op in find_protocol(arrangement.protocol).ops:
+        seconds, loads, wire, source = _op(op, arrangement.protocol, local, shape, even, machine, cluster, context)
         yield Part(
             op.replace("_", " "),
             "communication",
@@ -83,13 +82,14 @@ def inbox_share(protocol: str, imbalance: Num, top_k: float, ranks: Num, domain_
     """What the busiest receiver of an exchange gets over the mean one, where the busiest rank computes ``imbalance`` times the
     mean rows.
 
-    Low latency sends a row for every (token, expert): as much more as it computes. The others send a token once to a receiver,
-    which ``top_k`` draws of share ``m / n`` reach with chance ``1 - (1 - m / n)^k``: a rank, or beyond an NVLink domain a node,
-    whose other ranks are as busy as the mean. Collectives move the same whatever the router says.
+    A row for every (token, expert) is as much more as it computes. One for every token goes once to a receiver, which ``top_k``
+    draws of share ``m / n`` reach with chance ``1 - (1 - m / n)^k``: a rank, or beyond an NVLink domain a node, whose other
+    ranks are as busy as the mean. Collectives move the same whatever the router says.
     """
-    if np.all(np.asarray(imbalance) == 1.0) or protocol in ("all-gather", "padded-all-to-all"):
+    rows = find_protocol(protocol).rows
+    if np.all(np.asarray(imbalance) == 1.0) or rows is Rows.PAIR:
         return 1.0
-    if protocol == "low-latency":
+    if rows is Rows.EXPERT:
         return imbalance
     inside = ranks <= domain_gpus
     receivers = np.where(inside, ranks, ranks / domain_gpus)
@@ -111,7 +111,7 @@ def on_fabric(machine: Machine, cluster: Cluster, ranks: Num, protocol: str) -> 
         return machine
     nodes = np.maximum(np.asarray(ranks, float) / node.gpus, 1.0)
     leaf = float(fabric.nodes_per_leaf)
-    ports = 1.0 if fabric.kind == "fat-tree" or protocol in _ON_RAILS else float(min(node.gpus, node.nics))
+    ports = 1.0 if fabric.kind == "fat-tree" or find_protocol(protocol).rails else float(min(node.gpus, node.nics))
 
     def load(here: Num, hosts: Num) -> Num:
         """Of the bandwidth of a leaf's ``hosts``, the share that its ``here`` nodes of the group send up."""
@@ -126,25 +126,37 @@ def on_fabric(machine: Machine, cluster: Cluster, ranks: Num, protocol: str) -> 
 
 
 def _op(
-    op: str, protocol: str, local: NDArray[np.bool_], shape: Shape, machine: Machine, cluster: Cluster, context: Context
-) -> tuple[Num, dict[str, Num], str]:
-    """Seconds, loads and source of one op: one-node constants where all ranks share a domain, multi-node ones elsewhere."""
+    op: str,
+    protocol: str,
+    local: NDArray[np.bool_],
+    shape: Shape,
+    even: Shape,
+    machine: Machine,
+    cluster: Cluster,
+    context: Context,
+) -> tuple[Num, dict[str, Num], Num, str]:
+    """Seconds, loads, bytes on wires and source of one op: one-node constants where all ranks share a domain, multi-node ones
+    elsewhere. ``even``: the shape of a GPU that sends what the mean one does."""
     seconds: Num = 0.0
+    wire: Num = 0.0
     loads: dict[str, Num] = {}
     sources = []
     for scope, here in _scopes(protocol, local):
         found = describe(protocol, op, scope, cluster.calibration, shape, machine, context)
         seconds = seconds + np.where(here, program_seconds(found.stages, shape, machine), 0.0)
+        sent = program_bytes(found.stages, even)
+        wire = wire + np.where(here, sent["nvlink"] + sent["rdma"], 0.0)
         for name, value in _loads(found.stages, shape, machine).items():
             loads[name] = loads.get(name, 0.0) + np.where(here, value, 0.0)
         fitted = f"by the fit of {found.lender} on" if found.lender else "fitted on"
         sources.append(f"{protocol} {op} ({scope}), {fitted} {found.calibrated_on}")
-    return seconds, loads, "; ".join(sources)
+    return seconds, loads, wire, "; ".join(sources)
 
 
 def _scopes(protocol: str, local: NDArray[np.bool_]) -> Iterator[tuple[Scope, bool | NDArray[np.bool_]]]:
     """Every scope that some candidates' exchange has, and which candidates'."""
-    near, far = scope_of(protocol, True), scope_of(protocol, False)
+    record = find_protocol(protocol)
+    near, far = record.near, record.far
     if near == far or np.all(local):
         yield near, True
     elif not np.any(local):

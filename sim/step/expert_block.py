@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.specs import Cluster
-from ..ep.expert_time import expert_constants, expert_time
+from ..ep.expert_time import ExpertTime, expert_constants, expert_time
 from ..ep.experts import ExpertShape, Kind
 from ..ep.machine import machine_of
 from ..inputs.model import MoeModel
@@ -78,7 +78,12 @@ def _by_kind(
         alpha=skew.alpha,
         sms=float(machine.sms),
         graphs=True,
+        counted=skew.counted,
+        placement=arrangement.placement,
+        dealt=skew.routing == "balanced",
     )
+    if skew.counted is not None:  # every layer waits for its own busiest rank; a step is as many layers in the mean
+        found = ExpertTime(*(np.mean(getattr(found, f.name), axis=0) for f in fields(ExpertTime)))
     some = tokens > 0.0
     mean = np.maximum(tokens * model.top_k / arrangement.ep, 1e-9)
     part = Part(
@@ -92,4 +97,4 @@ def _by_kind(
         kernels=0.0,
         source=f"expert-compute {kind}, fitted on {source}",
     )
-    return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 else 1.0 + skew.rank_imbalance
+    return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 or skew.counted else 1.0 + skew.rank_imbalance

@@ -1,8 +1,8 @@
-"""The kernels that attention shares on one GPU: GEMMs, elementwise passes over rows, and an attention core's two loads.
+"""The kernels that all parts of a step share on one GPU: GEMMs, passes over rows, and an attention core's two loads.
 
 Their constants are the calibration's ``gemm`` entries. The bf16 rows were timed from graphs. The fp8 rows were launched one by
-one: below some 100 us they show the host, so only what large ones show is taken from that entry (tensor efficiency, tile fill,
-sharpness), and launch and HBM efficiency are the bf16 entry's: the weights come from the same memory.
+one: below some 100 us they show the host, so only what large ones show is taken from that entry, the tensor efficiency. Launch,
+tile fill, sharpness and HBM efficiency are the bf16 entry's: fp4 has no table and takes fp8's.
 """
 
 from __future__ import annotations
@@ -16,32 +16,38 @@ from ...hwmodels.attention import OVERLAP
 from ...hwmodels.calibration import constants_of, find_entry
 from ...hwmodels.laws import CAST_BYTES, Gemm, gemm_bytes, gemm_seconds, smooth_max
 from ...hwmodels.specs import Gpu
-from ..inputs.deployment import Dtype
+from ..precision import Dtype
 from .part import Num
 from .work import Work
 
 
 @dataclass(frozen=True, slots=True)
 class GpuKernels:
-    """One GPU and its fitted GEMM constants. ``source``: whose they are."""
+    """One GPU and its fitted GEMM constants. ``source``: whose they are. ``fp4_weights``: the rate at which 4-bit GEMMs read
+    weights over wider ones'."""
 
     gpu: Gpu
     bf16: Gemm
     narrow: Gemm
     source: str
+    fp4_weights: float = 1.0
 
     @staticmethod
-    def of(gpu: Gpu, system: str) -> GpuKernels:
+    def of(gpu: Gpu, system: str, fp4_weights: float = 1.0) -> GpuKernels:
         """Constants of ``system`` or its nearest relative. Raises Uncalibrated or UnknownName."""
         (bf16, own), (fp8, _) = (find_entry(system, "gemm", op, "one-node") for op in ("bf16", "fp8"))
         borrowed = "" if own == system else f", borrowed from {own}"
-        wide, narrow = constants_of(bf16, Gemm), constants_of(fp8, Gemm)
-        narrow = replace(narrow, launch=wide.launch, host=0.0, hbm_efficiency=wide.hbm_efficiency)
-        return GpuKernels(gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}")
+        wide = constants_of(bf16, Gemm)
+        narrow = replace(wide, host=0.0, tensor_efficiency=constants_of(fp8, Gemm).tensor_efficiency)
+        return GpuKernels(gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}", fp4_weights)
 
-    def reading(self, share: float) -> GpuKernels:
-        """The same with narrow GEMMs that read their weights at ``share`` of the rate."""
-        return replace(self, narrow=replace(self.narrow, hbm_efficiency=self.narrow.hbm_efficiency * share))
+    def constants(self, stored: Dtype) -> Gemm:
+        """Constants of a GEMM on weights kept as ``stored``."""
+        if stored == "bf16":
+            return self.bf16
+        if stored == "fp4":
+            return replace(self.narrow, hbm_efficiency=self.narrow.hbm_efficiency * self.fp4_weights)
+        return self.narrow
 
     @property
     def hbm_bytes_per_s(self) -> float:
@@ -55,7 +61,7 @@ class GpuKernels:
     def gemm(self, rows: Num, columns: Num, inner: Num, stored: Dtype) -> Work:
         """``y[rows, columns] = x[rows, inner] w``, ``w`` kept as ``stored``; narrow dtypes cast ``x`` in a kernel before."""
         native = stored in self.gpu.tensor_flop_per_cycle_sm
-        c = self.bf16 if stored == "bf16" else self.narrow
+        c = self.constants(stored)
         shape, (m, n, k), back = _distinct(rows, columns, inner)
         busy = gemm_seconds(m, n, k, stored, self.gpu, replace(c, launch=0.0, host=0.0))
         moved = gemm_bytes(m, n, k, stored, native) + (CAST_BYTES[stored] * m * k if native else 0.0)
@@ -63,7 +69,8 @@ class GpuKernels:
         tensor = flops / (self.flops_per_s(stored) * c.tensor_efficiency)
         kernels = 2.0 if native and stored != "bf16" else 1.0
         launch = kernels * c.launch
-        whole = [launch + busy, tensor, moved / self.hbm_bytes_per_s, launch + 0.0 * m, flops, moved, kernels + 0.0 * m]
+        hbm = moved / (self.gpu.hbm_bandwidth * c.hbm_efficiency)
+        whole = [launch + busy, tensor, hbm, launch + 0.0 * m, flops, moved, kernels + 0.0 * m]
         return Work(*(value[back].reshape(shape) for value in whole)).where(rows)
 
     def stream(self, moved_bytes: Num, kernels: Num = 1.0) -> Work:

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from ...hwmodels.specs import Cluster
 from ...hwmodels.units import format_bytes
+from ..ep.buffer import MemoryItem
+from ..ep.protocol import find_protocol
 from ..inputs.model import MoeModel
-from ..result import MemoryItem
-from .buffers import CAPACITY_FACTOR, activation_bytes, exchange_buffers
+from .buffers import activation_bytes, exchange_buffers
 from .part import Num
 from .weights import cache_bytes, stage_of
 from .worker import Arrangement, Precision, for_prompts
 
-#: assumed: CUDA context, NCCL and NVSHMEM heaps, cuBLAS and attention workspaces; no formula counts them. As in ep/holdings.py.
+#: assumed: CUDA context, NCCL and NVSHMEM heaps, cuBLAS and attention workspaces; no formula counts them (`layer.holdings`).
 RUNTIME_BYTES = 3 * 2.0**30
 #: assumed: captured decode graphs of all batch sizes. vLLM prints what its capture took at start-up, mostly 0.5 to 2 GiB.
 GRAPH_BYTES = 1.0 * 2.0**30
@@ -139,7 +140,9 @@ def worker_memory(
     counted at. ``mtp``: draft tokens a step; above 0 the model's MTP layers are loaded. Formulas in each item's source.
     """
     stages = [stage_of(model, arrangement, precision, number, mtp) for number in range(int(np.max(arrangement.pp)))]
-    common, activations = _of_steps(model, arrangement, precision, cluster, tokens_per_step, prompt_tokens)
+    buffers, activations = _of_steps(model, arrangement, precision, cluster, tokens_per_step, prompt_tokens)
+    common: dict[str, Num] = {name: size for name, (size, _) in buffers.items()}
+    said = {**_SOURCES, **{name: source for name, (_, source) in buffers.items()}}
     common["activations"] = activations
     common["CUDA graphs"] = GRAPH_BYTES if graphs else 0.0
     common["runtime"] = RUNTIME_BYTES
@@ -159,21 +162,26 @@ def worker_memory(
     weights = {name: _choose(fullest, [each[name] for each, _ in stages]) for name in _WEIGHTS}
     token, sequence = cache_bytes(model, arrangement, precision, context, share)
     return WorkerMemory(
-        {**weights, **common}, _SOURCES, cluster.node.gpu.hbm_capacity, usable, token, np.maximum(sequence, 1.0), context
+        {**weights, **common}, said, cluster.node.gpu.hbm_capacity, usable, token, np.maximum(sequence, 1.0), context
     )
 
 
 def _of_steps(
     model: MoeModel, a: Arrangement, precision: Precision, cluster: Cluster, rows: Num, prompts: Num
-) -> tuple[dict[str, Num], Num]:
-    """Exchange buffers and activations: of one kind of step, or of decoding and of prompts where they travel differently."""
+) -> tuple[dict[str, tuple[Num, str]], Num]:
+    """Exchange buffers, name -> (bytes, formula), and activations: of one kind of step, or of decoding and of prompts where
+    they travel differently."""
     apart = for_prompts(a)
-    if (apart.protocol == a.protocol and a.protocol != "elastic") or not np.any(np.asarray(prompts) > 0.0):
+    alike = apart.protocol == a.protocol and find_protocol(a.protocol).layout != "masked if replayed"
+    if alike or not np.any(np.asarray(prompts) > 0.0):
         both = rows + prompts
-        return dict(exchange_buffers(model, a, precision, cluster, both)), activation_bytes(model, a, precision, both)
-    buffers = dict(exchange_buffers(model, a, precision, cluster, rows))
-    for name, size in exchange_buffers(model, apart, precision, cluster, prompts):
-        buffers[name] = np.maximum(buffers.get(name, 0.0), size)  # one buffer of a name serves both
+        found = list(exchange_buffers(model, a, precision, cluster, both))
+        return {b.name: (b.bytes, b.source) for b in found}, activation_bytes(model, a, precision, both)
+    buffers = {b.name: (b.bytes, b.source) for b in exchange_buffers(model, a, precision, cluster, rows)}
+    for b in exchange_buffers(model, apart, precision, cluster, prompts):
+        held, said = buffers.get(b.name, (0.0, b.source))
+        said = said if said == b.source else f"{said}; of prompts: {b.source}"
+        buffers[b.name] = np.maximum(held, b.bytes), said  # one buffer of a name serves both
     activations = np.maximum(activation_bytes(model, a, precision, rows), activation_bytes(model, apart, precision, prompts))
     return buffers, activations
 
@@ -198,15 +206,6 @@ _SOURCES = {
     "router weights": "hidden x experts (and latent projections) in bf16, on every GPU",
     "embeddings and LM head": "vocab x hidden in bf16 over tp, on the first and the last stage",
     "MTP layers": "one more layer each, and its 2 hidden x hidden projection, on the last stage; it shares head and embeddings",
-    "low-latency slabs": "DeepEP layout for the larger of 128 and a rank's tokens, two halves (sim/ep/memory.py)",
-    "NVLink rings": "DeepEP layout, comm_sms / 2 channels (sim/ep/memory.py)",
-    "RDMA rings": "DeepEP layout, comm_sms / 2 channels, one ring a node (sim/ep/memory.py)",
-    "received rows": "one row per token and distinct rank, expected on the busiest rank",
-    "elastic slots": "DeepEP V2 layout for a rank's tokens, dispatch and combine in turn (sim/ep/memory.py)",
-    "ordered rows": "under CUDA graphs all tokens of all ranks at local experts, else one row per token and rank, as expected",
-    "exchange slots": "worst case, every token of every rank, dispatch and combine rows",
-    "gathered tokens": "every token of all ranks, and the partial results to be summed",
-    "padded slots": f"{CAPACITY_FACTOR} x the rows a pair of ranks expects, dispatch and combine",
     "activations": "residual and normed rows, and the widest of attention, MLP, expert rows and logits of the largest step",
     "CUDA graphs": "assumed: captured decode graphs of all batch sizes (vLLM reports 0.5 to 2 GiB)",
     "runtime": "assumed: CUDA context, communication heaps, workspaces",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..inputs.feasible import ON_COMM_SMS
+from ..ep.protocol import find_protocol
 from .part import Num, Part
 
 
@@ -31,13 +31,13 @@ class _Exchange:
 def overlapped_seconds(parts: Sequence[Part], gaps: Num, protocol: str, comm_sms: Num, aside_sms: float, sms: int) -> Num:
     """GPU seconds of a pass whose ``parts`` count both halves; ``gaps`` between its kernels count as computing.
 
-    ``comm_sms``: of high-throughput and elastic kernels; ``aside_sms``: kept from every kernel of the step by the engine.
+    ``comm_sms``: of the kernels that run on them; ``aside_sms``: kept from every kernel of the step by the engine.
     """
     experts = _sum(p for p in parts if p.name == "experts")
     compute = _sum(p for p in parts if p.group != "communication") - experts + gaps
     others = _sum(p for p in parts if p.group == "communication" and not _exchanged(p))  # all-reduces and stage hops
     dispatch, combine = (_direction(parts, way, protocol) for way in ("dispatch", "combine"))
-    if protocol in ON_COMM_SMS:
+    if find_protocol(protocol).on_comm_sms:
         share: Num = sms / (sms - np.asarray(comm_sms, float))
     else:
         kept = sms / (sms - aside_sms)
@@ -59,7 +59,7 @@ def _slot(work: Num, exchange: _Exchange, share: Num) -> Num:
 def _direction(parts: Sequence[Part], way: str, protocol: str) -> _Exchange:
     mine = [p for p in parts if _exchanged(p) and p.name.startswith(way)]
     whole = _sum(mine)
-    if protocol in ON_COMM_SMS:
+    if find_protocol(protocol).on_comm_sms:
         return _Exchange(whole, 0.0)
     wire: Num = 0.0
     for part in mine:

@@ -17,7 +17,7 @@ from ...hwmodels.specs import Cluster
 from ..ep.machine import machine_of
 from ..inputs.model import MoeModel
 from .all_reduce import all_reduce_part
-from .attention import attention_parts
+from .attention.parts import attention_parts
 from .exchange import exchange_parts
 from .expert_block import expert_part
 from .feed_forward import feed_forward_parts, head_parts
@@ -124,11 +124,11 @@ def _parts(
         yield block
         # Where all GPUs hold all tokens, one sum finishes routed and shared experts; else only the shared experts need one.
         alone = np.asarray(arrangement.dp) <= 1.0
-        summed = np.where(alone, arrangement.tp, np.where(model.shared_experts > 0, arrangement.tp, arrangement.moe_tp))
+        summed = np.where(alone, arrangement.tp, np.where(model.beside_width > 0, arrangement.tp, arrangement.moe_tp))
         yield all_reduce_part("expert all-reduce", batch.tokens, model.hidden, summed, cluster, engine, float(model.moe_layers))
         if np.any(np.asarray(arrangement.dp) > 1.0):
             sent = batch.tokens / tp
-            yield from exchange_parts(model, arrangement, sent, precision, cluster, imbalance=imbalance)
+            yield from exchange_parts(model, arrangement, sent, precision, cluster, skew, imbalance)
     yield from head_parts(model, arrangement, batch, precision, gpu, system)
     if np.any(np.asarray(arrangement.pp) > 1.0):
         yield _stage_hops(model, cluster, arrangement, batch)

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..inputs.deployment import Dtype
+from ..ep.expert_share import Counted
+from ..ep.protocol import find_protocol
+from ..ep.protocols import DEFAULT
 from ..inputs.model import MoeModel
 from ..inputs.serving import Serving, Worker
+from ..inputs.stored import Format, Kind, Stored, plain, stored_as
+from ..precision import Dtype
 from .part import Num
 
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """``protocol`` carries tokens to experts when ``dp > 1`` (a name of `ep.protocols.PROTOCOLS`); with ``dp == 1`` every GPU
+    """``protocol`` carries tokens to experts when ``dp > 1`` (a name in `ep.protocol`); with ``dp == 1`` every GPU
     already has all tokens and an all-reduce follows the experts. ``overlap``: two micro-batches hide communication behind
     compute. ``graphs``: kernels are replayed from CUDA graphs. ``redundant``: replicas of experts beyond the model's own.
     """
@@ -26,11 +30,12 @@ class Arrangement:
     dp: Num
     pp: Num
     ep: Num
-    protocol: str = "low-latency"
+    protocol: str = DEFAULT
     comm_sms: Num = 24.0
     redundant: Num = 0.0
     overlap: bool = False
     graphs: bool = True
+    placement: str = ""  # of experts, where some are chosen more often: "" by load where there are replicas
 
     @property
     def gpus(self) -> Num:
@@ -43,23 +48,40 @@ class Arrangement:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Stored and computed precisions: dense weights, expert weights, KV cache, and a dispatched row on the wire."""
+    """Stored and computed precisions: dense weights, expert weights, KV cache, and a dispatched row on the wire.
+
+    ``stored``: the checkpoint's own formats, kind by kind, where they say more than the two precisions of weights.
+    """
 
     weights: Dtype
     experts: Dtype
     kv: Dtype
     payload: Dtype
+    stored: Stored | None = None
+
+    def of(self, kind: Kind) -> Format:
+        """The format of one kind of weights."""
+        return (self.stored or stored_as(self.weights, self.experts)).of(kind)
+
+    def weight_bytes(self, kind: Kind) -> float:
+        """Bytes of one weight of that kind, its scales shared out."""
+        return self.of(kind).bits / 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class Skew:
     """How unevenly tokens fall on experts. ``alpha``: exponent of the experts' popularity (0: uniform), placed by load if
     there are replicas. ``rank_imbalance``: (max - mean) / mean rows of the ranks that stays beyond that and beyond chance, as
-    a load balancer leaves it.
+    a load balancer leaves it. ``counted``: how often each expert was chosen, instead of ``alpha``. ``routing``, ``groups``,
+    ``groups_kept``: how the router spreads a token's experts (`ep.shape.Shape`).
     """
 
     alpha: float = 0.0
     rank_imbalance: float = 0.0
+    counted: Counted | None = None
+    routing: str = "uniform"
+    groups: float | None = None
+    groups_kept: float | None = None
 
 
 EVEN = Skew()
@@ -99,20 +121,25 @@ def arrangement_of(worker: Worker) -> Arrangement:
         float(worker.redundant_experts),
         worker.overlap,
         worker.cuda_graphs,
+        worker.placement or "",
     )
 
 
 def for_prompts(arrangement: Arrangement) -> Arrangement:
-    """How prompts run on it: kernel by kernel, and through the high-throughput exchange where decoding has the low-latency one.
-
-    DeepEP's low-latency slabs grow with every token a rank may send; engines switch by phase (SGLang, ``--deepep-mode auto``).
-    """
-    protocol = "high-throughput" if arrangement.protocol == "low-latency" else arrangement.protocol
+    """How prompts run on it: kernel by kernel, and through the exchange that its protocol leaves them to."""
+    protocol = find_protocol(arrangement.protocol).prompts_by or arrangement.protocol
     return replace(arrangement, graphs=False, protocol=protocol)
 
 
 def precision_of(model: MoeModel, serving: Serving) -> Precision:
-    """The precisions asked for, else as the model is stored; the cache bf16, the payload fp8 unless the experts are bf16."""
+    """The precisions asked for, else as the model is stored; the cache as its checkpoint asks, else bf16; the payload fp8
+    unless the experts are bf16."""
     experts = serving.experts or model.expert_dtype
     payload = serving.payload or ("bf16" if experts == "bf16" else "fp8")
-    return Precision(serving.weights or model.weight_dtype, experts, serving.kv or "bf16", payload)
+    stored = model.formats
+    if serving.weights:
+        stored = stored.model_copy(update=dict.fromkeys(("attention", "dense", "shared"), plain(serving.weights)))
+    if serving.experts:
+        stored = stored.model_copy(update={"experts": plain(serving.experts)})
+    kv = serving.kv or stored.kv or "bf16"
+    return Precision(serving.weights or model.weight_dtype, experts, kv, payload, stored)

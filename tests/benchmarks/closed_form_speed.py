@@ -2,22 +2,27 @@
 
 A point is a dispatch and a combine, described and evaluated, with every field of its `Shape` a numpy array: the tokens, hidden
 sizes, top-k, experts and SMs of a sweep. CPU seconds, the best of several runs, calibrations already read. Beside the figure
-stands what a point costs in elementwise powers of numpy, timed in the same run: that ratio is what
-`tests/sim/ep/test_closed_form_speed.py` holds, because it does not depend on the machine.
+stands what a point costs in elementwise powers of numpy, timed in the same run. Then the same of the expert block's closed
+form and of a table of deployments' cost. The tests count operations instead (`tests/sim/ep/test_closed_form_work.py`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from epicycle.hwmodels.calibration import Scope, load_calibration
 from epicycle.hwmodels.catalog import load_cluster
+from epicycle.hwmodels.prices import load_prices
+from epicycle.scenarios.answer.cost import break_even, cost_of
 from epicycle.sim.ep.bound import program_seconds
+from epicycle.sim.ep.expert_time import expert_constants, expert_time
+from epicycle.sim.ep.experts import ExpertShape, Kind
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.protocols import Context, describe
+from epicycle.sim.ep.protocol import Context, describe
 from epicycle.sim.ep.shape import Shape
 
 POINTS = 200_000
@@ -37,14 +42,18 @@ CASES: dict[str, tuple[str, str, Scope, float, float, str]] = {
 }
 
 
-def layer(name: str, points: int = POINTS) -> Callable[[], None]:
-    """A whole evaluation of one case's table, drawn anew for nobody: what is timed begins with a `Shape`."""
+def layer(name: str, points: int = POINTS, array: Callable[[Any], Any] = np.asarray) -> Callable[[], None]:
+    """A whole evaluation of one case's table, drawn anew for nobody: what is timed begins with a `Shape`.
+
+    ``array`` makes the arrays of its fields (the test gives arrays that count what is done to them).
+    """
     protocol, system, scope, ranks, domain, routing = CASES[name]
     machine = machine_of(load_cluster(load_calibration(system).cluster))
     draw = np.random.default_rng(0)
     tokens, hidden = draw.integers(1, 4096, points).astype(float), draw.choice([2048.0, 4096.0, 7168.0], points)
     top_k, experts = draw.integers(1, 9, points).astype(float), draw.choice([64.0, 128.0, 256.0], points)
     sms, every = draw.choice([8.0, 16.0, 24.0], points), np.ones(points)
+    tokens, hidden, top_k, experts, sms, every = map(array, (tokens, hidden, top_k, experts, sms, every))
     payload = hidden * (1.0 + 1.0 / 32.0)
 
     def evaluate() -> None:
@@ -74,12 +83,45 @@ def power(points: int = POINTS) -> Callable[[], object]:
     return lambda: base**3.7
 
 
+def expert_block(kind: Kind, alpha: float, points: int = POINTS) -> Callable[[], object]:
+    """The expert block of DeepSeek-V3 on H100 over a table of token and rank counts."""
+    draw = np.random.default_rng(0)
+    tokens, ranks = np.exp(draw.uniform(0, np.log(1e6), points)), draw.choice([1.0, 8.0, 32.0, 64.0], points)
+    shape, machine = ExpertShape(7168.0, 2048.0, "fp8", "fp8"), machine_of(load_cluster("h100-cx7"))
+    k, _, _ = expert_constants("h100_sxm", kind, "fp8")
+    return lambda: expert_time(kind, tokens, shape, machine, k, experts=256, top_k=8, ranks=ranks, alpha=alpha)
+
+
+def prices(points: int = POINTS) -> Callable[[], object]:
+    """What a table of deployments costs, and where an API is as cheap."""
+    draw, known = np.random.default_rng(1), load_prices()
+    gpus, tokens = draw.integers(1, 512, points).astype(float), draw.uniform(10, 1e5, (2, points))
+    load = draw.uniform(0.05, 1, points)
+
+    def evaluate() -> None:
+        costs = cost_of(gpus, "h100-sxm", 8, *tokens, known, basis="owned", utilisation=load)
+        break_even(costs, known.api_of("deepseek-v3"), 0.5)
+
+    return evaluate
+
+
+def tables() -> dict[str, Callable[[], object]]:
+    """Everything timed: name -> one evaluation of a table of ``POINTS``."""
+    return {
+        **{name: layer(name) for name in CASES},
+        "experts, masked": expert_block("masked", 0.0),
+        "experts, triton": expert_block("triton", 0.0),
+        "experts, contiguous, power law": expert_block("contiguous", 1.0),
+        "cost of deployments": prices(),
+    }
+
+
 def main() -> None:
     unit = cpu_seconds(power())
-    for name in CASES:
-        took = cpu_seconds(layer(name))
+    for name, run in tables().items():
+        took = cpu_seconds(run)
         short = "" if POINTS / took >= LEAST_PER_S else f"  short of {LEAST_PER_S:,.0f}"
-        print(f"{name:40s} {POINTS / took:12,.0f} layer points a second, {took / unit:6.1f} powers a point{short}")
+        print(f"{name:40s} {POINTS / took:12,.0f} points a second, {took / unit:6.1f} powers a point{short}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """How fast the simulator is, and how it stands to its targets: ``python tests/benchmarks/engine_speed.py``.
 
-First whole layers through ``sim.ep.layer.simulate`` (draw, flows, events, critical path, spans, links), the median of several
-runs in CPU seconds after numba has compiled; beside them the textbook model, a SimPy process a message, of the same EP16
-layer. Then the fluid network alone: a dispatch and a combine, back to back, of 128 tokens to 8 uniformly drawn experts.
+First whole layers through ``sim.layer.layer.simulate`` (draw, flows, events, critical path, spans, links), the median of
+several runs in CPU seconds after numba has compiled; beside them the textbook model, a SimPy process a message, of the same
+EP16 layer. Then the fluid network alone: a dispatch and a combine, back to back, of 128 tokens to 8 uniformly drawn experts.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from epicycle.scenarios.scenario import load_scenario
+from epicycle.scenarios.ask.scenario import load_scenario
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep.layer import simulate
-from epicycle.sim.fairshare import routes
-from epicycle.sim.flows import FlowBatch
-from epicycle.sim.network import FlowNetwork, Tolerance
-from epicycle.sim.resources import Resources
-from epicycle.sim.result import LayerResult
+from epicycle.sim.fabric.fairshare import routes
+from epicycle.sim.fabric.flows import FlowBatch
+from epicycle.sim.fabric.network import FlowNetwork, Tolerance
+from epicycle.sim.fabric.resources import Resources
+from epicycle.sim.layer.layer import simulate
+from epicycle.sim.layer.result import LayerResult
 
 Ints = NDArray[np.int64]
 Phase = tuple[Ints, Ints, Ints, int]  # source, destination and messages of every pair that exchanges any; bytes of a message

@@ -29,6 +29,21 @@ PEAKS = {
     "gb200": {"bf16": 2.5, "fp8": 5.0, "fp4": 10.0},
     "gb300": {"bf16": 2.5, "fp8": 5.0, "fp4": 15.0},  # 1080 PFLOP/s dense for the 72 GPUs of a rack
     "mi300x": {"bf16": 1.3074, "fp8": 2.6149},
+    "mi308x": {"bf16": 0.115, "fp8": 0.230},
+    "mi325x": {"bf16": 1.3074, "fp8": 2.6149},
+    "mi355x": {"bf16": 2.5166, "fp8": 5.0332, "fp4": 10.0663},
+    "mi455x": {"bf16": 10.0, "fp8": 20.0, "fp4": 40.0},
+    "h20-sxm": {"bf16": 0.148, "fp8": 0.296},
+    "h20-3e": {"bf16": 0.148, "fp8": 0.296},
+    "h100-pcie": {"bf16": 0.7565, "fp8": 1.513},
+    "l40s": {"bf16": 0.36205, "fp8": 0.733},
+    "l4": {"bf16": 0.121, "fp8": 0.242},
+    "rtx-pro-6000": {"bf16": 0.4678, "fp8": 0.9356, "fp4": 1.8712},
+    "rubin": {"bf16": 4.0, "fp8": 17.5, "fp4": 35.0},
+    "trainium2": {"bf16": 0.667, "fp8": 1.299},
+    "trainium3": {"bf16": 0.671, "fp8": 2.517, "fp4": 2.517},
+    "tpu7x": {"bf16": 2.307, "fp8": 4.614},
+    "ascend-910c": {"bf16": 0.752},
 }
 
 
@@ -53,11 +68,35 @@ def test_every_gpu_multiplies_out_to_its_datasheet() -> None:
             assert gpu.tensor_flops(dtype) == pytest.approx(petaflops * 1e15, rel=5e-4)
 
 
+@pytest.mark.parametrize(("kind", "name"), ENTRIES)
+def test_a_guess_says_that_it_is_one(kind: str, name: str) -> None:
+    """ "assumed" stands first where it stands: what the grade is read from."""
+    sheet = LOADERS[kind](name)
+    for field, source in sheet.sources.items():
+        if source.startswith(("assumed", "press", "measured", "derived")):
+            assert source.split(":")[0] in ("assumed", "press", "measured", "derived"), (field, source)
+
+
+def test_a_number_has_the_grade_of_its_source() -> None:
+    gpu = catalog.load_gpu("mi308x")
+    assert [gpu.grade(f) for f in ("sms", "clock", "hbm_bandwidth")] == ["measured", "assumed", "press"]
+    assert catalog.load_gpu("h100-sxm").graded("assumed", "press") == ()
+    assert set(catalog.load_gpu("rubin").graded("assumed")) == {"pcie_bandwidth"}
+
+
+@pytest.mark.parametrize(("cluster", "nics", "each"), [("h100-efa", 32, 50e9), ("h200-efa", 16, 50e9),
+                                                       ("b200-efa", 8, 50e9), ("b300-efa", 16, 100e9)])  # fmt: skip
+def test_an_instance_has_the_efa_devices_that_aws_sells(cluster: str, nics: int, each: float) -> None:
+    node = catalog.load_cluster(cluster).node
+    assert (node.gpus, node.nics) == (8, nics)
+    assert node.nics * node.nic.bandwidth / node.gpus == each
+
+
 @pytest.mark.parametrize("name", catalog.names("clusters"))
 def test_no_nic_outruns_the_slot_of_its_gpu_unless_it_says_so(name: str) -> None:
     cluster = catalog.load_cluster(name)
-    if cluster.node.nic.bandwidth > cluster.node.gpu.pcie_bandwidth:
-        assert "less than the NIC" in cluster.sources["*"]
+    if cluster.node.nic.bandwidth * cluster.node.nics / cluster.node.gpus > cluster.node.gpu.pcie_bandwidth:
+        assert "less than the NIC" in cluster.sources["*"], name
 
 
 @pytest.mark.parametrize("name", catalog.names("clusters"))
@@ -93,10 +132,16 @@ def test_an_unknown_name_is_answered_with_the_nearest(load: object, wrong: str, 
     assert refusal.value.nearest == right
 
 
-@pytest.mark.parametrize("name", ["", "../gpus/h100-sxm", "h100-sxm.yaml", "zzz", "h100-sxm\n"])
-def test_a_name_is_never_a_path(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "zzz", "h100-sxm\n", ".."])
+def test_an_odd_name_is_unknown(name: str) -> None:
     with pytest.raises(UnknownName):
         catalog.load_cluster(name)
+
+
+@pytest.mark.parametrize("path", ["../gpus/h100-sxm", "h100-sxm.yaml", "/dev/zero", "./"])
+def test_a_path_never_reaches_into_the_catalogue(path: str) -> None:
+    with pytest.raises(BadInput, match=r"no such file|not a file"):
+        catalog.load_cluster(path)
 
 
 def test_an_unknown_kind_lists_the_kinds() -> None:
@@ -133,7 +178,7 @@ def test_overrides_leave_the_catalogue_as_it_was() -> None:
 def test_every_override_key_but_the_wholes_is_known_to_a_cluster() -> None:
     keys = catalog.override_keys()
     assert {"nodes", "node.nic", "node.nic.bandwidth", "fabric.switch.latency", "node.gpu.hbm_bandwidth"} <= set(keys)
-    assert set(Gpu.model_fields) - {"name", "sources"} <= {k.removeprefix("node.gpu.") for k in keys}
+    assert set(Gpu.model_fields) - {"name", "sources", "price"} <= {k.removeprefix("node.gpu.") for k in keys}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from epicycle.hwmodels import catalog, units
 from epicycle.hwmodels.errors import BadInput, UnknownName
-from epicycle.hwmodels.prices import Prices, load_prices, price_keys, with_overrides
+from epicycle.hwmodels.price_tag import PriceTag
+from epicycle.hwmodels.prices import NoPrice, Prices, load_prices, price_keys, with_overrides
 
 PRICES = load_prices()
 MONEY = [units.USD, units.USD_PER_GPU_HOUR, units.USD_PER_KWH, units.USD_PER_MTOK]
@@ -30,8 +31,24 @@ def test_the_prices_of_the_published_systems() -> None:
     assert PRICES.api_of("minimax-m2.7").input == 0.30
 
 
-def test_every_gpu_with_a_price_is_in_the_catalogue_and_all_but_one_has_a_price() -> None:
-    assert set(catalog.names("gpus")) - set(PRICES.gpu_hour) == {"gb300"}  # sold by quotation only
+def test_every_gpu_with_a_price_is_in_the_catalogue() -> None:
+    for table in ("gpu_hour", "gpu_hour_on_demand", "gpu_hour_reserved", "gpu_hour_three_years", "gpu", "server"):
+        assert set(getattr(PRICES, table)) <= set(catalog.names("gpus"))
+    assert "gb300" not in PRICES.gpu_hour, "sold by quotation only"
+
+
+def test_a_gpu_of_the_users_brings_its_own_prices() -> None:
+    server = {"gpus": 8, "power": "8 kW", "price": "200 kUSD"}
+    tag = PriceTag.model_validate({"gpu_hour": "1.50 USD/GPU-h", "server": server})
+    mine = catalog.load_gpu("h100-sxm").model_copy(update={"name": "mine-1", "price": tag})
+    prices = load_prices({"gpu_hour_reserved.mine-1": "1.10 USD/GPU-h"}, mine)
+    assert prices.usd_per_gpu_hour("mine-1", "rental") == 1.5
+    assert prices.usd_per_gpu_hour("mine-1", "reserved") == 1.1
+    assert prices.usd_per_server_gpu("mine-1") == 25_000.0
+    with pytest.raises(NoPrice, match=r"set prices\.gpu_hour_on_demand\.mine-1"):
+        prices.usd_per_gpu_hour("mine-1", "on-demand")
+    with pytest.raises(UnknownName):
+        load_prices({"gpu_hour.mine-2": "1 USD/GPU-h"}, mine)
 
 
 def test_json_reads_back_as_the_same_prices() -> None:
@@ -104,10 +121,10 @@ def test_a_price_that_does_not_fit_is_refused_in_one_line(changes: dict[str, obj
 
 
 def test_what_has_no_price_names_the_lever() -> None:
-    with pytest.raises(BadInput, match=r"set prices\.gpu_hour\.gb300"):
+    with pytest.raises(NoPrice, match=r"set prices\.gpu_hour\.gb300"):
         PRICES.usd_per_gpu_hour("gb300", "rental")
-    with pytest.raises(UnknownName, match="did you mean 'h100-sxm'"):
-        PRICES.usd_per_gpu_hour("h100", "rental")
+    with pytest.raises(NoPrice, match=r"set prices\.server\.h800-sxm\.price"):
+        PRICES.usd_per_server_gpu("h800-sxm")
     with pytest.raises(UnknownName, match="did you mean 'deepseek-r1'"):
         PRICES.api_of("deepseek-r2")
 

@@ -7,13 +7,13 @@ from functools import partial
 
 import torch
 
-from epicycle.kernels.expert_ffn import ExpertWeights, MoeShape, dense_moe
-from epicycle.kernels.grouped_gemm import Tile, dequantise_weight
-from epicycle.kernels.high_throughput import HighThroughput, high_throughput_plan
-from epicycle.kernels.low_latency import LowLatency, low_latency_plan
-from epicycle.kernels.quantise import quantise_weight
-from epicycle.kernels.symmetric import Heap
-from epicycle.kernels.two_hop import TwoHop, two_hop_plan
+from epicycle.kernels.exchange.symmetric import Heap
+from epicycle.kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
+from epicycle.kernels.experts.grouped_gemm import Tile, dequantise_weight
+from epicycle.kernels.experts.quantise import quantise_weight
+from epicycle.kernels.layers.high_throughput import HighThroughput, high_throughput_plan
+from epicycle.kernels.layers.low_latency import LowLatency, low_latency_plan
+from epicycle.kernels.layers.two_hop import TwoHop, two_hop_plan
 
 NODE = 2  # ranks per node of the two-hop path in these tests
 PROTOCOLS = {"high_throughput": (HighThroughput, high_throughput_plan), "low_latency": (LowLatency, low_latency_plan)}
@@ -33,6 +33,11 @@ class Inputs:
 
     def expected(self, rank: int) -> torch.Tensor:
         return dense_moe(self.x[rank], self.topk[rank], self.weight[rank], self.gate_up, self.down)
+
+    def to(self, device: str) -> Inputs:
+        """The same on another device."""
+        lists = ([tensor.to(device) for tensor in each] for each in (self.x, self.topk, self.weight))
+        return Inputs(*lists, self.gate_up.to(device), self.down.to(device))
 
 
 def draw(shape: MoeShape, tokens: list[int], seed: int, one_expert: bool = False) -> Inputs:

@@ -4,7 +4,6 @@ import csv
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,7 +151,7 @@ class _Store(dict[str, str]):
         self[key] = value
 
 
-def test_the_watchdog_names_the_rank_that_stopped() -> None:
+def test_the_watchdog_names_the_rank_that_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     store, said, ended = _Store(), [], threading.Event()
 
     def end(message: str) -> None:
@@ -161,20 +160,23 @@ def test_the_watchdog_names_the_rank_that_stopped() -> None:
 
     silent = Watchdog(store, 1, 2, 0.4)  # rank 1 speaks once and never again
     silent.step("timing high-throughput")
-    watch = Watchdog(store, 0, 2, 0.4, end).start()
-    for i in range(40):
-        watch.step(f"step {i}")
-        if ended.wait(0.05):
-            break
+    watch = Watchdog(store, 0, 2, 0.4, end)
+    speak = store.check  # rank 0 says something new whenever it is looked at, however seldom this thread may run
+    monkeypatch.setattr(store, "check", lambda keys: (watch.step("busy"), speak(keys))[1], raising=False)
+    watch.start()
+    assert ended.wait(60)
     assert said == ["rank 1 has not moved on from 'timing high-throughput' for 0.4 s; rows measured so far are kept"]
 
 
 def test_the_watchdog_lets_a_finished_run_go() -> None:
     store, said = _Store(), []
-    watches = [Watchdog(store, r, 2, 0.2, said.append).start() for r in range(2)]
+    watches = [Watchdog(store, r, 2, 0.2, said.append) for r in range(2)]
     for watch in watches:
         watch.stop()
-    time.sleep(0.5)
+        watch.start()
+    for watch in watches:
+        watch._thread.join(60)
+        assert not watch._thread.is_alive()
     assert said == []
 
 

@@ -1,7 +1,7 @@
 """The byte check: what running kernels move is, byte for byte, what the simulator says the protocol moves.
 
-The simulator draws a routing and states its traffic matrices (`sim.ep.story.traffic`); the same choices go through the real
-kernels in the interpreter, whose stores and loads are recorded. Flags are not payload and are left out on both sides.
+The simulator draws a routing and states its traffic matrices (`sim.layer.timeline.traffic`); the same choices go through the
+real kernels in the interpreter, whose stores and loads are recorded. Flags are not payload and are left out on both sides.
 """
 
 import sys
@@ -19,13 +19,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from layers import NODE, Inputs, draw
 from traced import trace_phases
 
-from epicycle.kernels.expert_ffn import MoeShape
+from epicycle.kernels.experts.expert_ffn import MoeShape
 from epicycle.kernels.tracing import LOAD, STORE
-from epicycle.sim.ep import high_throughput, low_latency, routing, story
+from epicycle.sim.ep.protocols import high_throughput, low_latency
 from epicycle.sim.ep.shape import Shape
 from epicycle.sim.ep.stage import Machine
-from epicycle.sim.ep.traffic import Layout
 from epicycle.sim.inputs.traffic import Routing
+from epicycle.sim.layer import routing, timeline
+from epicycle.sim.layer.traffic import Layout
 
 ROUTINGS = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 MACHINE = Machine(132, 1.755e9, 450e9, 50e9, 1e7, 3.35e12, {"bf16": 989e12}, 2e-6, 1e-7, 24.0)
@@ -66,7 +67,7 @@ def _simulated(stages: tuple, drawn: routing.Drawn, layout: Layout) -> dict[tupl
     found: dict[tuple[str, str], np.ndarray] = {}
     for stage in stages:
         played = [SimpleNamespace(step=SimpleNamespace(stage=stage, drawn=drawn))]
-        for matrix in story.traffic(played, layout):
+        for matrix in timeline.traffic(played, layout):
             key = (matrix.op, matrix.medium)
             found[key] = found.get(key, np.zeros_like(matrix.bytes)) + matrix.bytes
     return found
@@ -114,7 +115,7 @@ def test_low_latency(case: tuple[MoeShape, list[int], int, str]) -> None:
     shape, tokens, seed, kind = case
     drawn, inputs = _drawn(shape, tokens, seed, kind, shape.ranks)
     layout, described = Layout(shape.ranks, shape.ranks), _shape(shape, shape.ranks)
-    k = _ones(low_latency.Constants)
+    k = _ones(low_latency.LowLatencyConstants)
     stages = low_latency.dispatch(described, MACHINE, k) + low_latency.combine(described, MACHINE, k)
     found = _simulated(stages, drawn, layout)
     _, traces = trace_phases("low_latency", shape, inputs)

@@ -28,7 +28,7 @@ def test_no_spills_wide_remote_stores_tensor_cores(target: str) -> None:
 
 
 def test_the_nvshmem_path_compiles() -> None:
-    from epicycle.kernels.nvshmem import device_library
+    from epicycle.kernels.exchange.nvshmem import device_library
 
     if device_library() is None:
         pytest.skip("nvidia-nvshmem-cu13 is not installed: pip install --no-deps nvidia-nvshmem-cu13==3.4.5")

@@ -10,14 +10,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from layers import PROTOCOLS, draw, make
 
-from epicycle.kernels.expert_ffn import MoeShape
-from epicycle.kernels.ht_combine import combine_reference
-from epicycle.kernels.layout import layout_experts_reference, layout_groups_reference
-from epicycle.kernels.ll_combine import ll_combine_reference
-from epicycle.kernels.notify import notify_reference
-from epicycle.kernels.permute import unpermute_reference
-from epicycle.kernels.quantise import quantise_reference
-from epicycle.kernels.symmetric import Plan, in_process, shared
+from epicycle.kernels.exchange.ht_combine import combine_reference
+from epicycle.kernels.exchange.layout import layout_experts_reference, layout_groups_reference
+from epicycle.kernels.exchange.ll_combine import ll_combine_reference
+from epicycle.kernels.exchange.notify import notify_reference
+from epicycle.kernels.exchange.symmetric import Plan, in_process, shared
+from epicycle.kernels.experts.expert_ffn import MoeShape
+from epicycle.kernels.experts.permute import unpermute_reference
+from epicycle.kernels.experts.quantise import quantise_reference
 
 TOKENS = [5, 0, 9]
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from epicycle.kernels.layout import layout_experts, layout_experts_reference, layout_groups, layout_groups_reference
+from epicycle.kernels.exchange.layout import layout_experts, layout_experts_reference, layout_groups, layout_groups_reference
 
 
 def _topk(tokens: int, experts: int, top_k: int, seed: int, unused: float = 0.0) -> torch.Tensor:

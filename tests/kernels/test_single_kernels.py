@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from epicycle.kernels.grouped_gemm import Tile, grouped_gemm, grouped_gemm_reference
-from epicycle.kernels.layout import layout_experts
-from epicycle.kernels.permute import permute, permute_reference, positions, unpermute, unpermute_reference
-from epicycle.kernels.quantise import quantise, quantise_reference, quantise_weight
-from epicycle.kernels.swiglu import swiglu, swiglu_reference
+from epicycle.kernels.exchange.layout import layout_experts
+from epicycle.kernels.experts.grouped_gemm import Tile, grouped_gemm, grouped_gemm_reference
+from epicycle.kernels.experts.permute import permute, permute_reference, positions, unpermute, unpermute_reference
+from epicycle.kernels.experts.quantise import quantise, quantise_reference, quantise_weight
+from epicycle.kernels.experts.swiglu import swiglu, swiglu_reference
 
 TILE = Tile(16, 128, 128, 4, 2)
 

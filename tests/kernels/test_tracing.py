@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from layers import ALL, NODE, draw, make
 from traced import trace_phases
 
-from epicycle.kernels.expert_ffn import MoeShape
-from epicycle.kernels.symmetric import in_process
+from epicycle.kernels.exchange.symmetric import in_process
+from epicycle.kernels.experts.expert_ffn import MoeShape
 from epicycle.kernels.tracing import ATOMIC, LOAD, STORE, Trace
 
 ROUTINGS = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

@@ -6,8 +6,8 @@ from contextlib import nullcontext
 
 from layers import ALL, Inputs, make
 
-from epicycle.kernels.expert_ffn import MoeShape
-from epicycle.kernels.symmetric import in_process
+from epicycle.kernels.exchange.symmetric import in_process
+from epicycle.kernels.experts.expert_ffn import MoeShape
 from epicycle.kernels.tracing import Trace
 
 WANTED = {

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ANSWER_SECONDS = 120.0  # a loaded machine is not a failing test
 
 
@@ -125,7 +125,7 @@ class Browser:
     def screenshot(self, path: Path) -> None:
         """The whole page as PNG, every figure drawn."""
         size = self.eval("[innerWidth, document.documentElement.scrollHeight]")
-        for name in self.eval("[...document.querySelectorAll('.plot')].filter(e => e.offsetParent).map(e => e.id)"):
+        for name in self.eval("[...document.querySelectorAll('div.plot')].filter(e => e.offsetParent).map(e => e.id)"):
             self.draw(name)
         self.eval("scrollTo(0, 0)")
         clip = {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}
@@ -168,7 +168,7 @@ class Browser:
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("needs Debian's chromium: apt-get install chromium")
+        pytest.skip("needs a browser: make browser")
     browser = Browser(tmp_path_factory.mktemp("chromium"))
     yield browser
     browser.close()

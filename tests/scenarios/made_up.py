@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from epicycle.scenarios.evaluation import (
+from epicycle.scenarios.answer.evaluation import (
     Candidate,
     Change,
     Comparison,
@@ -25,8 +25,9 @@ from epicycle.scenarios.evaluation import (
     Sweep,
     SweepPoint,
 )
+from epicycle.sim.ep.buffer import MemoryItem
 from epicycle.sim.inputs.serving import Serving, Worker
-from epicycle.sim.result import InputRow, MemoryItem
+from epicycle.sim.layer.result import InputRow
 
 COMMAND = "epicycle plan plan-deepseek-v3-h200 --set workload.input_tokens=4000 --html plan.html"
 # name, group, milliseconds of a decode step, share of it that is exposed, bound

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.errors import BadInput
-from epicycle.scenarios import record_csv, record_json
-from epicycle.scenarios.compare import compare
-from epicycle.scenarios.explain import explain
-from epicycle.scenarios.hardware_number import NUMBERS, HardwareNumber, scaled
-from epicycle.scenarios.scenario import load_layer
-from epicycle.scenarios.sweep import axis, sweep
+from epicycle.scenarios.ask.scenario import load_layer
+from epicycle.scenarios.say import record_csv, record_json
+from epicycle.scenarios.weigh.compare import compare
+from epicycle.scenarios.weigh.explain import explain
+from epicycle.scenarios.weigh.hardware_number import NUMBERS, HardwareNumber, scaled
+from epicycle.scenarios.weigh.sweep import axis, sweep
 
 Command = Callable[..., Any]
 
@@ -46,7 +46,7 @@ def installed(patch: pytest.MonkeyPatch, folder: Path) -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("evaluate", "plan"):
+    for name in ("answer.evaluate", "plan.plan"):
         patch.setitem(sys.modules, f"epicycle.scenarios.{name}", module)
     patch.chdir(folder)
     Path("s.yaml").write_text(TEXT, encoding="utf-8")
@@ -102,7 +102,7 @@ def test_a_sweep_without_a_deployment_takes_the_best_at_each_point(toy: ModuleTy
 
 
 def test_a_sweep_of_layers_plays_each(tmp_path: Path) -> None:
-    from epicycle.sim.ep.layer import simulate
+    from epicycle.sim.layer.layer import simulate
 
     found = sweep("ep-anatomy", ["traffic.tokens_per_rank=1,64", "deployment.ep=8,7"])
     for point in found.points:

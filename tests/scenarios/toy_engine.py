@@ -8,12 +8,13 @@ from __future__ import annotations
 from epicycle import __version__
 from epicycle.hwmodels.backends import Backend, load_backend
 from epicycle.hwmodels.prices import load_prices
-from epicycle.scenarios.evaluation import Candidate, Evaluation, Limit, Metric, PartTime, Plan, Pool, StepTime
-from epicycle.scenarios.search import Search
+from epicycle.scenarios.answer.evaluation import Candidate, Evaluation, Limit, Metric, PartTime, Plan, Pool, StepTime
+from epicycle.scenarios.ask.search import Search
+from epicycle.sim.ep.buffer import MemoryItem
 from epicycle.sim.inputs.feasible import Unanswerable
 from epicycle.sim.inputs.serving import Serving, Worker
 from epicycle.sim.inputs.serving_question import ServingQuestion
-from epicycle.sim.result import InputRow, MemoryItem
+from epicycle.sim.layer.result import InputRow
 
 ATTENTION, EXPERTS, EXCHANGE, HOST = 2e8, 2e10, 4e6, 1e-3
 MOST = 2048

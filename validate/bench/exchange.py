@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from ...kernels.expert_ffn import ExpertWeights, MoeShape, dense_moe
-from ...kernels.grouped_gemm import BF16_SMALL, BF16_TILE, FP8_SMALL, FP8_TILE, Tile, dequantise, dequantise_weight
-from ...kernels.high_throughput import HighThroughput, formats, high_throughput_plan
-from ...kernels.ht_combine import combine_bytes, combine_reference, reduce_bytes
-from ...kernels.ht_dispatch import dispatch_bytes, expand_bytes
-from ...kernels.ll_combine import ll_combine_reference
-from ...kernels.ll_dispatch import message_bytes
-from ...kernels.low_latency import LowLatency, low_latency_plan
-from ...kernels.quantise import quantise_reference, quantise_weight
-from ...kernels.symmetric import in_process
+from ...kernels.exchange.ht_combine import combine_bytes, combine_reference, reduce_bytes
+from ...kernels.exchange.ht_dispatch import dispatch_bytes, expand_bytes
+from ...kernels.exchange.ll_combine import ll_combine_reference
+from ...kernels.exchange.ll_dispatch import message_bytes
+from ...kernels.exchange.symmetric import in_process
+from ...kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
+from ...kernels.experts.grouped_gemm import BF16_SMALL, BF16_TILE, FP8_SMALL, FP8_TILE, Tile, dequantise, dequantise_weight
+from ...kernels.experts.quantise import quantise_reference, quantise_weight
+from ...kernels.layers.high_throughput import HighThroughput, formats, high_throughput_plan
+from ...kernels.layers.low_latency import LowLatency, low_latency_plan
 from .case import Case, Problem, Tensors
 from .single_rank import Point
 

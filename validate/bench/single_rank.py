@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...kernels.grouped_gemm import (
+from ...kernels.experts.grouped_gemm import (
     BF16_SMALL,
     BF16_TILE,
     FP8_SMALL,
@@ -20,9 +20,9 @@ from ...kernels.grouped_gemm import (
     grouped_gemm,
     grouped_gemm_reference,
 )
-from ...kernels.permute import permute, permute_bytes, unpermute, unpermute_bytes
-from ...kernels.quantise import quantise, quantise_bytes, quantise_reference, quantise_weight
-from ...kernels.swiglu import swiglu, swiglu_bytes, swiglu_reference
+from ...kernels.experts.permute import permute, permute_bytes, unpermute, unpermute_bytes
+from ...kernels.experts.quantise import quantise, quantise_bytes, quantise_reference, quantise_weight
+from ...kernels.experts.swiglu import swiglu, swiglu_bytes, swiglu_reference
 from .case import Case, Problem, Tensors
 
 

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ...kernels.expert_ffn import ExpertWeights, MoeShape, dense_moe
-from ...kernels.grouped_gemm import BF16_SMALL, BF16_TILE, FP8_SMALL, FP8_TILE, dequantise, dequantise_weight
-from ...kernels.high_throughput import HighThroughput, high_throughput_plan
-from ...kernels.low_latency import LowLatency, low_latency_plan
-from ...kernels.quantise import quantise_reference, quantise_weight
-from ...kernels.symmetric import across_nodes, on_node
-from ...kernels.two_hop import TwoHop, two_hop_plan
+from ...kernels.exchange.symmetric import across_nodes, on_node
+from ...kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
+from ...kernels.experts.grouped_gemm import BF16_SMALL, BF16_TILE, FP8_SMALL, FP8_TILE, dequantise, dequantise_weight
+from ...kernels.experts.quantise import quantise_reference, quantise_weight
+from ...kernels.layers.high_throughput import HighThroughput, high_throughput_plan
+from ...kernels.layers.low_latency import LowLatency, low_latency_plan
+from ...kernels.layers.two_hop import TwoHop, two_hop_plan
 from . import device
 from .exchange import HT, LL
 from .rows import Rows

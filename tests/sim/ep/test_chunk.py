@@ -5,7 +5,7 @@ import pytest
 
 from epicycle.hwmodels.laws import smooth_max
 from epicycle.sim.ep.chunk import Chunk, share
-from epicycle.sim.ep.high_throughput import NVLINK_CHUNKS, RDMA_CHUNKS
+from epicycle.sim.ep.protocols.high_throughput import NVLINK_CHUNKS, RDMA_CHUNKS
 
 DRAWS = np.random.default_rng(5)
 POINTS = 20_000

@@ -5,14 +5,14 @@ import pytest
 
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep import elastic
 from epicycle.sim.ep.bound import program_seconds, stage_loads
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.play import Player
-from epicycle.sim.ep.program import build
-from epicycle.sim.ep.protocols import Context, describe
+from epicycle.sim.ep.protocol import Context, describe
+from epicycle.sim.ep.protocols import elastic
 from epicycle.sim.ep.shape import Shape
-from epicycle.sim.topology import Topology
+from epicycle.sim.fabric.topology import Topology
+from epicycle.sim.layer.play import Player
+from epicycle.sim.layer.program import build
 
 MACHINE = machine_of(load_cluster("h100-cx7"))
 TOKENS, SMS = 1200.0, 12.0

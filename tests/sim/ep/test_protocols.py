@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.catalog import load_cluster
-from epicycle.sim.ep import collectives, high_throughput, low_latency, one_sided
 from epicycle.sim.ep.bound import program_seconds, stage_loads
 from epicycle.sim.ep.machine import machine_of
+from epicycle.sim.ep.protocols import collectives, high_throughput, low_latency, one_sided, two_sided
 from epicycle.sim.ep.shape import Shape
 
 MACHINE = machine_of(load_cluster("h100-cx7"))
@@ -107,7 +107,7 @@ def test_a_low_latency_grid_follows_the_experts(experts, ctas):
 
 def test_the_busiest_block_casts_the_most_tokens():
     """128 blocks for 256 experts: one token each up to 128, two from 129; eight experts leave eight blocks to do it all."""
-    k = only(low_latency.Constants, token=1e-6)
+    k = only(low_latency.LowLatencyConstants, token=1e-6)
 
     def took(tokens, experts=256.0):
         s = replace(shape(tokens), experts=experts)
@@ -118,7 +118,7 @@ def test_the_busiest_block_casts_the_most_tokens():
 
 
 def test_low_latency_pays_for_the_nic_once_it_needs_one():
-    k = only(low_latency.Constants, internode=3e-6, internode_per_doubling=1e-6)
+    k = only(low_latency.LowLatencyConstants, internode=3e-6, internode_per_doubling=1e-6)
     for describe in (low_latency.dispatch, low_latency.combine):
         took = [seconds(describe(shape(16, ranks), ENDLESS, k), shape(16, ranks)) for ranks in (8, 16, 64)]
         assert np.array(took) * 1e6 == pytest.approx([0, 4, 6], abs=0.1)  # the messages themselves take a little
@@ -127,7 +127,7 @@ def test_low_latency_pays_for_the_nic_once_it_needs_one():
 def test_low_latency_wires():
     """Every message on its own: of 32 ranks' shares, 24 over the NIC, 7 over NVLink and one nowhere."""
     s = shape(2048, 32)
-    send = low_latency.dispatch(s, MACHINE, only(low_latency.Constants))[0]
+    send = low_latency.dispatch(s, MACHINE, only(low_latency.LowLatencyConstants))[0]
     balanced = replace(s, routing="balanced")
     loads = {name: float(np.asarray(value)) for name, value in stage_loads(send, balanced, MACHINE).items()}
     assert loads["nic"] == pytest.approx(2048 * 8 * 24 / 32 * 7408 / 50e9)
@@ -139,17 +139,17 @@ def test_low_latency_wires():
 def test_one_sided_by_hand(op, row):
     """Balanced: 8 copies a token; one counter a peer serves its share of the rows; 15 of 16 copies leave the GPU."""
     s = shape(1600, 16, 16, routing="balanced")
-    peer, copy = (only(one_sided.Constants, **k) for k in ({"peer_row": 1e-7}, {"row": 1e-7}))
+    peer, copy = (only(one_sided.SlotConstants, **k) for k in ({"peer_row": 1e-7}, {"row": 1e-7}))
     assert seconds(one_sided.transfer(s, ENDLESS, peer, op, gpus_per_node=4.0), s) == pytest.approx(1600 * 8 / 16 * 1e-7)
     assert seconds(one_sided.transfer(s, ENDLESS, copy, op, gpus_per_node=4.0), s) == pytest.approx(1600 * 8 * 1e-7)
-    wire = seconds(one_sided.transfer(s, MACHINE, only(one_sided.Constants), op, gpus_per_node=4.0), s, MACHINE)
+    wire = seconds(one_sided.transfer(s, MACHINE, only(one_sided.SlotConstants), op, gpus_per_node=4.0), s, MACHINE)
     assert wire == pytest.approx(1600 * 8 * 15 / 16 * row / 450e9)
 
 
 def test_a_ring_copies_its_own_rows():
     """One ring a peer: of 8 copies to 8 ranks each ring has one a token, whose bytes and separate fields it moves alone."""
     s = shape(1600, 8, 8, routing="balanced")
-    copy, field = (only(one_sided.Constants, **k) for k in ({"peer_copy": 100.0}, {"peer_field": 1e-8}))
+    copy, field = (only(one_sided.SlotConstants, **k) for k in ({"peer_copy": 100.0}, {"peer_field": 1e-8}))
 
     def took(k, fields=1.0):
         stages = one_sided.transfer(s, ENDLESS, k, "dispatch", gpus_per_node=4.0, fields=fields)
@@ -162,13 +162,13 @@ def test_a_ring_copies_its_own_rows():
 def test_preparation_by_hand():
     """Counts of 16 ranks in turn, a walk over 1,600 tokens, and lists of which each peer's holds every other token."""
     s = shape(1600, 16, 16, routing="balanced")
-    k = only(one_sided.Constants, launch=1e-5, launch_per_rank=1e-7, token=2e-9, peer_row=1e-9)
-    assert seconds(one_sided.prepare(s, k), s) == pytest.approx(1e-5 + 1.6e-6 + 1600 * (2e-9 + 0.5e-9))
+    k = only(one_sided.SlotConstants, launch=1e-5, launch_per_rank=1e-7, token=2e-9, peer_row=1e-9)
+    assert seconds(two_sided.prepare(s, k), s) == pytest.approx(1e-5 + 1.6e-6 + 1600 * (2e-9 + 0.5e-9))
 
 
 def test_collectives_by_hand():
     """Rails and NVLink together; free of everything but the wires, and padded slots rounded up to whole rows."""
-    s, k = shape(100, 32), only(collectives.Constants)
+    s, k = shape(100, 32), only(collectives.CollectiveConstants)
     (gather,) = collectives.all_gather(s, MACHINE, k, "dispatch")
     loads = {name: float(np.asarray(value)) for name, value in stage_loads(gather, s, MACHINE).items()}
     assert loads["nic"] == pytest.approx(3 * 100 * 7392 / 50e9)

@@ -8,7 +8,7 @@ import pytest
 from epicycle.sim.ep.placement import place
 from epicycle.sim.ep.shape import Path, Rows, Shape
 from epicycle.sim.ep.stage import Load, Move
-from epicycle.sim.ep.traffic import Layout, forwarded_rows, rows_of
+from epicycle.sim.layer.traffic import Layout, forwarded_rows, rows_of
 
 H = 7168.0
 

@@ -109,8 +109,8 @@ def test_requests_that_start_together_stay_together_if_prompts_go_first() -> Non
     step = rates.decode.seconds
     waves = 64.0 / (512.0 * step + 64.0 * rates.prompt_s)
     assert served.requests_per_s == pytest.approx(waves, rel=1e-6)
-    assert served.tpot_s == pytest.approx(step + 0.5 * 64.0 * rates.prompt_s / 512.0, rel=1e-6)
-    assert served.ttft_s == pytest.approx(0.5 * 64.0 * rates.prompt_s, rel=1e-6)
+    assert served.tpot_s == pytest.approx(step + 0.5 * 63.0 * rates.prompt_s / 512.0, rel=1e-6)
+    assert served.ttft_s == pytest.approx(0.5 * 65.0 * rates.prompt_s, rel=1e-6)
     mixing = replace(setting, backend=load_backend("trtllm"))
     steady = replace(mixing, together=False)
     one, other = (aggregated(s, PoolShape(NARROW, 1.0, 512.0), concurrency=64.0) for s in (mixing, steady))

@@ -14,9 +14,9 @@ from epicycle.hwmodels.attention import decode_seconds, prefill_seconds
 from epicycle.hwmodels.catalog import load_cluster, load_gpu
 from epicycle.hwmodels.errors import UnknownName
 from epicycle.sim.inputs.model import MoeModel, load_model, model_names
-from epicycle.sim.step.attention import attention_parts
-from epicycle.sim.step.attention_cores import flash_seconds, pairs, query_rows, ramp_seconds
-from epicycle.sim.step.attention_mla import mla_constants
+from epicycle.sim.step.attention.cores import flash_seconds, pairs, query_rows, ramp_seconds
+from epicycle.sim.step.attention.mla import mla_constants
+from epicycle.sim.step.attention.parts import attention_parts
 from epicycle.sim.step.gpu_kernels import GpuKernels
 from epicycle.sim.step.part import Part
 from epicycle.sim.step.worker import Arrangement, Batch, Precision
@@ -169,7 +169,7 @@ def test_projections_multiply_every_weight_once(model: str) -> None:
     loaded = load_model(model)
     parts = parts_of(model, Batch(4.0, 0.0))
     flops = sum(p.flops * p.times for p in parts if p.name.endswith(("projections", "indexer")))
-    convolutions = sum(k.layers * k.conv_kernel * k._conv_channels for k in loaded.attention if k.kind == "linear")
+    convolutions = sum(k.layers * k.conv_kernel * k.conv_channels for k in loaded.attention if k.kind == "linear")
     weights = sum(kind.layers * kind.params(loaded.hidden) for kind in loaded.attention) - convolutions
     assert flops == pytest.approx(2 * 4 * weights, rel=1e-12)
 

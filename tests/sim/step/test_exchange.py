@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.ep.machine import machine_of
+from epicycle.sim.fabric.topology import Topology
 from epicycle.sim.inputs.model import load_model
 from epicycle.sim.step.exchange import exchange_parts, inbox_share, on_fabric
 from epicycle.sim.step.part import Part
 from epicycle.sim.step.worker import Arrangement, Precision
-from epicycle.sim.topology import Topology
 
 FP8 = Precision("fp8", "fp8", "bf16", "fp8")
 RANKS = st.sampled_from([8.0, 16.0, 32.0, 72.0, 128.0])

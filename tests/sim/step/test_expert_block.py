@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.specs import Cluster
-from epicycle.sim.inputs.deployment import Dtype
-from epicycle.sim.inputs.model import WEIGHT_BYTES, MoeModel, load_model
+from epicycle.sim.inputs.model import MoeModel, load_model
+from epicycle.sim.precision import WEIGHT_BYTES, Dtype
 from epicycle.sim.step.expert_block import expert_part
 from epicycle.sim.step.part import Part
 from epicycle.sim.step.worker import EVEN, Arrangement, Batch, Precision, Skew

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_cluster
-from epicycle.sim.ep import memory
-from epicycle.sim.ep.program import LOW_LATENCY_TOKENS
+from epicycle.sim.ep.buffer import rectangle
+from epicycle.sim.ep.protocols import elastic
 from epicycle.sim.inputs.model import load_model, model_names
-from epicycle.sim.step import buffers
 from epicycle.sim.step.memory import worker_memory
 from epicycle.sim.step.weights import stage_of, unsplit_params
 from epicycle.sim.step.worker import Arrangement, Precision
@@ -90,14 +89,13 @@ def test_low_latency_slabs_are_the_published_sizes():
     for redundant, tokens, gib in ((0, 128, 1.78), (32, 128, 2.00), (32, 4096, 64.0)):
         held = _held(model, _arrangement(dp=32, redundant=float(redundant)), tokens=tokens)
         assert held.items["low-latency slabs"] / 2**30 == pytest.approx(gib, rel=2e-3)
-    assert buffers.LOW_LATENCY_TOKENS == LOW_LATENCY_TOKENS
 
 
 def test_exact_rows_instead_of_the_rectangle_gain_207_thousand_tokens():
     model = load_model("deepseek-v3")
     row = 2 * model.hidden
     exact = 0.43e9
-    worst = memory.rectangle(4096, 32, 8, row)
+    worst = rectangle(4096, 32, 8, row)
     assert worst == pytest.approx(15.0e9, rel=0.01)
     token = _held(model, _arrangement(dp=32, protocol="high-throughput")).kv_token_bytes
     assert (15.0e9 - exact) / token == pytest.approx(207_000, rel=0.005)
@@ -112,16 +110,16 @@ def test_received_rows_are_what_a_token_reaches():
 
 @pytest.mark.parametrize(("dp", "nodes"), [(8, 1), (32, 4)])
 def test_elastic_buffers_are_those_of_a_layer(dp, nodes):
-    """Slots as `ep.memory` has them; room for every token at 8 local experts under CUDA graphs, else for those that come."""
+    """Slots as the protocol has them; room for every token at 8 local experts under CUDA graphs, else for those that come."""
     model = load_model("deepseek-v3")
     held = _held(model, _arrangement(dp=dp, protocol="elastic"), tokens=256)
-    assert held.items["elastic slots"] == memory.elastic_slots(256, 8, nodes, 8, 7520.0, 14368.0)
+    assert held.items["elastic slots"] == elastic.slots(256, 8, nodes, 8, 7520.0, 14368.0)
     assert held.items["ordered rows"] == 256 * dp * 8 * 7520
     counted = _held(model, _arrangement(dp=dp, protocol="elastic", graphs=False), tokens=256)
     assert 256 * 7520 < counted.items["ordered rows"] < 256 * dp * 7520 and counted.items["ordered rows"] % 7520 == 0
     prompts = {"tokens": 256, "prompt_tokens": 4096}
     both, alone = (_held(model, _arrangement(dp=dp, protocol="elastic"), **p) for p in (prompts, {"tokens": 256}))
-    assert both.items["elastic slots"] == memory.elastic_slots(4096, 8, nodes, 8, 7520.0, 14368.0), "one buffer serves both"
+    assert both.items["elastic slots"] == elastic.slots(4096, 8, nodes, 8, 7520.0, 14368.0), "one buffer serves both"
     assert alone.items["ordered rows"] <= both.items["ordered rows"] < 4096 * dp * 7520, "prompts are counted"
 
 

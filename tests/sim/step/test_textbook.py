@@ -15,7 +15,8 @@ from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.laws import OPERAND_BYTES
 from epicycle.hwmodels.specs import Cluster
 from epicycle.sim.inputs.attention import Gqa, Linear
-from epicycle.sim.inputs.model import ELEMENT_BYTES, MoeModel, load_model, model_names
+from epicycle.sim.inputs.model import MoeModel, load_model, model_names
+from epicycle.sim.precision import ELEMENT_BYTES
 from epicycle.sim.step.part import Part
 from epicycle.sim.step.step import Step, model_step
 from epicycle.sim.step.worker import Arrangement, Batch, Precision, Skew

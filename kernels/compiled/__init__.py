@@ -1,0 +1,1 @@
+"""The kernels' machine code, made and read without a device."""

@@ -1,0 +1,1 @@
+"""What one rank does by itself: cast, permute, products, activation."""

@@ -1,0 +1,125 @@
+"""A scenario file: one question, written down. ``traffic`` makes it one about a layer, ``workload`` one about serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ...hwmodels.errors import nearest
+from .document import Document, Plain, ScenarioError, read_document
+from .gallery import gallery_path
+from .layer_scenario import LayerScenario
+from .refusal import refusal
+from .serving_scenario import ServingScenario
+from .set_path import rebased, with_changes
+
+__all__ = [
+    "LayerScenario",
+    "Scenario",
+    "ScenarioError",
+    "ServingScenario",
+    "changed",
+    "load_layer",
+    "load_scenario",
+    "load_serving",
+    "read_scenario",
+    "scenario_document",
+]
+
+Scenario = LayerScenario | ServingScenario
+
+_KINDS: dict[str, type[LayerScenario] | type[ServingScenario]] = {"traffic": LayerScenario, "workload": ServingScenario}
+
+
+def load_scenario(name_or_path: str | Path, sets: Iterable[str] = ()) -> Scenario:
+    """The scenario of the gallery, or in the YAML file, with ``sets`` ("path=value") applied in order.
+
+    A name that ends in .yaml or .yml, holds a slash, or is a Path is a file. Raises ScenarioError, UnknownName, or OSError.
+    """
+    return read_scenario(changed(scenario_document(name_or_path), sets))
+
+
+def scenario_document(name_or_path: str | Path) -> Document:
+    """The file as it is written, before any change. Raises ScenarioError, UnknownName, or OSError."""
+    path = _path(name_or_path)
+    return rebased(read_document(path), path.parent)
+
+
+def changed(document: Document, sets: Iterable[str], option: str = "--set") -> Document:
+    """``document`` with ``sets`` ("path=value", given by ``option``) applied in order. Raises ScenarioError."""
+    return with_changes(document, sets, tuple(_kind(document).model_fields), option)
+
+
+def read_scenario(document: Document) -> Scenario:
+    """The scenario in ``document``. Raises ScenarioError."""
+    kind = _kind(document)
+    try:
+        scenario = kind.model_validate(document.data)
+    except ValidationError as error:
+        raise refusal(error, document, kind) from None
+    scenario.read_from(document)
+    return scenario
+
+
+def load_layer(name_or_path: str | Path, sets: Iterable[str] = ()) -> LayerScenario:
+    """As `load_scenario`, of one layer. Raises ScenarioError for a serving scenario."""
+    scenario = load_scenario(name_or_path, sets)
+    if isinstance(scenario, LayerScenario):
+        return scenario
+    raise ScenarioError(
+        f"{scenario.document.where(('workload',))}: {scenario.name} asks about serving (it has a workload), a layer is wanted, "
+        "with traffic: see it with `epicycle plan`, sweep, compare or explain"
+    )
+
+
+def load_serving(name_or_path: str | Path, sets: Iterable[str] = ()) -> ServingScenario:
+    """As `load_scenario`, of a deployment that serves requests. Raises ScenarioError for a layer."""
+    scenario = load_scenario(name_or_path, sets)
+    if isinstance(scenario, ServingScenario):
+        return scenario
+    raise ScenarioError(
+        f"{scenario.document.where(('traffic',))}: {scenario.name} asks about one layer (it has traffic), serving is wanted, "
+        "with a workload: play the layer with `epicycle simulate`"
+    )
+
+
+def _kind(document: Document) -> type[LayerScenario] | type[ServingScenario]:
+    """The kind of scenario that the document's keys speak of."""
+    data = document.data
+    if not isinstance(data, dict):
+        raise ScenarioError(
+            f"{document.source}: wanted the keys name, model, cluster and either traffic and deployment, or workload, "
+            f"got {_what(data)}"
+        )
+    both = [key for key in _KINDS if key in data]
+    if len(both) == 2:
+        raise ScenarioError(
+            f"{document.where(('workload',))}: both workload (serving) and traffic (one layer): keep one of them, "
+            "a scenario is one question"
+        )
+    if both:
+        return _KINDS[both[0]]
+    # Neither: a mistyped key, or one that only one kind has, still tells.
+    only_serving = set(ServingScenario.model_fields) - set(LayerScenario.model_fields)
+    for key in data:
+        if key in only_serving:
+            return ServingScenario
+        if key not in LayerScenario.model_fields and (near := nearest(key, _KINDS)):
+            return _KINDS[near]
+    raise ScenarioError(
+        f"{document.where(())}: neither workload (requests to serve) nor traffic (tokens of one layer) is there: "
+        "add one of them"
+    )
+
+
+def _path(name_or_path: str | Path) -> Path:
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
+        return Path(text)
+    return gallery_path(text)
+
+
+def _what(data: Plain) -> str:
+    return {type(None): "an empty file", list: "a list"}.get(type(data), "a single value")

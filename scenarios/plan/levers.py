@@ -1,0 +1,197 @@
+"""When nothing meets the limits: which fails by how much, and which change would close the gap, by asking again with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...hwmodels.catalog import names
+from ...hwmodels.errors import BadInput
+from ...hwmodels.units import format_bytes, format_time
+from ...sim.inputs.serving_question import ServingQuestion
+from ..answer.evaluation import Limit
+from ..ask.search import Search
+from .table import Table, on_cluster, table_of
+
+#: Limits in seconds: key, words, column of the deployments.
+TIMES = (("ttft", "time to first token", "ttft_s"), ("tpot", "time per output token", "tpot_s"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Something else to ask, in the words of what to set."""
+
+    words: str
+    question: ServingQuestion
+    search: Search
+
+
+def unmet(table: Table, note: Callable[[str], None]) -> tuple[Limit, ...]:
+    """Each limit with what the closest deployment reaches, and the lever that the same search finds by asking again.
+
+    ``table``: the one of the clusters' that comes closest. ``note`` gets what no limit can say.
+    """
+    question, workload = table.question, table.question.workload
+    changes = list(_changes(table))
+    if len(table.rows) == 0 and workload.rate is not None:
+        return tuple(_rate(table, changes))
+    if len(table.rows) == 0:
+        return (_memory(table, changes) if table.nearest else _gpus(table),)
+    misses = table.misses()
+    closest = int(np.lexsort((table.burden(not table.unpriced), misses))[0])
+    answers: list[tuple[_Change, Table]] = []
+    found = []
+    for key, words, column in TIMES:
+        wanted = getattr(question.slo, key)
+        if wanted is None:
+            continue
+        got = float(getattr(table.rows, column)[closest])
+        if got <= wanted:
+            found.append(Limit(key, words, wanted, got, "s", True))
+            continue
+        answers = answers or _until_met(changes)
+        found.append(Limit(key, words, wanted, got, "s", False, _lever(answers, words, column, wanted)))
+        least = float(getattr(table.rows, column).min())
+        if least < got:
+            note(f"{words} alone can be {format_time(least)}, in deployments that miss another limit by more")
+    return tuple(found)
+
+
+def _lever(answers: list[tuple[_Change, Table]], words: str, column: str, wanted: float) -> str:
+    """The first change with which all limits are met; else the one that brings this limit's figure lowest."""
+    best, figure = "", np.inf
+    for change, table in answers:
+        misses = table.misses()
+        if not len(misses):
+            continue
+        at = int(np.argmin(misses))
+        got = float(getattr(table.rows, column)[at])
+        if misses[at] <= 1.0:
+            return f"{change.words}: {format_time(got)}, and every limit is met"
+        if got < figure:
+            best, figure = change.words, got
+    if not best:
+        return "none of the changes tried helps"
+    reaches = "would do for this limit" if figure <= wanted else "comes closest of the changes tried"
+    return f"{best} {reaches}: {words} {format_time(figure)}"
+
+
+def _until_met(changes: list[_Change]) -> list[tuple[_Change, Table]]:
+    """Tables of the changes, up to the first with which every limit is met."""
+    answers = []
+    for change, table in _asked(changes):
+        answers.append((change, table))
+        if np.any(table.misses() <= 1.0):
+            break
+    return answers
+
+
+def _asked(changes: list[_Change]) -> Iterator[tuple[_Change, Table]]:
+    """Every change's table, over every other batch; a change that cannot be asked is left out."""
+    for change in changes:
+        try:
+            fewer = change.search.model_copy(update={"batches": change.search.batches[::2]})
+            yield change, table_of(change.question, fewer)
+        except BadInput:
+            continue
+
+
+def _rate(table: Table, changes: list[_Change]) -> Iterator[Limit]:
+    """No deployment of the budget carries the rate within the limits: how much one does, and how many GPUs would."""
+    question, search = table.question, table.search
+    wanted = question.workload.rate or 0.0
+    free = replace(question, workload=question.workload.model_copy(update={"rate": None}))
+    most = table_of(free, search)
+    meets = np.flatnonzero(most.misses() <= 1.0)
+    rows = meets if len(meets) else np.arange(len(most.rows))
+    if not len(rows):
+        yield _memory(most, changes)
+        return
+    got = float(most.rows.requests_per_s[rows].max())
+    yield Limit("rate", "requests per second", wanted, got, "1/s", False, _more_gpus(table, got / wanted))
+    if not len(meets):
+        yield from unmet(most, lambda words: None)
+
+
+def _more_gpus(table: Table, share: float) -> str:
+    """The fewest whole nodes with which the search carries the rate: what the ``share`` that is carried suggests, or more, and
+    then by halves as few as will do."""
+    cluster = table.question.cluster
+    each = cluster.node.gpus
+
+    def carried(nodes: int) -> bool:
+        return any(np.any(answer.misses() <= 1.0) for _, answer in _asked([_with_gpus(table, nodes * each)]))
+
+    nodes = int(np.ceil(cluster.nodes / max(share, 1e-6)))
+    for _ in range(4):
+        if nodes > cluster.max_nodes:
+            break
+        if carried(nodes):
+            few = max(cluster.nodes + 1, nodes // 2)
+            while few < nodes:
+                middle = (few + nodes) // 2
+                few, nodes = (few, middle) if carried(middle) else (middle + 1, nodes)
+            return f"{_with_gpus(table, nodes * each).words}: enough of them for the rate within the limits"
+        nodes = int(np.ceil(nodes * 1.15))
+    return f"a lower rate: {cluster.max_nodes * each} GPUs, the most of {cluster.name}, do not carry it either"
+
+
+def _memory(table: Table, changes: list[_Change]) -> Limit:
+    """Nothing fits: what the closest worker needs, and the first change with which something does."""
+    usable = table.question.cluster.node.gpu.hbm_capacity * table.search.memory_share
+    lever = next((f"{change.words}: it fits" for change, answer in _asked(changes) if len(answer.rows)), "")
+    words = f"memory of one GPU ({table.nearest})" if table.nearest else "memory of one GPU"
+    needed = usable + table.short_bytes
+    return Limit("memory", words, usable, needed, "B", False, lever or f"{format_bytes(needed, binary=True)} a GPU")
+
+
+def _gpus(table: Table) -> Limit:
+    """Workers fit, but not one of each kind into the GPUs there are."""
+    have = table.search.gpus or table.question.cluster.gpus
+    kinds = [workers.gpus.min() for workers in (table.prefill, table.decode) if len(workers)]
+    need = int(sum(kinds))
+    words = "GPUs for a prefill and a decode worker"
+    return Limit("gpus", words, have, need, "", False, f"{need} GPUs, or search.modes=[aggregated]")
+
+
+def _changes(table: Table) -> Iterator[_Change]:
+    """What may help, what costs least first: settings of the engine, narrower numbers, more GPUs, other GPUs."""
+    question, search = table.question, table.search
+    gpu = question.cluster.node.gpu
+
+    def with_(words: str, **update: object) -> _Change:
+        return _Change(words, question, search.model_copy(update=update))
+
+    if search.protocols is not None:
+        yield with_("search.protocols left open", protocols=None)
+    if search.modes != ("aggregated", "disaggregated"):
+        yield with_("search.modes=[aggregated, disaggregated]", modes=("aggregated", "disaggregated"))
+    if question.model.mtp_layers and not search.mtp:
+        yield with_("search.mtp=1", mtp=1)
+    if (search.kv or "bf16") == "bf16":
+        yield with_("search.kv=fp8", kv="fp8")
+    stored = search.experts or question.model.expert_dtype
+    narrower = {"bf16": "fp8", "fp8": "fp4"}.get(stored)
+    if narrower in gpu.tensor_flop_per_cycle_sm:
+        if stored == "bf16":
+            yield with_("search.weights=fp8 and search.experts=fp8", weights="fp8", experts="fp8")
+        else:
+            yield with_(f"search.experts={narrower}", experts=narrower)
+    for more in (2, 4):
+        gpus = (search.gpus or question.cluster.gpus) * more
+        if gpus <= question.cluster.max_nodes * question.cluster.node.gpus:
+            yield _with_gpus(table, gpus)
+    for name in ("h200-cx7", "b200-cx7", "gb200-nvl72"):
+        if name != question.cluster.name and name in names("clusters") and name not in search.clusters:
+            there = on_cluster(question, name)
+            yield _Change(f"cluster={name}", there, search.model_copy(update={"gpus": there.cluster.gpus}))
+
+
+def _with_gpus(table: Table, gpus: int) -> _Change:
+    """The same search with ``gpus`` GPUs."""
+    question, search = table.question, table.search
+    cluster = question.cluster.model_copy(update={"nodes": -(-gpus // question.cluster.node.gpus)})
+    words = f"cluster.nodes={cluster.nodes}" if search.gpus is None else f"search.gpus={gpus}"
+    return _Change(f"{words} ({gpus} GPUs)", replace(question, cluster=cluster), search.model_copy(update={"gpus": gpus}))

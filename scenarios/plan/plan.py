@@ -1,0 +1,205 @@
+"""The cheapest deployment that meets the limits, and what it trades; or what no deployment meets, and what would help.
+
+A deployment's numbers are the closed form's (`plan_table` says what a deployment is); the best few have their exchange played
+event by event. Cheapest: dollars per million output tokens, the prompts' part of the bill included; at an arrival rate that is
+the order of dollars an hour. The front: deployments that no other one beats in both cost and time per token, among those whose
+first token comes in time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from ... import __version__
+from ...hwmodels.backends import load_backend
+from ...hwmodels.errors import BadInput
+from ...hwmodels.units import format_bytes, format_time
+from ...sim.inputs.feasible import Unanswerable
+from ...sim.inputs.serving_question import ServingQuestion
+from ..answer.evaluate import evaluate
+from ..answer.evaluation import Candidate, Evaluation, Limit, Plan
+from ..ask.search import Search
+from .candidates import Place, Shown, candidates, of_row
+from .events import get_ready, longer_tpot_s, played_seconds
+from .levers import unmet
+from .second_process import SecondProcess
+from .table import Table, on_cluster, setting_for, table_of
+
+Progress = Callable[[int, int], None]
+Play = Callable[..., float | None]
+#: Deployments that are evaluated on their own until one meets every limit there, too.
+_TRIED = 5
+
+
+def plan(question: ServingQuestion, search: Search, progress: Progress | None = None) -> Plan:
+    """Search for the cheapest deployment that meets the question's limits. Same question and search, same plan.
+
+    ``progress`` is called with steps done and their number. Raises BadInput if the search asks for what cannot be.
+    """
+    if not search.confirm or not question.model.moe_layers:
+        return _planned(question, search, progress, played_seconds)
+    setting = setting_for(question, search)
+    with SecondProcess(played_seconds, lambda: get_ready(setting, question.seed)) as play:
+        return _planned(question, search, progress, play)
+
+
+def _planned(question: ServingQuestion, search: Search, progress: Progress | None, play: Play) -> Plan:
+    questions = [question, *(on_cluster(question, name) for name in search.clusters)]
+    steps = len(questions) + 2
+    tables: list[Table] = []
+    for asked in questions:
+        tables.append(table_of(asked, search if asked is question else search.model_copy(update={"gpus": asked.cluster.gpus})))
+        if progress is not None:
+            progress(len(tables), steps)
+    if not any(t.considered or len(t.prefill) or len(t.decode) for t in tables):
+        raise BadInput(
+            f"search: no worker of {question.model.name} has any of these widths: heads divide over tp, experts and their "
+            "replicas over ep, and a worker is no larger than search.gpus and worker_gpus: leave tp, dp, pp and ep open"
+        )
+    shown, places = candidates(tables, search)
+    settled = _settled(places)
+    notes: list[str] = []
+    best: Evaluation | None = None
+    limits: tuple[Limit, ...] = ()
+    if settled is not None:
+        best = settled[1]
+        limits = best.limits
+        notes += best.notes
+        shown = _best_first(shown, settled[0])[: search.keep]
+    else:
+        limits = unmet(_closest(tables), notes.append)
+    if progress is not None:
+        progress(steps - 1, steps)
+    shown = _confirmed(shown, search, question.seed, play)
+    if progress is not None:
+        progress(steps, steps)
+    ruled_out: Counter[str] = Counter()
+    for t in tables:
+        ruled_out += t.ruled_out
+    if unpriced := [t.unpriced for t in tables if t.unpriced]:
+        notes.append(f"ranked by GPUs: {unpriced[0]}")
+    considered, fitting = sum(t.considered for t in tables), sum(len(t.rows) for t in tables)
+    chosen = next((s.candidate for s in shown if best and s.candidate.serving == best.serving), None)
+    words = chosen.arrangement if chosen else ""
+    if chosen and question.slo.tpot and (chosen.events_tpot_s or 0.0) > question.slo.tpot:
+        notes.append(
+            f"played event by event its time per token is {format_time(chosen.events_tpot_s or 0.0)}, beyond the limit: "
+            "drawn routing is less even than expected rows; ask for a little less, or take the next on the front"
+        )
+    return Plan(
+        name=question.name,
+        description=question.description,
+        sentence=_sentence(question, best, considered, limits, words),
+        considered=considered,
+        fitting=fitting,
+        meeting=sum(int((t.misses() <= 1.0).sum()) for t in tables),
+        best=best,
+        candidates=tuple(s.candidate for s in shown),
+        limits=limits,
+        ruled_out=dict(sorted(ruled_out.items(), key=lambda item: (-item[1], item[0]))),
+        notes=tuple(notes),
+        inputs=best.inputs if best is not None else (),
+        seed=question.seed,
+        version=__version__,
+    )
+
+
+def _closest(tables: list[Table]) -> Table:
+    """The table with the deployment that misses least; of those without any, the one whose memory lacks least."""
+    filled = [t for t in tables if len(t.rows)]
+    if filled:
+        return min(filled, key=lambda t: float(t.misses().min()))
+    return min(tables, key=lambda t: t.short_bytes or np.inf)
+
+
+def _settled(places: list[Place]) -> tuple[Place, Evaluation] | None:
+    """The cheapest deployment that meets every limit when it is evaluated on its own, too."""
+    for table, row in places[:_TRIED]:
+        try:
+            answer = evaluate(replace(table.question, serving=table.serving(row)))
+        except Unanswerable:  # at the very edge of what it carries the table says yes and the evaluation no
+            continue
+        if all(limit.met for limit in answer.limits):
+            return (table, row), answer
+    return None
+
+
+def _best_first(shown: list[Shown], place: Place) -> list[Shown]:
+    """``shown`` beginning with the deployment that the plan names; of those that cost the same others may be on the front."""
+    table, row = place
+    best = [s for s in shown if s.table is table and s.row == row]
+    if not best:
+        best = [of_row(table, row, on_front=False, meets=True)]
+    return [*best, *(s for s in shown if s is not best[0])]
+
+
+def _confirmed(shown: list[Shown], search: Search, seed: int, play: Play) -> list[Shown]:
+    """The same, the best few that meet the limits with their exchange played event by event; alike decode workers once."""
+    known: dict[object, float | None] = {}
+    best = sorted((s for s in shown if s.candidate.meets), key=lambda s: _rank(s.candidate))
+    places = [(id(s.table), s.row) for s in best if s.candidate.serving.decode.dp > 1][: search.confirm]
+    played = []
+    for s in shown:
+        if (id(s.table), s.row) in places:
+            tpot = _events(s, known, seed, play)
+            s = replace(s, candidate=replace(s.candidate, events_tpot_s=tpot))
+        played.append(s)
+    return played
+
+
+def _rank(candidate: Candidate) -> float:
+    """Dollars a token, or GPUs a token where there are no dollars."""
+    usd = candidate.values["usd_per_mtok_output"]
+    return usd if math.isfinite(usd) else candidate.gpus / candidate.values["output_tokens_per_s"]
+
+
+def _events(shown: Shown, known: dict[object, float | None], seed: int, play: Play) -> float | None:
+    table, serving = shown.table, shown.candidate.serving
+    setting = replace(table.setting, backend=load_backend(serving.backend))
+    batch = float(table.decode.batch[table.rows.decode[shown.row]])
+    key = (table.question.cluster.label, serving.backend, serving.decode.model_copy(update={"count": 1}), batch)
+    if key not in known:
+        known[key] = longer_tpot_s(setting, table.question.workload.routing, serving.decode, batch, seed, play)
+    longer = known[key]
+    return None if longer is None else shown.candidate.values["tpot"] + longer
+
+
+def _sentence(
+    question: ServingQuestion, best: Evaluation | None, considered: int, limits: tuple[Limit, ...], arrangement: str
+) -> str:
+    load, slo = question.workload, question.slo
+    wanted = [
+        f"{name} within {format_time(limit)}" for name, limit in (("TTFT", slo.ttft), ("TPOT", slo.tpot)) if limit is not None
+    ]
+    wanted += [f"{load.rate:g} requests/s"] if load.rate is not None else []
+    wanted += [f"{load.concurrency:,} in flight"] if load.concurrency is not None else []
+    asked = (
+        f"{question.model.name}, {load.input_tokens:,} tokens in and {load.output_tokens:,} out"
+        f"{''.join(f', {each}' for each in wanted)}"
+    )
+    if best is None or best.serving is None:
+        missed = [limit for limit in limits if not limit.met]
+        why = "; ".join(f"{_gap(limit)}: {limit.lever}" for limit in missed)
+        return f"{asked}: none of {considered:,} deployments will do. {why}." if why else f"{asked}: nothing to deploy."
+    usd, per_gpu = best.metric("usd_per_mtok_output").value, best.metric("output_tokens_per_s_gpu").value
+    which, price = ("smallest", "no price") if best.unpriced else ("cheapest", f"${usd:.2f} per million")
+    return (
+        f"{asked}: of {considered:,} deployments the {which} takes {best.gpus} GPUs of {best.cluster} ({best.serving.mode}: "
+        f"{arrangement}) and makes {per_gpu:,.0f} output tokens/s a GPU at {price}, "
+        f"TTFT {format_time(best.metric('ttft').value)}, TPOT {format_time(best.metric('tpot').value)}."
+    )
+
+
+def _gap(limit: Limit) -> str:
+    if limit.unit == "s":
+        return f"The closest has a {limit.words} of {format_time(limit.got)}, wanted {format_time(limit.wanted)}"
+    if limit.unit == "B":
+        return f"The {limit.words} is short of {format_bytes(limit.got - limit.wanted, binary=True)}"
+    if limit.key == "gpus":
+        return f"There are {limit.wanted:.0f} GPUs, {limit.got:.0f} are the fewest {limit.words}"
+    return f"They carry {limit.got:.4g} of {limit.wanted:.4g} {limit.words}"

@@ -1,0 +1,1 @@
+"""The reports of deployments: plans, sweeps, comparisons and explanations."""

@@ -1,0 +1,51 @@
+"""The forms an answer comes in: on a terminal, as a flat table, as a page. `record_json` is the fourth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from ..answer.evaluation import Comparison, Explanation, Plan, Sweep
+from .record_csv import comparison_csv, explanation_csv, plan_csv, sweep_csv
+from .terminal_comparison import print_comparison
+from .terminal_explanation import print_explanation
+from .terminal_plan import print_plan
+from .terminal_sweep import print_sweep
+
+Record = Plan | Sweep | Comparison | Explanation
+
+
+def print_record(record: Record, console: Console) -> None:
+    """Print ``record``."""
+    if isinstance(record, Plan):
+        print_plan(record, console)
+    elif isinstance(record, Sweep):
+        print_sweep(record, console)
+    elif isinstance(record, Comparison):
+        print_comparison(record, console)
+    else:
+        print_explanation(record, console)
+
+
+def csv_text(record: Record) -> str:
+    """``record`` as one table."""
+    if isinstance(record, Plan):
+        return plan_csv(record)
+    if isinstance(record, Sweep):
+        return sweep_csv(record)
+    return comparison_csv(record) if isinstance(record, Comparison) else explanation_csv(record)
+
+
+def page_writer(record: Record, command: str) -> Callable[[Path], None]:
+    """What writes the page of ``record`` to a path. ``command`` is what reproduces it."""
+    from .. import report  # the plotting library is loaded by who wants a page
+
+    if isinstance(record, Plan):
+        return lambda path: report.write_plan_report(record, path, command)
+    if isinstance(record, Sweep):
+        return lambda path: report.write_sweep_report(record, path, command)
+    if isinstance(record, Comparison):
+        return lambda path: report.write_comparison_report(record, path, command)
+    return lambda path: report.write_explanation_report(record, path, command)

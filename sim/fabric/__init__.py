@@ -1,0 +1,1 @@
+"""What joins the ranks: links and their rates, and flows that share them on the clock."""

@@ -1,0 +1,224 @@
+"""From a question to a program: the stages of one MoE layer under one protocol, and the draws they send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hwmodels.calibration import Entry, constants_of, find_entry
+from ..engine import Simulator
+from ..ep import experts
+from ..ep.expert_time import expert_time
+from ..ep.machine import machine_of
+from ..ep.protocol import Context, Op, Protocol, describe, find_protocol
+from ..ep.shape import Shape
+from ..ep.stage import Machine, Stage, Work
+from ..inputs.question import Question
+from ..precision import PAYLOAD_BYTES
+from .play import Step
+from .routing import Drawn, Router, draw_calls
+from .traffic import Layout
+
+#: The op of expert compute.
+EXPERTS = "compute"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which fitted entry an op used, and the system it was measured on. ``lender``: the other protocol whose entry it is.
+
+    ``op`` is None for the experts.
+    """
+
+    op: Op | None
+    entry: Entry
+    system: str
+    lender: str = ""
+
+    @property
+    def name(self) -> str:
+        """The op's name among fitted entries."""
+        return self.op.name if self.op else EXPERTS
+
+    @property
+    def shown(self) -> str:
+        """The op's name among stages."""
+        return (self.op.shown or self.op.name) if self.op else EXPERTS
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One protocol's layer. ``calls``: the tokens of each micro-batch; ``shape`` is the first and fullest one's.
+
+    ``closed``: every call's stages of the exchange for uniform routing, each with the shape of its call; ``closed_experts_s``:
+    seconds of all calls' experts for uniform routing.
+    """
+
+    protocol: Protocol
+    steps: tuple[Step, ...]
+    closed: tuple[tuple[Stage, Shape], ...]
+    closed_experts_s: float
+    shape: Shape
+    context: Context
+    layout: Layout
+    machine: Machine
+    calls: tuple[Drawn, ...]
+    sources: tuple[Source, ...]
+
+    @property
+    def drawn(self) -> Drawn:
+        return self.calls[0]
+
+    @property
+    def micro_batches(self) -> int:
+        return len(self.calls)
+
+
+def layout_of(question: Question) -> Layout:
+    """Ranks and their NVLink domains (never larger than the deployment)."""
+    ep = question.deployment.ep
+    return Layout(ep, min(question.cluster.nvlink_domain_gpus, ep))
+
+
+def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int64], most: int) -> list[Drawn]:
+    """One draw of the layer's routing for ``tokens`` [rank], in calls of at most ``most`` a rank; protocols share it."""
+    model, deployment, routing = question.model, question.deployment, question.traffic.routing
+    groups = routing.groups or question.nodes_used
+    router = Router(routing, model.experts, model.top_k, groups, routing.groups_kept or min(groups, 4))
+    layout = layout_of(question)
+    rng = simulator.stream("routing 0")
+    return draw_calls(router, tokens, deployment.placement, deployment.redundant_experts, layout.domain, rng, most)
+
+
+def build(question: Question, name: str, simulator: Simulator) -> Program:
+    """The program of the protocol ``name`` for ``question``. Raises BadInput if nobody measured one of its kernels."""
+    protocol = find_protocol(name)
+    model, deployment, cluster = question.model, question.deployment, question.cluster
+    layout, machine = layout_of(question), machine_of(cluster)
+    tokens = np.array(question.traffic.on_ranks(deployment.ep), np.int64)
+    drawn = draw_layer(question, simulator, tokens, _capacity(tokens, protocol, deployment.max_tokens))
+    shape = Shape(
+        tokens=float(drawn[0].tokens.max()),
+        hidden=float(model.hidden),
+        top_k=float(model.top_k),
+        experts=float(model.experts + deployment.redundant_experts),
+        ranks=float(layout.ranks),
+        domain=float(layout.domain),
+        payload_bytes=model.hidden * PAYLOAD_BYTES[deployment.payload],
+        comm_sms=float(deployment.comm_sms),
+        routing=question.traffic.routing.kind if question.traffic.routing.kind in ("balanced", "group-limited") else "uniform",
+        groups=float(question.traffic.routing.groups or question.nodes_used),
+        groups_kept=float(
+            question.traffic.routing.groups_kept or min(question.traffic.routing.groups or question.nodes_used, 4)
+        ),
+    )
+    context = Context(
+        gpus_per_node=float(cluster.node.gpus),
+        fields=2.0 if deployment.payload == "fp4" else 1.0,
+        capacity_factor=deployment.capacity_factor,
+    )
+    entry, system = find_entry(cluster.calibration, "expert-compute", _kind(question, protocol), "one-node")
+    k = constants_of(entry, experts.ExpertConstants)
+    sources: dict[str, Source] = {}
+
+    def stages(ops: tuple[Op, ...], call: Shape) -> Iterator[Stage]:
+        for op in ops:
+            scope = protocol.scope(one_domain=layout.nodes == 1)
+            described = describe(name, op.name, scope, cluster.calibration, call, machine, context)
+            sources[op.name] = Source(op, described.entry, described.calibrated_on, described.lender)
+            yield from described.stages
+
+    steps: list[Step] = []
+    closed: list[tuple[Stage, Shape]] = []
+    closed_experts_s = 0.0
+    for one in drawn:
+        call = replace(shape, tokens=float(one.tokens.max()))
+        before = tuple(stages(protocol.before, call))
+        after = tuple(stages(protocol.after, call))
+        work = _expert_block(question, protocol, one, k, machine)
+        steps += [Step(stage, one) for part in (before, work, after) for stage in part]
+        closed += [(stage, call) for stage in (*before, *after)]
+        closed_experts_s += _closed_experts(question, protocol, float(one.tokens.sum()), k, machine)
+    sources[EXPERTS] = Source(None, entry, system)
+    return Program(
+        protocol,
+        tuple(steps),
+        tuple(closed),
+        closed_experts_s,
+        shape,
+        context,
+        layout,
+        machine,
+        tuple(drawn),
+        tuple(sources.values()),
+    )
+
+
+def _kind(question: Question, protocol: Protocol) -> experts.Kind:
+    """The expert kernels behind the exchange."""
+    return protocol.kind(replayed(question, protocol))
+
+
+def replayed(question: Question, protocol: Protocol) -> bool:
+    """Whether CUDA graphs replay the layer, so that nothing in it waits for the host."""
+    asked = question.deployment.cuda_graphs
+    return asked if asked is not None else protocol.replays
+
+
+def _capacity(tokens: NDArray[np.int64], protocol: Protocol, most: int | None) -> int:
+    """Tokens a rank brings to one call at most: all, but where calls have a capacity and ``most`` sets it."""
+    there = int(tokens.max())
+    return there if protocol.capacity is None else most or max(protocol.capacity, there)
+
+
+def _expert_shape(question: Question) -> experts.ExpertShape:
+    model, weights = question.model, question.deployment.weights
+    return experts.ExpertShape(float(model.hidden), float(model.moe_intermediate), weights, weights)
+
+
+def _free_sms(question: Question, machine: Machine) -> float:
+    """SMs left to the experts."""
+    return float(max(1, machine.sms - question.deployment.reserved_sms))
+
+
+def _expert_block(
+    question: Question, protocol: Protocol, call: Drawn, k: experts.ExpertConstants, machine: Machine
+) -> list[Work]:
+    """The experts of every rank, of what one call drew."""
+    return experts.works(
+        _kind(question, protocol),
+        call.slot_load.reshape(question.deployment.ep, -1).astype(float),
+        call.rank_rows.sum(axis=0).astype(float),
+        float(call.tokens.sum()),
+        _expert_shape(question),
+        machine,
+        k,
+        _free_sms(question, machine),
+        graphs=replayed(question, protocol),
+    )
+
+
+def _closed_experts(
+    question: Question, protocol: Protocol, tokens: float, k: experts.ExpertConstants, machine: Machine
+) -> float:
+    """Seconds of the experts of one call in closed form, under uniform routing (or dealt experts)."""
+    model, deployment = question.model, question.deployment
+    kind = _kind(question, protocol)
+    found = expert_time(
+        kind,
+        tokens,
+        _expert_shape(question),
+        machine,
+        k,
+        experts=float(model.experts),
+        top_k=float(model.top_k),
+        ranks=float(deployment.ep),
+        redundant=float(deployment.redundant_experts),
+        dealt=question.traffic.routing.kind == "balanced",
+        sms=_free_sms(question, machine),
+        graphs=replayed(question, protocol),
+    )
+    return float(found.seconds)

@@ -1,0 +1,1 @@
+"""What a validation says of itself: its HTML page and docs/validation.md."""

@@ -1,0 +1,42 @@
+"""The production runs as a section of docs/validation.md: published beside predicted, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..serving.production import RUNS, SKEW, Blind, predict_run
+
+TITLE = "Production runs, blind"
+
+
+def section() -> Iterator[str]:
+    """Lines of Markdown."""
+    found = [predict_run(run) for run in RUNS]
+    errors = np.abs([blind.error for blind in found])
+    inside = sum(_inside(blind) for blind in found)
+    yield f"## {TITLE}"
+    yield ""
+    median, beyond = 100 * np.median(errors), int((errors > 0.35).sum())
+    yield f"{len(found)} throughputs of whole pools, none of them fitted: median absolute error {median:.0f} %,"
+    yield f"{beyond} beyond 35 %. {inside} of {len(found)} lie inside the 90 % interval of the engine's step."
+    yield "Where experts are balanced, the fullest rank is taken to have as much more than the mean as published balancing"
+    yield f"leaves: {100 * SKEW.rank_imbalance:.0f} %."
+    yield ""
+    yield "| run | published, tokens/s | per | predicted | error, % | 90 % interval | step, ms | batch | assumed | reason |"
+    yield "|---|--:|---|--:|--:|---|--:|--:|---|---|"
+    for blind in found:
+        run = blind.run
+        low, high = (blind.predicted / f for f in (blind.band.high90, blind.band.low90))
+        per = "GPU" if run.per == 1 else f"{run.per} GPUs"
+        batch = f"{blind.batch:.0f}" if blind.batch else ""
+        numbers = f"{run.published:,.0f} | {per} | {blind.predicted:,.0f} | {100 * blind.error:+.0f}"
+        numbers += f" | {low:,.0f} to {high:,.0f}"
+        yield f"| {run.name} | {numbers} | {1e3 * blind.step_s:.0f} | {batch} | {run.assumed} | {run.reason} |"
+    yield ""
+    yield "Sources: " + "; ".join(dict.fromkeys(blind.run.source for blind in found)) + "."
+
+
+def _inside(blind: Blind) -> bool:
+    return blind.predicted / blind.band.high90 <= blind.run.published <= blind.predicted / blind.band.low90

@@ -1,0 +1,1 @@
+"""Rows of measurement tables predicted, and how far off each group is."""

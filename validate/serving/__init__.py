@@ -1,0 +1,1 @@
+"""Measured deployments: read, predicted in steady state, and the engines' own times fitted to a few of them."""

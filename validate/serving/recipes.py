@@ -1,0 +1,96 @@
+"""What the public suite's own configuration says of deployments whose columns leave it out: workers, their widths, speculation.
+
+``recipes.csv`` holds arrangements that SemiAnalysisAI/InferenceX (Apache-2.0) lists for DeepSeek-R1 in
+``.github/configs/nvidia-master.yaml`` (commits 0004cf5 and 48f302c; 525079a of InferenceMAX/InferenceMAX for TensorRT-LLM 1.1):
+inputs of its runs, not one measured time. A recipe belongs to a row by backend, system, precision, lengths, concurrency and
+whatever widths the row states; blank fields fit any row.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_PATH = Path(__file__).with_name("recipes.csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """``count`` workers of ``gpus`` GPUs; ``kind``: TP, TEP (experts whole), DP or DEP (attention data-parallel)."""
+
+    count: int
+    kind: str
+    gpus: int
+
+    @property
+    def data_parallel(self) -> bool:
+        return self.kind.startswith("D")
+
+    @property
+    def whole_experts(self) -> bool:
+        return "E" in self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One listed arrangement. ``prefill`` is None for an aggregated one; ``slots``: sequences of a rank at most, 0 unknown."""
+
+    backend: str
+    version: str
+    system: str
+    precision: str
+    lengths: tuple[str, str]
+    concurrencies: frozenset[int]
+    prefill: Pool | None
+    decode: Pool
+    drafts: int
+    slots: int
+
+
+def recipes_for(backend: str, version: str, system: str, precision: str, isl: int, osl: int, concurrency: int) -> list[Recipe]:
+    """Recipes that may stand behind a row, in the list's order; of the row's version only, if there are any of that.
+
+    None for a row without a version: those runs are older than the lists.
+    """
+    if not version:
+        return []
+    lengths = (str(isl), str(osl))
+    mine = [
+        r
+        for r in _recipes().get((backend, system, precision), ())
+        if concurrency in r.concurrencies and all(mine in ("", its) for mine, its in zip(r.lengths, lengths, strict=True))
+    ]
+    own = [r for r in mine if r.version in ("", version)]
+    return own or mine
+
+
+@cache
+def _recipes() -> dict[tuple[str, str, str], list[Recipe]]:
+    found: dict[tuple[str, str, str], list[Recipe]] = {}
+    with _PATH.open(encoding="utf-8", newline="") as file:
+        for r in csv.DictReader(file):
+            recipe = Recipe(
+                r["backend"], r["version"], r["system"], r["precision"], (r["isl"], r["osl"]), _counts(r["concurrency"]),
+                _pool(r["prefill_workers"], r["prefill"]), _pool(r["decode_workers"], r["decode"]) or Pool(1, "TP", 1),
+                int(r["drafts"]), int(r["slots"] or 0),
+            )  # fmt: skip
+            found.setdefault((recipe.backend, recipe.system, recipe.precision), []).append(recipe)
+    return found
+
+
+def _pool(count: str, text: str) -> Pool | None:
+    if not text:
+        return None
+    kind, gpus = re.fullmatch(r"([A-Z]+)(\d+)", text).groups()  # type: ignore[union-attr]
+    return Pool(int(count), kind, int(gpus))
+
+
+def _counts(text: str) -> frozenset[int]:
+    """``10 15 25`` as listed, ``4-64`` the powers of two from the first to the last."""
+    if "-" not in text:
+        return frozenset(int(part) for part in text.split())
+    low, high = (int(part) for part in text.split("-"))
+    return frozenset(low << i for i in range(20) if low << i <= high)

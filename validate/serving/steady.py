@@ -1,0 +1,157 @@
+"""Measured deployments predicted in steady state: rows grouped by what no array can hold, one call for each group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hwmodels.backends import Backend, backend_names, load_backend
+from ...hwmodels.calibration import load_calibration
+from ...hwmodels.catalog import load_cluster
+from ...hwmodels.errors import BadInput
+from ...sim.inputs.deployment import Protocol
+from ...sim.inputs.model import load_model
+from ...sim.precision import Dtype
+from ...sim.serving.deployment import PoolShape, aggregated, disaggregated
+from ...sim.serving.steady import Setting, Speculation
+from ...sim.step.memory import worker_memory
+from ...sim.step.step import Step
+from ...sim.step.worker import Arrangement, Precision
+from .rows import ServingRow, Widths
+
+Floats = NDArray[np.float64]
+
+#: Share of the memory that weights and activations leave which TensorRT-LLM gives to the KV cache (free_gpu_memory_fraction,
+#: its default); assumed for SGLang too. vLLM fills 0.9 of all (gpu_memory_utilization, its default).
+KV_SHARE = 0.9
+#: Requests that each of the suite's clients sends (its scripts: ``--num-prompts`` ten times the concurrency).
+ROUNDS = 10.0
+#: Prompt tokens that an engine computes in one step (max_num_batched_tokens of the suite's runs), and sequences of an attention
+#: group that its decoding buffers are sized for at most.
+CHUNK_TOKENS, MOST_SEQUENCES = 8192.0, 512.0
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Mean lengths [row]."""
+
+    mean_input: Floats
+    mean_output: Floats
+    cached_input: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Seconds [row] in the order of the rows; ``batch``: sequences that decode together in an attention group; ``bound``: what
+    a decode step needs longest; ``roof_s``: what it reads at the HBM's full rate; ``failed``: row -> why it could not be
+    predicted (its numbers are NaN).
+    """
+
+    tpot_s: Floats
+    ttft_s: Floats
+    batch: Floats
+    bound: NDArray[np.str_]
+    roof_s: Floats
+    failed: Mapping[int, str] = field(default_factory=dict)
+
+
+def predict_serving(
+    rows: Sequence[ServingRow],
+    backends: Mapping[str, Backend] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Predicted:
+    """Every row's TPOT and TTFT. ``backends``: engines to use instead of the shipped ones."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for at, row in enumerate(rows):
+        wide = (row.decode.dp > 1, row.prefill is not None and row.prefill.dp > 1, row.prefill is None)
+        kind = (row.model, row.system, row.backend, row.weights, row.experts, row.kv)
+        groups.setdefault((*kind, *wide, row.drafts, row.spread > 0), []).append(at)
+    tpot, ttft, batch, roof = (np.full(len(rows), np.nan) for _ in range(4))
+    bound = np.full(len(rows), "", "U8")
+    failed: dict[int, str] = {}
+    for done, members in enumerate(groups.values()):
+        mine = [rows[at] for at in members]
+        name = backend_of(mine[0].backend)
+        try:
+            found = _group(mine, backends[name] if backends else load_backend(name))
+        except BadInput as error:
+            failed |= dict.fromkeys(members, str(error))
+            continue
+        tpot[members], ttft[members], batch[members], roof[members], bound[members] = found
+        if progress is not None:
+            progress(done + 1, len(groups))
+    return Predicted(tpot, ttft, batch, bound, roof, failed)
+
+
+def backend_of(name: str) -> str:
+    """The engine whose constants stand for ``name``: its own, or those of the one it is built on, else vLLM's."""
+    if name in backend_names():
+        return name
+    return next((engine for engine in backend_names() if engine in name.replace("-", "").replace("tensorrt", "trt")), "vllm")
+
+
+def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
+    first = rows[0]
+    model, cluster = load_model(first.model), load_cluster(load_calibration(first.system).cluster)
+    payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
+    precision = Precision(first.weights, first.experts, first.kv, payload)
+    scale = np.array([1.0 - row.spread / 2.0 for row in rows])
+    requests = Requests(np.array([row.isl for row in rows]) * scale, np.array([row.osl for row in rows]) * scale)
+    concurrency = np.array([row.concurrency for row in rows], float)
+    speculation = Speculation(first.drafts, backend.acceptance)
+    setting = Setting(model, cluster, precision, backend, requests, speculation, together=first.spread == 0.0)
+    exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
+    # TensorRT-LLM admits a request only when its whole output has room (GUARANTEED_NO_EVICT, the default of its scheduler); the
+    # others take pages as they go, so that sequences hold half their outputs on average.
+    grown = 1.0 if first.backend == "trtllm" else 0.5
+    context = requests.mean_input + grown * requests.mean_output
+
+    def pool(widths: list[Widths], prompt_tokens: float) -> PoolShape:
+        tp, dp, pp, ep = (np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep"))
+        shape = Arrangement(tp, dp, pp, ep, exchange)
+        count = np.array([w.count for w in widths], float)
+        # An engine's buffers are sized for its batch limit, set near what the run needs.
+        rows_at_once = np.clip(concurrency / (shape.dp * count), 1.0, MOST_SEQUENCES) * (1.0 + first.drafts)
+        memory = worker_memory(
+            model, shape, precision, cluster,
+            tokens_per_step=rows_at_once, prompt_tokens=prompt_tokens, context=context, mtp=first.drafts,
+        )  # fmt: skip
+        room = memory.kv_bytes if first.backend == "vllm" else KV_SHARE * (memory.hbm_bytes - memory.used_bytes)
+        slots = np.clip(np.asarray(room / memory.sequence_bytes, float), 1.0, 2048.0)
+        return PoolShape(shape, count, slots, np.full(len(widths), CHUNK_TOKENS))
+
+    decode = pool([row.decode for row in rows], CHUNK_TOKENS if first.prefill is None else 0.0)
+    listed = np.array([row.slots or np.inf for row in rows], float)
+    decode = replace(decode, slots=np.minimum(decode.slots, listed))
+    if first.prefill is None:
+        found = aggregated(setting, decode, concurrency=concurrency)
+        one_by_one = found.decode.prompt_s * concurrency / (decode.arrangement.dp * decode.count)
+    else:
+        prefill = pool([row.prefill or row.decode for row in rows], CHUNK_TOKENS)
+        found = disaggregated(setting, prefill, decode, concurrency=concurrency)
+        assert found.prefill is not None
+        one_by_one = found.prefill.prompt_s * concurrency / (prefill.arrangement.dp * prefill.count)
+    # The suite's clients start at once: their first prompts queue up behind each other.
+    first_token = found.ttft_s + (0.5 * one_by_one / ROUNDS if first.spread > 0.0 else 0.0)
+    size = len(rows)
+    step = found.decode.decode
+    roof = step.hbm_bytes / cluster.node.gpu.hbm_bandwidth if step is not None else 0.0
+    columns = (found.tpot_s, first_token, found.batch, roof)
+    tpot, ttft, batch, least = (np.broadcast_to(np.asarray(x, float), size) for x in columns)
+    return tpot, ttft, batch, least, _bound(step, size)
+
+
+def _bound(step: Step | None, size: int) -> NDArray[np.str_]:
+    """The resource [row] that a decode step needs longest."""
+    loads = step.loads() if step is not None else {"host": 0.0}
+    names = np.array(list(loads))
+    seconds = np.stack([np.broadcast_to(np.asarray(s, float), size) for s in loads.values()])
+    return np.asarray(names[np.argmax(seconds, axis=0)])
+
+
+def protocol_of(backend: str, domain_gpus: int) -> Protocol:
+    """The exchange with data-parallel attention: TensorRT-LLM's NVLink one-sided kernels in a large domain, else DeepEP's."""
+    return "one-sided" if backend == "trtllm" and domain_gpus > 8 else "low-latency"
