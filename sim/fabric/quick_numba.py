@@ -32,9 +32,8 @@ with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_bla
     import_module("numba.np.arraymath")  # where it looks; compiled loops load it anyway
 
 
-
 def structures() -> tuple[Any, Any]:
-    """numba's references to structures (numba.experimental.structref) and its types, for who hands a loop many arrays at once."""
+    """numba's references to structures and its types, for who hands a loop many arrays at once."""
     with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_blas"):
         return import_module("numba.experimental.structref"), import_module("numba.core.types")
 

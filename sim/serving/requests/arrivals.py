@@ -68,7 +68,7 @@ def arrivals(
     cv: float = 1.0,
     wave: Wave | None = None,
 ) -> Iterator[Chunk]:
-    """Chunks of single requests: ``rate`` a second on average (a closed loop draws only lengths), until ``count`` or ``duration_s``.
+    """Chunks of single requests, ``rate`` a second (a closed loop draws only lengths), until ``count`` or ``duration_s``.
 
     ``gamma``: intervals of coefficient of variation ``cv``. With a ``wave`` arrivals are thinned (Lewis and Shedler, 1979).
     """

@@ -8,14 +8,14 @@ holder gives up goes to the holder below it.
 
 from __future__ import annotations
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .draws import mixed
 from .layout import ENTRY_FREE, ENTRY_TOP, EVICTED, IDS, SPILLED, Rules, World
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def name_of(world: World, slot: int, i: int, segment: int) -> int:
-    """Name of block ``i`` of a request: from the trace (``segment`` holds it), else of its conversation or of the prefix that many share."""
+    """Name of block ``i`` of a request: the trace's (``segment``), its conversation's, or that of a prefix many share."""
     if segment >= 0:
         return int(world.segments[segment, i % IDS])
     r = world.reqs[slot]
@@ -24,7 +24,7 @@ def name_of(world: World, slot: int, i: int, segment: int) -> int:
     return mixed((r.session + 1) * 1_048_583 + i)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def next_segment(world: World, segment: int, i: int) -> int:
     """The segment that holds block ``i``, coming from block ``i - 1``'s."""
     if segment >= 0 and i > 0 and i % IDS == 0:
@@ -32,12 +32,12 @@ def next_segment(world: World, segment: int, i: int) -> int:
     return segment
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _bucket(world: World, holder: int, name: int) -> int:
     return mixed(name ^ (holder * 7_919)) & (world.buckets.size - 1)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def find(world: World, holder: int, name: int) -> int:
     """The entry of a block in a holder; -1 if it is not there."""
     at = int(world.buckets[_bucket(world, holder, name)])
@@ -49,7 +49,7 @@ def find(world: World, holder: int, name: int) -> int:
     return -1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _unlink(world: World, at: int) -> None:
     e = world.entries[at]
     h = world.holders[e.holder]
@@ -63,7 +63,7 @@ def _unlink(world: World, at: int) -> None:
         h.oldest = e.newer
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _link_newest(world: World, at: int) -> None:
     e = world.entries[at]
     h = world.holders[e.holder]
@@ -75,7 +75,7 @@ def _link_newest(world: World, at: int) -> None:
     h.newest = at
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def insert(world: World, holder: int, name: int, refs: int) -> int:
     """A new entry, in use ``refs`` times. Its room is the caller's to count."""
     at = world.n[ENTRY_FREE]
@@ -93,7 +93,7 @@ def insert(world: World, holder: int, name: int, refs: int) -> int:
     return int(at)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _remove(world: World, at: int) -> None:
     """Take an unused entry out."""
     e = world.entries[at]
@@ -112,7 +112,7 @@ def _remove(world: World, at: int) -> None:
     world.n[ENTRY_FREE] = at
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def hold(world: World, rules: Rules, at: int) -> None:
     """One more request uses the entry of a rank."""
     e = world.entries[at]
@@ -122,7 +122,7 @@ def hold(world: World, rules: Rules, at: int) -> None:
     e.refs += 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def let_go(world: World, rules: Rules, at: int) -> None:
     """One request fewer uses it."""
     e = world.entries[at]
@@ -132,7 +132,7 @@ def let_go(world: World, rules: Rules, at: int) -> None:
         world.ranks[e.holder].evictable += rules.block_tokens // rules.unit_tokens
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def spill(world: World, holder: int, name: int, bytes_: float) -> None:
     """A block comes down to ``holder``, and pushes the oldest there one further down, and so on."""
     while holder >= 0:
@@ -156,7 +156,7 @@ def spill(world: World, holder: int, name: int, bytes_: float) -> None:
         holder, name = int(h.below), pushed
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def evict(world: World, rules: Rules, rank: int) -> None:
     """A rank gives up its oldest unused block."""
     h, k = world.holders[rank], world.ranks[rank]
@@ -170,7 +170,7 @@ def evict(world: World, rules: Rules, rank: int) -> None:
         spill(world, int(h.below), name, rules.token_bytes * rules.block_tokens)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def forget(world: World, rules: Rules, rank: int) -> None:
     """A rank's memory is lost: every unused block with it. Its requests have let go of theirs before."""
     h, k = world.holders[rank], world.ranks[rank]
@@ -181,11 +181,11 @@ def forget(world: World, rules: Rules, rank: int) -> None:
         k.evictable -= units
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def known(world: World, rules: Rules, slot: int, rank: int, below: bool) -> int:
     """Leading blocks of a request's prompt that ``rank`` holds, or, with ``below``, that it or a tier below it holds."""
     r = world.reqs[slot]
-    most = min(int(r.blocks), (r.input + r.made - 1) // rules.block_tokens)
+    most = int(min(r.blocks, (r.input + r.made - 1) // rules.block_tokens))
     segment = int(r.segment)
     for i in range(most):
         segment = next_segment(world, segment, i)

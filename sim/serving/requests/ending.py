@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .blocks import find, let_go, name_of, next_segment
 from .heap import push
 from .layout import (
-    ARRIVES, AREA, AREA_AT, AWAY, DECODE, DECODES, DELIVERED, ENDED, FAILED, FREE, FREE_TOP, IN_FLIGHT, LOADING, LOST_KV, MOVING,
-    OUT, PENDING, PINNED, PREFILL, PREFILLS, RECOMPUTED, SEGMENT_FREE, SERVED, UNPINS, WAITING, Rules, World,
+    AREA,
+    AREA_AT,
+    ARRIVES,
+    AWAY,
+    DECODE,
+    DECODES,
+    DELIVERED,
+    ENDED,
+    FAILED,
+    FREE,
+    FREE_TOP,
+    IN_FLIGHT,
+    LOADING,
+    LOST_KV,
+    MOVING,
+    OUT,
+    PENDING,
+    PINNED,
+    PREFILL,
+    PREFILLS,
+    RECOMPUTED,
+    SEGMENT_FREE,
+    SERVED,
+    UNPINS,
+    WAITING,
+    Rules,
+    World,
 )  # fmt: skip
 from .lines import end_prompt, leave_line
 from .room import give_up, name_blocks, stop, unpin
@@ -15,7 +40,7 @@ from .router import wake
 from .transfers import stop_flow
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def count_flight(world: World, now: int, change: int) -> None:
     """One request more or fewer in flight."""
     world.n[AREA] += world.n[IN_FLIGHT] * ((now - world.n[AREA_AT]) // 1_000_000)
@@ -23,7 +48,7 @@ def count_flight(world: World, now: int, change: int) -> None:
     world.n[IN_FLIGHT] += change
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def free_slot(world: World, slot: int) -> None:
     """The place is empty."""
     r = world.reqs[slot]
@@ -39,7 +64,7 @@ def free_slot(world: World, slot: int) -> None:
     world.n[FREE_TOP] += 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def stage_over(world: World, slot: int, now: int) -> None:
     """The time since the request's stage began goes to its account."""
     r = world.reqs[slot]
@@ -55,7 +80,7 @@ def stage_over(world: World, slot: int, now: int) -> None:
     r.entered = now
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def leave_rank(world: World, slot: int) -> None:
     """The rank counts one request fewer, and its worker looks again: something may fit now."""
     r = world.reqs[slot]
@@ -67,7 +92,7 @@ def leave_rank(world: World, slot: int) -> None:
     wake(world, k.worker)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def finish(world: World, rules: Rules, slot: int, now: int, status: int) -> None:
     """Write down how the request ended; it holds nothing any more but, if served, its cache on its rank."""
     r, n = world.reqs[slot], world.n
@@ -121,7 +146,7 @@ def finish(world: World, rules: Rules, slot: int, now: int, status: int) -> None
         free_slot(world, slot)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _drop_blocks(world: World, rules: Rules, slot: int, rank: int) -> None:
     """The request's cache is gone at once: blocks nobody else uses become the oldest and are evicted first."""
     r = world.reqs[slot]
@@ -142,7 +167,7 @@ def _drop_blocks(world: World, rules: Rules, slot: int, rank: int) -> None:
     r.entries = 0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def go_far(world: World, slot: int, far: int) -> None:
     """The request will decode on rank ``far``, which counts it from now on."""
     r, k = world.reqs[slot], world.ranks[far]
@@ -152,7 +177,7 @@ def go_far(world: World, slot: int, far: int) -> None:
     world.workers[k.worker].in_flight += 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def release_far(world: World, rules: Rules, slot: int) -> None:
     """The request will not decode on the rank chosen for it: what was reserved there is given back."""
     r = world.reqs[slot]
@@ -169,7 +194,7 @@ def release_far(world: World, rules: Rules, slot: int) -> None:
     r.far, r.far_units, r.far_entries = -1, 0, 0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def drop_pin(world: World, rules: Rules, slot: int) -> None:
     """A turn that ended keeps its cache no longer."""
     r = world.reqs[slot]
@@ -179,7 +204,7 @@ def drop_pin(world: World, rules: Rules, slot: int) -> None:
     free_slot(world, slot)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def leave_pending(world: World, slot: int) -> None:
     """The request no longer waits for room on a decode rank."""
     r = world.reqs[slot]
@@ -196,7 +221,7 @@ def leave_pending(world: World, slot: int) -> None:
     k.pending -= 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def lose(world: World, rules: Rules, slot: int, now: int) -> None:
     """What serves the request failed: it lets go of everything, and is tried again or given up."""
     r = world.reqs[slot]
@@ -227,7 +252,7 @@ def lose(world: World, rules: Rules, slot: int, now: int) -> None:
     try_again(world, rules, slot, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def try_again(world: World, rules: Rules, slot: int, now: int) -> None:
     """The request goes back to the router after a pause, or fails if it was tried often enough."""
     r = world.reqs[slot]

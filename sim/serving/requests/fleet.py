@@ -1,4 +1,4 @@
-"""Workers that serve, as the loop sees them: how many ranks, how much cache, which step table; and the empty world they begin in."""
+"""Workers as the loop sees them: how many ranks, how much cache, which step table; and the empty world they begin in."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """``count`` alike workers. ``units``: of KV cache on each of their ``ranks`` attention groups; ``slots``: sequences that one
-    group runs at once; ``budget``: prompt tokens of one group's step, or with ``mixes`` tokens of all kinds; ``table`` and
+    """``count`` alike workers. ``units``: of KV cache on each of their ``ranks`` attention groups; ``slots``: sequences of
+    one group at once; ``budget``: prompt tokens of one group's step, or with ``mixes`` tokens of all kinds; ``table`` and
     ``skewed``: step tables by their places on the shelf, the second with the experts' load as uneven as it gets (-1: never).
     ``port_bytes_per_s``: into or out of one group. ``spare``: of ``count``, off until they are needed.
     """
@@ -55,7 +55,12 @@ class Kind:
 
 
 def new_world(
-    kinds: Sequence[Kind], rules: Rules, changes: Any, tiers: Sequence[Tier] = (), core_bytes_per_s: float = 1e18, spans: int = 0
+    kinds: Sequence[Kind],
+    rules: Rules,
+    changes: Any,
+    tiers: Sequence[Tier] = (),
+    core_bytes_per_s: float = 1e18,
+    spans: int = 0,
 ) -> World:
     """Nobody in it yet, ``changes`` (layout.CHANGE) planned."""
     n = np.zeros(at.COUNTERS, np.int64)
@@ -118,7 +123,12 @@ def _holders(kinds: Sequence[Kind], tiers: Sequence[Tier], rules: Rules, total: 
     def fill(place: int, tier: Tier, below: int) -> None:
         nonlocal blocks
         h = holders[place]
-        h["room"], h["rate"], h["latency"], h["below"] = tier.tokens // rules.block_tokens, tier.bytes_per_s, tier.latency_s, below
+        h["room"], h["rate"], h["latency"], h["below"] = (
+            tier.tokens // rules.block_tokens,
+            tier.bytes_per_s,
+            tier.latency_s,
+            below,
+        )
         blocks += int(h["room"])
 
     shared_at = total + len(workers) * len(own)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...quick_numba import njit, structures
+from ...fabric.quick_numba import njit, structures
 from .layout import Rules, World
 
 structref, types = structures()
@@ -26,12 +26,12 @@ class _Short(types.StructRef):  # type: ignore[misc, name-defined]
         return tuple((name, types.unliteral(kind)) for name, kind in fields)
 
 
-@structref.register  # type: ignore[untyped-decorator]
+@structref.register
 class WorldType(_Short):
     """Its fields are `layout.World`'s."""
 
 
-@structref.register  # type: ignore[untyped-decorator]
+@structref.register
 class RulesType(_Short):
     """Its fields are `layout.Rules`'s."""
 
@@ -48,18 +48,18 @@ structref.define_proxy(_World, WorldType, list(World._fields))
 structref.define_proxy(_Rules, RulesType, list(Rules._fields))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def handle_of(world: World) -> Any:
     """A reference to ``world``'s arrays."""
     return _World(
-        world.reqs, world.free, world.n, world.workers, world.ranks, world.queue, world.ring, world.events, world.out, world.itl,
-        world.entries, world.buckets, world.holders, world.segments, world.segment_next, world.flows, world.port,
+        world.reqs, world.free, world.n, world.workers, world.ranks, world.queue, world.ring, world.events, world.out,
+        world.itl, world.entries, world.buckets, world.holders, world.segments, world.segment_next, world.flows, world.port,
         world.port_load, world.woken, world.series, world.spans, world.changes, world.scratch, world.group, world.walked,
         world.hand,
     )  # fmt: skip
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def rules_handle(rules: Rules) -> Any:
     """A reference to ``rules``."""
     return _Rules(

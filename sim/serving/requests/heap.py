@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .layout import HEAP, SEQ, World
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _before(world: World, i: int, j: int) -> bool:
     a, b = world.events[i], world.events[j]
     if a.at != b.at:
@@ -16,7 +16,7 @@ def _before(world: World, i: int, j: int) -> bool:
     return bool(a.seq < b.seq)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _swap(world: World, i: int, j: int) -> None:
     a, b = world.events[i], world.events[j]
     at, kind, seq, x, y = a.at, a.kind, a.seq, a.a, a.b
@@ -24,7 +24,7 @@ def _swap(world: World, i: int, j: int) -> None:
     b.at, b.kind, b.seq, b.a, b.b = at, kind, seq, x, y
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def push(world: World, at: int, kind: int, a: int, b: int) -> None:
     """Plan an event. The array always has room: the loop returns to be given more before it is full."""
     events, i = world.events, world.n[HEAP]
@@ -40,7 +40,7 @@ def push(world: World, at: int, kind: int, a: int, b: int) -> None:
         i = up
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def drop_first(world: World) -> None:
     """Take the earliest event, ``events[0]``, out."""
     world.n[HEAP] -= 1

@@ -14,20 +14,26 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+
+def _places(count: int) -> tuple[int, ...]:
+    """0, 1, … as numpy's integers: numba compiles a function anew for every plain number that it is called with."""
+    return tuple(np.arange(count))
+
+
 #: Where a request is.
-DORMANT, WAITING, LOADING, PREFILL, PENDING, MOVING, DECODE, PINNED, AWAY, FREE = np.arange(10)
+DORMANT, WAITING, LOADING, PREFILL, PENDING, MOVING, DECODE, PINNED, AWAY, FREE = _places(10)
 #: How it ended.
-SERVED, FAILED, REJECTED, EXPIRED = np.arange(4)
+SERVED, FAILED, REJECTED, EXPIRED = _places(4)
 #: What a worker does. An aggregated one prefills and decodes.
-AGGREGATED, PREFILLS, DECODES = np.arange(3)
+AGGREGATED, PREFILLS, DECODES = _places(3)
 #: Whether it does.
-UP, STARTING, DRAINING, DOWN, OFF = np.arange(5)
+UP, STARTING, DRAINING, DOWN, OFF = _places(5)
 #: Kinds of events; simultaneous ones happen in this order, then in the order they were planned.
-STEP_ENDS, MOVED, ARRIVES, LOADED, UNPINS, STATE, SAMPLES, SCALES = np.arange(8)
+STEP_ENDS, MOVED, ARRIVES, LOADED, UNPINS, STATE, SAMPLES, SCALES = _places(8)
 #: What a planned change of a worker's state does (`faults` plans them).
-STOP, START, STALL, LOSE_RANK, REGAIN_RANK, RETABLE, LINK, DRAIN = np.arange(8)
+STOP, START, STALL, LOSE_RANK, REGAIN_RANK, RETABLE, LINK, DRAIN = _places(8)
 #: Router policies.
-ROUND_ROBIN, LEAST_REQUESTS, LEAST_TOKENS, PREFIX_AWARE, STICKY = np.arange(5)
+ROUND_ROBIN, LEAST_REQUESTS, LEAST_TOKENS, PREFIX_AWARE, STICKY = _places(5)
 #: Admission: room for the prompt, for the prompt and a share of the output, or for all of it.
 PRIORITIES = 4
 IDS = 16  # block names in one segment
@@ -91,17 +97,17 @@ SPAN = np.dtype([("worker", "i8"), ("start", "i8"), ("end", "i8"), ("decoding", 
 
 #: Places in `World.n`, the loop's own counters.
 (
-    NOW, HEAP, SEQ, FREE_TOP, IN_FLIGHT, ORDER, OUT, ENTRY_FREE, SEGMENT_FREE, FLOWS, NET_EPOCH, NET_AT, SPANS, WOKEN, ARRIVED,
-    ENDED, AREA, AREA_AT, ROBIN, SERIES, EVICTED, SPILLED, HITS, LOOKED, PREEMPTED, STEPS, NEXT_ARRIVAL, ROBIN_FAR, PEAK, REFUSED,
-    DELIVERED, PROMPTED, RECOMPUTED, MOVED_BYTES, STARTS, PINNED_OUT, SESSIONS_OPEN,
-    ENTRY_TOP, SEGMENT_TOP, CHANGED, LOST_KV,
-) = np.arange(41)  # fmt: skip
+    NOW, HEAP, SEQ, FREE_TOP, IN_FLIGHT, OUT, ENTRY_FREE, SEGMENT_FREE, FLOWS, NET_EPOCH, NET_AT, SPANS, WOKEN, ARRIVED,
+    ENDED, AREA, AREA_AT, ROBIN, SERIES, EVICTED, SPILLED, HITS, LOOKED, PREEMPTED, STEPS, NEXT_ARRIVAL, ROBIN_FAR, PEAK,
+    DELIVERED, PROMPTED, RECOMPUTED, MOVED_BYTES, STARTS, ENTRY_TOP,
+    SEGMENT_TOP, CHANGED, LOST_KV,
+) = _places(37)  # fmt: skip
 COUNTERS = 48
 
 #: Columns of the time series: sums over the workers of one role at a sample's time, or since the last one.
 (
     S_AT, S_WAITING, S_PREFILLING, S_DECODING, S_USED, S_UNITS, S_UP, S_BUSY, S_TOKENS, S_PROMPT, S_ON, S_IN_FLIGHT,
-) = np.arange(12)  # fmt: skip
+) = _places(12)  # fmt: skip
 SERIES_COLUMNS = 12
 
 

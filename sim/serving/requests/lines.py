@@ -1,15 +1,15 @@
-"""Who stands where: waiting lines by priority, prompts in work, decoding sequences in the order they began, and who is due when.
+"""Who stands where: waiting lines by priority, prompts in work, decoding sequences as they began, and who is due when.
 
 All are linked through the requests themselves; ``next`` and ``prev`` belong to whichever line the request's state says.
 """
 
 from __future__ import annotations
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .layout import PRIORITIES, World
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def wait(world: World, rank: int, slot: int, first: bool) -> None:
     """``slot`` joins its priority's line at ``rank``, at its end, or ``first``."""
     r = world.reqs[slot]
@@ -28,7 +28,7 @@ def wait(world: World, rank: int, slot: int, first: bool) -> None:
     world.ranks[rank].waiting += 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def leave_line(world: World, rank: int, slot: int) -> None:
     """``slot`` leaves its line, wherever in it it stands."""
     r = world.reqs[slot]
@@ -45,7 +45,7 @@ def leave_line(world: World, rank: int, slot: int) -> None:
     world.ranks[rank].waiting -= 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def first_waiting(world: World, rank: int) -> int:
     """The request whose turn it is; -1 if nobody waits."""
     for priority in range(PRIORITIES):
@@ -54,7 +54,7 @@ def first_waiting(world: World, rank: int) -> int:
     return -1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def start_prompt(world: World, rank: int, slot: int) -> None:
     """``slot`` joins the prompts in work at ``rank``."""
     k, r = world.ranks[rank], world.reqs[slot]
@@ -67,7 +67,7 @@ def start_prompt(world: World, rank: int, slot: int) -> None:
     k.prefilling += 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def end_prompt(world: World, rank: int, slot: int) -> None:
     """``slot`` leaves the prompts in work."""
     k, r = world.ranks[rank], world.reqs[slot]
@@ -83,7 +83,7 @@ def end_prompt(world: World, rank: int, slot: int) -> None:
     k.prefilling -= 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def start_decoding(world: World, rank: int, slot: int) -> None:
     """``slot`` decodes from the next step on."""
     k, r = world.ranks[rank], world.reqs[slot]
@@ -97,7 +97,7 @@ def start_decoding(world: World, rank: int, slot: int) -> None:
     k.context += r.held
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def stop_decoding(world: World, rank: int, slot: int, grown: float) -> None:
     """``slot`` decodes no more; ``grown``: tokens that `Rank.context` counts beyond what ``held`` says."""
     k, r = world.ranks[rank], world.reqs[slot]
@@ -114,7 +114,7 @@ def stop_decoding(world: World, rank: int, slot: int, grown: float) -> None:
     k.context = k.context - r.held - grown if k.decoding else 0.0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def set_due(world: World, rank: int, slot: int, step: int) -> None:
     """``slot`` is looked at when its worker ends step number ``step``."""
     r = world.reqs[slot]
@@ -126,7 +126,7 @@ def set_due(world: World, rank: int, slot: int, step: int) -> None:
     world.ring[rank, at] = slot
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def clear_due(world: World, rank: int, slot: int) -> None:
     """``slot`` is no longer due."""
     r = world.reqs[slot]

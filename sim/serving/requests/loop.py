@@ -8,16 +8,75 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .blocks import forget
 from .ending import count_flight, drop_pin, finish, lose, release_far, stage_over, try_again
 from .heap import drop_first, push
 from .layout import (
-    AGGREGATED, ARRIVED, ARRIVES, AWAY, CHANGED, DECODES, DORMANT, DOWN, DRAIN, DRAINING, FREE, FREE_TOP, HEAP, IDS, IN_FLIGHT,
-    LINK, LOADED, LOADING, LOSE_RANK, MOVED, MOVING, NET_EPOCH, NEXT_ARRIVAL, NOW, OFF, OUT, PEAK, PENDING, PINNED, PREFILL,
-    PREFILLS, REGAIN_RANK, REJECTED, RETABLE, S_AT, S_BUSY, S_DECODING, S_IN_FLIGHT, S_ON, S_PREFILLING, S_PROMPT, S_TOKENS,
-    S_UNITS, S_UP, S_USED, S_WAITING, SAMPLES, SCALES, SEGMENT_FREE, SEGMENT_TOP, SERIES, STALL, START, STARTING, STARTS, STATE,
-    STEP_ENDS, STOP, UNPINS, UP, WAITING, WOKEN, Rules, World,
+    AGGREGATED,
+    ARRIVED,
+    ARRIVES,
+    AWAY,
+    CHANGED,
+    DECODES,
+    DORMANT,
+    DOWN,
+    DRAIN,
+    DRAINING,
+    FREE,
+    FREE_TOP,
+    HEAP,
+    IDS,
+    IN_FLIGHT,
+    LINK,
+    LOADED,
+    LOADING,
+    LOSE_RANK,
+    MOVED,
+    MOVING,
+    NET_EPOCH,
+    NEXT_ARRIVAL,
+    NOW,
+    OFF,
+    OUT,
+    PEAK,
+    PENDING,
+    PINNED,
+    PREFILL,
+    PREFILLS,
+    REGAIN_RANK,
+    REJECTED,
+    RETABLE,
+    S_AT,
+    S_BUSY,
+    S_DECODING,
+    S_IN_FLIGHT,
+    S_ON,
+    S_PREFILLING,
+    S_PROMPT,
+    S_TOKENS,
+    S_UNITS,
+    S_UP,
+    S_USED,
+    S_WAITING,
+    SAMPLES,
+    SCALES,
+    SEGMENT_FREE,
+    SEGMENT_TOP,
+    SERIES,
+    STALL,
+    START,
+    STARTING,
+    STARTS,
+    STATE,
+    STEP_ENDS,
+    STOP,
+    UNPINS,
+    UP,
+    WAITING,
+    WOKEN,
+    Rules,
+    World,
 )  # fmt: skip
 from .lines import start_prompt, wait
 from .room import join, units_of
@@ -32,7 +91,7 @@ _MARGIN = 4096  # records and events that one event may add at most
 _NEVER = 1 << 62
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def advance(world: World, rules: Rules, shelf: Shelf, arrivals: Any, names: Any, count: int, last: bool, until: int) -> int:
     """Play on. ``arrivals[:count]``: what comes next (from `World.n`'s NEXT_ARRIVAL on), ``last``: nothing comes after it;
     ``names``: of their prompts' blocks.
@@ -77,13 +136,13 @@ def advance(world: World, rules: Rules, shelf: Shelf, arrivals: Any, names: Any,
             begin_step(world, rules, shelf, worker, n[NOW])
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _waits_for_nothing(world: World) -> bool:
     """No turn of a conversation is still to come."""
     return bool(world.n[ARRIVED] == world.n[STARTS])
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _take_in(world: World, rules: Rules, arrivals: Any, names: Any, count: int) -> None:
     """The next arrival, with the later turns of its conversation, gets places; its first turn arrives."""
     n, first = world.n, world.n[NEXT_ARRIVAL]
@@ -119,7 +178,7 @@ def _take_in(world: World, rules: Rules, arrivals: Any, names: Any, count: int) 
     _arrive(world, rules, world.group[0], n[NOW])
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _keep_names(world: World, slot: int, names: Any, start: int, blocks: int) -> None:
     before = -1
     for i in range(0, blocks, IDS):
@@ -139,7 +198,7 @@ def _keep_names(world: World, slot: int, names: Any, start: int, blocks: int) ->
         before = segment
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _arrive(world: World, rules: Rules, slot: int, now: int) -> None:
     """A request reaches the router: first, or again after a failure."""
     r, n = world.reqs[slot], world.n
@@ -167,7 +226,9 @@ def _arrive(world: World, rules: Rules, slot: int, now: int) -> None:
         try_again(world, rules, slot, now)
         return
     k = world.ranks[rank]
-    if units_of(rules, r.input + r.output + 1) > k.units or (rules.most_waiting >= 0 and k.waiting >= rules.most_waiting):
+    free = max(0, world.workers[k.worker].slots - k.decoding - k.prefilling - k.loading)
+    full = rules.most_waiting >= 0 and k.waiting >= rules.most_waiting + free
+    if full or units_of(rules, r.input + r.output + 1) > k.units:
         finish(world, rules, slot, now, REJECTED)
         return
     stage_over(world, slot, now)
@@ -179,7 +240,7 @@ def _arrive(world: World, rules: Rules, slot: int, now: int) -> None:
     wake(world, k.worker)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _happen(world: World, rules: Rules, kind: int, a: int, b: int, now: int) -> None:
     """One event."""
     if kind == STEP_ENDS:
@@ -213,7 +274,7 @@ def _happen(world: World, rules: Rules, kind: int, a: int, b: int, now: int) -> 
         _scale(world, rules, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _loaded(world: World, rules: Rules, slot: int, epoch: int, now: int) -> None:
     r = world.reqs[slot]
     if r.epoch != epoch or r.state != LOADING:
@@ -229,7 +290,7 @@ def _loaded(world: World, rules: Rules, slot: int, epoch: int, now: int) -> None
     wake(world, r.worker)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _change(world: World, rules: Rules, number: int, now: int) -> None:
     """A planned change of a worker, a rank or a link; or (negative) a worker that autoscaling started is ready."""
     if number < 0:
@@ -280,7 +341,7 @@ def _change(world: World, rules: Rules, number: int, now: int) -> None:
         w.state = DRAINING
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _stopped(world: World, rules: Rules, worker: int, now: int) -> None:
     """The worker is gone, with the cache and the requests of all its ranks."""
     w = world.workers[worker]
@@ -294,7 +355,7 @@ def _stopped(world: World, rules: Rules, worker: int, now: int) -> None:
         _lose_rank(world, rules, rank, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _lose_rank(world: World, rules: Rules, rank: int, now: int) -> None:
     k = world.ranks[rank]
     for slot in range(world.reqs.size):
@@ -314,7 +375,7 @@ def _lose_rank(world: World, rules: Rules, rank: int, now: int) -> None:
     k.p, k.pieces = 0, 0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _sample(world: World, rules: Rules, now: int) -> None:
     """One row of the time series for every role."""
     row = world.n[SERIES]
@@ -341,7 +402,7 @@ def _sample(world: World, rules: Rules, now: int) -> None:
     push(world, now + rules.sample, SAMPLES, 0, 0)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _scale(world: World, rules: Rules, now: int) -> None:
     """Reactive scaling of every pool: one worker more where requests wait, one fewer where slots stand empty."""
     for role in (AGGREGATED, PREFILLS, DECODES):

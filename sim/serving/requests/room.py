@@ -5,23 +5,32 @@ A request's cache is named blocks at its front, shared with whoever has the same
 
 from __future__ import annotations
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .blocks import evict, find, hold, insert, let_go, name_of, next_segment
 from .draws import accepted
 from .heap import push
 from .layout import (
-    DECODE, HITS, LOADED, LOADING, LOOKED, PREEMPTED, PREFILL, WAITING, Rules, World,
+    DECODE,
+    HITS,
+    LOADED,
+    LOADING,
+    LOOKED,
+    PREEMPTED,
+    PREFILL,
+    WAITING,
+    Rules,
+    World,
 )  # fmt: skip
 from .lines import clear_due, set_due, start_decoding, stop_decoding, wait
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def units_of(rules: Rules, tokens: int) -> int:
     """Units that ``tokens`` fill."""
     return (tokens + rules.unit_tokens - 1) // rules.unit_tokens
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def mean_accepted(rules: Rules) -> float:
     """Tokens of a step on average."""
     total, chance = 1.0, 1.0
@@ -31,7 +40,7 @@ def mean_accepted(rules: Rules) -> float:
     return total
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def take_units(world: World, rules: Rules, rank: int, units: int, kept: int) -> bool:
     """``units`` of the rank, evicting unused blocks for them; False, and nothing done, if ``kept`` would not stay free."""
     k = world.ranks[rank]
@@ -43,13 +52,13 @@ def take_units(world: World, rules: Rules, rank: int, units: int, kept: int) -> 
     return True
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def wanted_tokens(rules: Rules, input_: int, made: int, output: int) -> int:
     """Tokens that must have room before a request is let in."""
     return input_ + made + 1 + int(rules.admission * max(output - made - 1, 0))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def reserve(world: World, rules: Rules, slot: int, rank: int, far: bool, kept: int) -> bool:
     """Room for the request on ``rank``, its known blocks held. ``far``: on the decode rank, for a cache that will come."""
     r = world.reqs[slot]
@@ -78,7 +87,7 @@ def reserve(world: World, rules: Rules, slot: int, rank: int, far: bool, kept: i
     return True
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def let_in(world: World, rules: Rules, slot: int, rank: int, now: int) -> bool:
     """The request starts on ``rank`` with what is cached of its prompt; False if there is no room. It may first wait for
     blocks from a tier below, or for its own cache that was moved to the host."""
@@ -129,9 +138,9 @@ def let_in(world: World, rules: Rules, slot: int, rank: int, now: int) -> bool:
     return True
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def name_blocks(world: World, rules: Rules, slot: int, rank: int, tokens: int) -> None:
-    """The request's own units up to ``tokens`` become named blocks that others may use; what somebody else has named is shared."""
+    """The request's own units up to ``tokens`` become named blocks; what another has named is shared."""
     r, k = world.reqs[slot], world.ranks[rank]
     if not (rules.prefix and k.caches) or (r.segment < 0 and r.blocks <= 0):
         return
@@ -157,7 +166,7 @@ def name_blocks(world: World, rules: Rules, slot: int, rank: int, tokens: int) -
         r.entries += 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def give_up(world: World, rules: Rules, slot: int, rank: int, units: int, entries: int) -> None:
     """The rank's units and blocks of the request, from its end to its front."""
     r = world.reqs[slot]
@@ -170,7 +179,7 @@ def give_up(world: World, rules: Rules, slot: int, rank: int, units: int, entrie
         let_go(world, rules, world.walked[i])
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def plan_due(world: World, rules: Rules, slot: int, rank: int) -> None:
     """When the decoding request is looked at next: where its last unit is full, or where it has all its tokens."""
     r, w = world.reqs[slot], world.workers[world.ranks[rank].worker]
@@ -186,7 +195,7 @@ def plan_due(world: World, rules: Rules, slot: int, rank: int) -> None:
     set_due(world, rank, slot, w.number + steps)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def join(world: World, rules: Rules, slot: int, rank: int, now: int) -> None:
     """The request decodes on ``rank`` from its worker's next step on."""
     r, w = world.reqs[slot], world.workers[world.ranks[rank].worker]
@@ -197,7 +206,7 @@ def join(world: World, rules: Rules, slot: int, rank: int, now: int) -> None:
     plan_due(world, rules, slot, rank)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def stop(world: World, rules: Rules, slot: int, rank: int) -> None:
     """A decoding request stops between its looks: it has what its steps since brought on average."""
     r, w = world.reqs[slot], world.workers[world.ranks[rank].worker]
@@ -210,9 +219,9 @@ def stop(world: World, rules: Rules, slot: int, rank: int) -> None:
     r.held += tokens
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def preempt(world: World, rules: Rules, rank: int, now: int) -> None:
-    """The sequence that began last gives up its cache and waits in front: to be computed again, or brought back from the host."""
+    """The sequence that began last gives up its cache and waits in front, to be computed again or brought back."""
     k = world.ranks[rank]
     slot, lowest = int(k.run_tail), int(k.run_tail)
     while slot >= 0:  # of the least urgent ones, the last
@@ -231,7 +240,7 @@ def preempt(world: World, rules: Rules, rank: int, now: int) -> None:
     wait(world, rank, lowest, True)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def unpin(world: World, rules: Rules, slot: int) -> None:
     """The cache of a turn that ended may be evicted from now on."""
     r = world.reqs[slot]
@@ -244,4 +253,3 @@ def unpin(world: World, rules: Rules, slot: int) -> None:
         world.reqs[r.next].prev = r.prev
     give_up(world, rules, slot, rank, r.units, r.entries)
     r.units = r.entries = 0
-

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .blocks import known
 from .layout import LEAST_TOKENS, PREFIX_AWARE, ROBIN, ROBIN_FAR, ROUND_ROBIN, STICKY, UP, WOKEN, Rules, World
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def wake(world: World, worker: int) -> None:
     """The worker looks for work once the present event is over."""
     if world.workers[worker].woken == 0:
@@ -16,7 +16,7 @@ def wake(world: World, worker: int) -> None:
         world.n[WOKEN] += 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def open_rank(world: World, rank: int, role: int) -> bool:
     """Whether new requests may come to ``rank``, and it plays ``role``."""
     k = world.ranks[rank]
@@ -24,9 +24,9 @@ def open_rank(world: World, rank: int, role: int) -> bool:
     return bool(k.alive != 0 and w.state == UP and w.role == role)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def choose(world: World, rules: Rules, slot: int, role: int, policy: int) -> int:
-    """An open rank of a worker with ``role``; -1 if there is none. Ties go to the next in turn, so that equal ranks take turns."""
+    """An open rank of a worker with ``role``; -1 if there is none. Equal ranks take turns."""
     ranks, turn = world.ranks.size, ROBIN_FAR if role == 2 else ROBIN
     r = world.reqs[slot]
     if policy == STICKY and r.home >= 0 and open_rank(world, r.home, role):

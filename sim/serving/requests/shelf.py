@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .step_table import OWN, VALUES, Table, decode_values, mixed_values
 
 Floats = NDArray[np.float64]
@@ -41,7 +41,7 @@ def shelf_of(tables: Sequence[Table]) -> Shelf:
     return Shelf(np.concatenate(pieces), at, sizes, speculated, np.stack([table.score for table in tables]))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def taken(shelf: Shelf, t: int) -> Table:
     """Table number ``t``."""
     d, at, s = shelf.data, shelf.at[t], shelf.sizes[t]
@@ -52,14 +52,27 @@ def taken(shelf: Shelf, t: int) -> Table:
     size = r[0] * r[1] * r[2] * r[3] * r[4] * VALUES
     rest = d[at[12] : at[12] + size].reshape((r[0], r[1], r[2], r[3], r[4], VALUES))
     # Arrays in the order of `Table`'s fields: axes of one dimension lie beside each other.
+    axes = d[at[7] : at[7] + s[7, 0]], d[at[8] : at[8] + s[8, 0]], d[at[9] : at[9] + s[9, 0]]
     return Table(
-        d[at[0] : at[0] + s[0, 0]], d[at[1] : at[1] + s[1, 0]], decode, rows, d[at[4] : at[4] + s[4, 0]], d[at[5] : at[5] + s[5, 0]], prompts,
-        d[at[7] : at[7] + s[7, 0]], d[at[8] : at[8] + s[8, 0]], d[at[9] : at[9] + s[9, 0]], d[at[10] : at[10] + s[10, 0]], d[at[11] : at[11] + s[11, 0]], rest,
-        shelf.speculated[t], shelf.score[t],
-    )  # fmt: skip
+        d[at[0] : at[0] + s[0, 0]],
+        d[at[1] : at[1] + s[1, 0]],
+        decode,
+        rows,
+        d[at[4] : at[4] + s[4, 0]],
+        d[at[5] : at[5] + s[5, 0]],
+        prompts,
+        axes[0],
+        axes[1],
+        axes[2],
+        d[at[10] : at[10] + s[10, 0]],
+        d[at[11] : at[11] + s[11, 0]],
+        rest,
+        shelf.speculated[t],
+        shelf.score[t],
+    )
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def step_values(
     shelf: Shelf, t: int, n: float, context: float, prompt: float, chunk: float, cached: float, out: Floats
 ) -> None:
@@ -70,7 +83,7 @@ def step_values(
         decode_values(taken(shelf, t), n, context, out)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def own_seconds(
     shelf: Shelf, t: int, n: float, context: float, prompt: float, chunk: float, cached: float, mixed: bool, out: Floats
 ) -> float:

@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...fabric.quick_numba import njit
 from ...step.part import Num
 from ...step.step import Step
 from ...step.worker import Arrangement, Batch, for_prompts
-from ...quick_numba import njit
 from ..steady import Setting
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ _POINTS = 100_000  # of one vectorised call: what fits in a core's cache is quic
 
 
 class Table(NamedTuple):
-    """What the loop reads; every axis rises. ``decode`` [sequences, context, value]; ``rows`` [rows, value] of prompts of `_TILE`
+    """What the loop reads; axes rise. ``decode`` [sequences, context, value]; ``rows`` [rows, value] of prompts of `_TILE`
     tokens; ``prompts`` [chunk, cached, value] of one more prompt beyond its rows; ``rest`` [sequences, context, prompt tokens,
     chunk, cached, value]. ``speculated``: rows of a decoding sequence. ``score``: weights of (sequences, context tokens, prompt
     tokens) by which groups are compared for the fullest.
@@ -145,7 +145,7 @@ def _values(step: Step, sequences: Floats, setting: Setting) -> Floats:
 
 
 def _score(decode: Floats, n: Floats, c: Floats) -> Floats:
-    """Own seconds that one more sequence, one more token of context and one more prompt token cost, from the table's far end."""
+    """Own seconds that one more sequence, token of context and prompt token cost, from the table's far end."""
     own = decode[..., OWN]
     context_token = max((own[-1, -1] - own[-1, 0]) / max(n[-1] * (c[-1] - c[0]), 1.0), 1e-15)
     sequence = max((own[-1, 0] - own[0, 0]) / max(n[-1], 1.0), 1e-12)
@@ -168,6 +168,7 @@ def _rising(start: float, most: float, ratio: float) -> Floats:
 
 def _powers(most: float, start: float, ratio: float) -> Floats:
     """0, ``start`` and its multiples by ``ratio`` up to the first that holds ``most``."""
+
     def up() -> Iterator[float]:
         yield 0.0
         at = start
@@ -176,10 +177,11 @@ def _powers(most: float, start: float, ratio: float) -> Floats:
             if at >= most:
                 return
             at *= ratio
+
     return np.unique(np.array(list(up())))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def place(axis: Floats, x: float) -> tuple[int, float]:
     """Node below ``x`` and the share of the way to the next; the last stretch goes on beyond the axis."""
     low, high = 0, axis.size - 1
@@ -192,7 +194,7 @@ def place(axis: Floats, x: float) -> tuple[int, float]:
     return low, (x - axis[low]) / (axis[low + 1] - axis[low])
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def decode_values(table: Table, n: float, context: float, out: Floats) -> None:
     """``out`` [value] of a step of ``n`` sequences with ``context`` cached tokens each."""
     i, a = place(table.decode_sequences, n)
@@ -207,7 +209,7 @@ def decode_values(table: Table, n: float, context: float, out: Floats) -> None:
         )
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def stairs(table: Table, n: float, context: float, prompt: float, chunk: float, cached: float, out: Floats) -> None:
     """``out`` [value]: all rows' kernels, the decoding sequences' contexts, and the prompts' own attention."""
     whole = min(max(n * table.speculated + prompt, 0.0), table.rows.shape[0] - 1.001)
@@ -228,7 +230,7 @@ def stairs(table: Table, n: float, context: float, prompt: float, chunk: float, 
         out[v] = rows + fewer + a * (more - fewer) + prompts * (short + d * (long - short))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _less_stairs(table: Table, points: Floats, values: Floats) -> None:
     """Take from ``values`` [point, value] what `stairs` says of ``points`` [point, axis]."""
     known = np.empty(VALUES)
@@ -238,7 +240,7 @@ def _less_stairs(table: Table, points: Floats, values: Floats) -> None:
             values[at, v] -= known[v]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def mixed_values(table: Table, n: float, context: float, prompt: float, chunk: float, cached: float, out: Floats) -> None:
     """``out`` [value] of a step with ``prompt`` new tokens beside ``n`` decoding sequences."""
     i, a = place(table.sequences, n)

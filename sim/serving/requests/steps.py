@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .ending import drop_pin, finish, go_far, leave_pending, leave_rank, release_far, stage_over, try_again
 from .heap import push
 from .layout import (
-    DECODE, DECODES, DRAINING, EXPIRED, MOVED, MOVING, PENDING, PREFILL, PREFILLS, PROMPTED, SERVED, SPANS, STEP_ENDS, STEPS, UP,
-    WAITING, Rules, World,
+    DECODE,
+    DECODES,
+    DRAINING,
+    EXPIRED,
+    MOVED,
+    MOVING,
+    PENDING,
+    PREFILL,
+    PREFILLS,
+    PROMPTED,
+    SERVED,
+    SPANS,
+    STEP_ENDS,
+    STEPS,
+    UP,
+    WAITING,
+    Rules,
+    World,
 )  # fmt: skip
 from .lines import end_prompt, first_waiting, leave_line, start_prompt, stop_decoding
 from .room import give_up, join, let_in, mean_accepted, name_blocks, plan_due, preempt, reserve, take_units, units_of
@@ -21,14 +37,14 @@ _BIN = 0.002  # width of a bin of intervals between tokens, in logarithm
 _FIRST_BIN = 1e5  # ps
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def count_interval(world: World, gap: float, times: int) -> None:
     """``times`` intervals of ``gap`` ps between a request's tokens."""
     at = int(np.log(max(gap, _FIRST_BIN) / _FIRST_BIN) / _BIN)
     world.itl[min(at, world.itl.size - 1)] += times
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def take_pending(world: World, rules: Rules, rank: int, now: int) -> None:
     """Caches that wait for room on a decode rank begin to move, in order, as long as there is some."""
     k = world.ranks[rank]
@@ -41,7 +57,7 @@ def take_pending(world: World, rules: Rules, rank: int, now: int) -> None:
         move(world, rules, slot, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def move(world: World, rules: Rules, slot: int, now: int) -> None:
     """The request's cache goes to its decode rank, where room is reserved."""
     r = world.reqs[slot]
@@ -50,7 +66,7 @@ def move(world: World, rules: Rules, slot: int, now: int) -> None:
     start_flow(world, slot, max(0, r.input + r.made - r.far_entries * rules.block_tokens) * rules.token_bytes, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _room_far(world: World, rules: Rules, slot: int) -> bool:
     """A decode rank keeps room for the request before its prompt is computed."""
     r = world.reqs[slot]
@@ -66,7 +82,7 @@ def _room_far(world: World, rules: Rules, slot: int) -> bool:
     return True
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _schedule(world: World, rules: Rules, rank: int, now: int) -> None:
     """Prompt tokens of one rank's next step: prompts in work first, then whoever waits and fits."""
     k = world.ranks[rank]
@@ -115,7 +131,7 @@ def _schedule(world: World, rules: Rules, rank: int, now: int) -> None:
             budget -= _piece(world, rank, slot, budget)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _piece(world: World, rank: int, slot: int, budget: int) -> int:
     """The request's share of the step."""
     r, k = world.reqs[slot], world.ranks[rank]
@@ -127,7 +143,7 @@ def _piece(world: World, rank: int, slot: int, budget: int) -> int:
     return piece
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def begin_step(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -> None:
     """The worker starts its next step, if it has anything to do and is not in one."""
     w = world.workers[worker]
@@ -152,7 +168,7 @@ def begin_step(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) 
     push(world, start + max(1, int(seconds * 1e12)), STEP_ENDS, worker, int(w.epoch))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _duration(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -> float:
     """Seconds of the step that its ranks have put together: all of them evenly, and what the fullest one adds."""
     w = world.workers[worker]
@@ -202,7 +218,7 @@ def _duration(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -
     return float(seconds)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def end_step(world: World, rules: Rules, worker: int, now: int) -> None:
     """Everyone has the tokens of the step that ends."""
     w = world.workers[worker]
@@ -234,7 +250,7 @@ def end_step(world: World, rules: Rules, worker: int, now: int) -> None:
     wake(world, worker)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _note(world: World, worker: int, now: int) -> None:
     w, s = world.workers[worker], world.spans[world.n[SPANS]]
     world.n[SPANS] += 1
@@ -246,7 +262,7 @@ def _note(world: World, worker: int, now: int) -> None:
         s.waiting += k.waiting
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _decoded(world: World, rules: Rules, worker: int, now: int) -> None:
     w = world.workers[worker]
     mean = mean_accepted(rules)
@@ -288,7 +304,7 @@ def _decoded(world: World, rules: Rules, worker: int, now: int) -> None:
     w.joined, w.join_sum, w.last = 0, 0.0, now
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _grown(world: World, rules: Rules, slot: int, rank: int, now: int, mean: float) -> None:
     """A decoding request that was due: it is done, or takes one more unit and goes on, or somebody makes room."""
     r, k, w = world.reqs[slot], world.ranks[rank], world.workers[world.ranks[rank].worker]
@@ -315,7 +331,7 @@ def _grown(world: World, rules: Rules, slot: int, rank: int, now: int, mean: flo
     plan_due(world, rules, slot, rank)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _prompt_done(world: World, rules: Rules, slot: int, rank: int, now: int) -> None:
     """The prompt is computed: its first token is there, or its cache goes to a decode rank first."""
     r, w = world.reqs[slot], world.workers[world.ranks[rank].worker]
@@ -359,7 +375,7 @@ def _prompt_done(world: World, rules: Rules, slot: int, rank: int, now: int) -> 
         take_pending(world, rules, r.far, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def first_token(world: World, rules: Rules, slot: int, rank: int, now: int) -> None:
     """A token that a prompt's last chunk brought; the first one of the request, unless it was computed again."""
     r = world.reqs[slot]
@@ -373,7 +389,7 @@ def first_token(world: World, rules: Rules, slot: int, rank: int, now: int) -> N
         join(world, rules, slot, rank, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def landed(world: World, rules: Rules, slot: int, now: int) -> None:
     """The cache is on the decode rank: the prefill rank has room again, and decoding begins."""
     r = world.reqs[slot]
@@ -386,4 +402,3 @@ def landed(world: World, rules: Rules, slot: int, now: int) -> None:
     world.ranks[r.rank].coming -= 1
     wake(world, r.worker)
     first_token(world, rules, slot, r.rank, now)
-

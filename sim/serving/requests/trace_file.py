@@ -105,7 +105,8 @@ def trace_chunks(path: Path, scale: Scale = Scale(), limit: int | None = None, l
                 raise BadInput(f"{path}: it is not text in UTF-8: wanted a trace in CSV or JSON lines") from None
             if line.seconds < before:
                 raise BadInput(
-                    f"{path}:{number}: arrives at {line.seconds:.6f} s, before the line above it ({before:.6f} s): sort the trace by time"
+                    f"{path}:{number}: arrives at {line.seconds:.6f} s, before the line above it ({before:.6f} s): sort "
+                    "the trace by time"
                 )
             before = line.seconds
             start = line.seconds if math.isnan(start) else start
@@ -167,7 +168,10 @@ def _azure(path: Path, file: TextIO) -> Iterator[tuple[int, Line]]:
         except ValueError:
             raise BadInput(f'{path}:{number}: TIMESTAMP: wanted a date and time, got "{row[0][:40]}"') from None
         seconds = (moment - datetime(2020, 1, 1)).total_seconds()
-        yield number, Line(seconds, _tokens(path, number, "ContextTokens", row[1]), _tokens(path, number, "GeneratedTokens", row[2], 0))
+        yield (
+            number,
+            Line(seconds, _tokens(path, number, "ContextTokens", row[1]), _tokens(path, number, "GeneratedTokens", row[2], 0)),
+        )
 
 
 def _burstgpt(path: Path, file: TextIO) -> Iterator[tuple[int, Line]]:
@@ -191,8 +195,9 @@ def _bailian(path: Path, file: TextIO) -> Iterator[tuple[int, Line]]:
         line = _hashed(path, number, item, 1.0, 16)
         turn = item.get("turn", 1)
         session = item.get("chat_id", -1)
-        yield number, Line(
-            line.seconds, line.input, line.output, line.names, _name(session), int(turn) if isinstance(turn, int) else 0
+        yield (
+            number,
+            Line(line.seconds, line.input, line.output, line.names, _name(session), int(turn) if isinstance(turn, int) else 0),
         )
 
 
@@ -204,7 +209,8 @@ def _hashed(path: Path, number: int, item: dict[str, Any], unit_s: float, block:
     size = _tokens(path, number, "input_length", item["input_length"])
     if len(ids) > -(-size // block):
         raise BadInput(
-            f"{path}:{number}: {len(ids)} hash_ids are more than {size} tokens fill ({block} a block): is it another format's trace?"
+            f"{path}:{number}: {len(ids)} hash_ids are more than {size} tokens fill ({block} a block): "
+            "is it another format's trace?"
         )
     seconds = _seconds(path, number, "timestamp", item["timestamp"]) * unit_s
     return Line(seconds, size, _tokens(path, number, "output_length", item["output_length"], 0), tuple(_name(i) for i in ids))
@@ -241,7 +247,8 @@ def _columns(path: Path, given: list[str]) -> dict[str, str]:
         if column not in found.values() and column not in _OTHER:
             near = nearest(column, _OTHER)
             raise BadInput(
-                f"{path}:1: column {column[:40]} is not used" + (f": did you mean {near}?" if near else ": remove it, or rename it")
+                f"{path}:1: column {column[:40]} is not used"
+                + (f": did you mean {near}?" if near else ": remove it, or rename it")
             )
     return found
 
@@ -296,7 +303,9 @@ def _tokens(path: Path, number: int, name: str, value: object, least: int = 1) -
     if count < least:
         raise BadInput(f"{path}:{number}: {name}: wanted {least} or more tokens, got {int(count)}")
     if count > MOST_TOKENS:
-        raise BadInput(f"{path}:{number}: {name}: {int(count)} tokens are beyond any context ({MOST_TOKENS}): is the column another?")
+        raise BadInput(
+            f"{path}:{number}: {name}: {int(count)} tokens are beyond any context ({MOST_TOKENS}): is the column another?"
+        )
     return int(count)
 
 

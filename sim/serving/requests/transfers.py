@@ -6,7 +6,7 @@ takes the smallest of its ports' equal shares, which is never more.
 
 from __future__ import annotations
 
-from ...quick_numba import njit
+from ...fabric.quick_numba import njit
 from .heap import push
 from .layout import FLOWS, MOVED, MOVED_BYTES, NET_AT, NET_EPOCH, World
 
@@ -14,7 +14,7 @@ _EXACT = 64  # flows up to which rates are filled exactly
 _DONE = 0.5  # bytes that count as none
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def start_flow(world: World, slot: int, bytes_: float, now: int) -> None:
     """``slot``'s cache begins to move."""
     _advance(world, now)
@@ -26,7 +26,7 @@ def start_flow(world: World, slot: int, bytes_: float, now: int) -> None:
     _plan(world, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def stop_flow(world: World, slot: int, now: int) -> None:
     """``slot``'s cache moves no further."""
     _advance(world, now)
@@ -34,14 +34,14 @@ def stop_flow(world: World, slot: int, now: int) -> None:
     _plan(world, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def ports_changed(world: World, now: int) -> None:
     """Some port's rate is another from ``now`` on."""
     _advance(world, now)
     _plan(world, now)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def arrived_flow(world: World, now: int) -> int:
     """One request whose cache has arrived by ``now``, its flow ended; -1 if there is none, and the next arrival is planned."""
     _advance(world, now)
@@ -55,7 +55,7 @@ def arrived_flow(world: World, now: int) -> int:
     return -1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _take_out(world: World, slot: int) -> None:
     r = world.reqs[slot]
     world.n[FLOWS] -= 1
@@ -65,7 +65,7 @@ def _take_out(world: World, slot: int) -> None:
     r.flow = -1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _advance(world: World, now: int) -> None:
     seconds = (now - world.n[NET_AT]) * 1e-12
     world.n[NET_AT] = now
@@ -77,7 +77,7 @@ def _advance(world: World, now: int) -> None:
             r.bytes_left = 0.0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _plan(world: World, now: int) -> None:
     """New rates, and an event at the next arrival."""
     world.n[NET_EPOCH] += 1
@@ -96,7 +96,7 @@ def _plan(world: World, now: int) -> None:
         push(world, now + int(soonest * 1e12) + 1, MOVED, -1, world.n[NET_EPOCH])
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _fill(world: World, flows: int) -> None:
     port, load = world.port, world.port_load
     core = port.size - 1
