@@ -263,6 +263,7 @@ def _sentence(question: ServingQuestion, serving: Serving, served: Served, cost:
 
 
 def _notes(question: ServingQuestion, serving: Serving, backend: Backend, served: Served) -> Iterator[str]:
+    yield question.model.said
     if serving.prefill is not None:
         yield (
             f"the prefill pool is busy {_one(served.prefill_busy):.0%} of the time, decode slots {_one(served.slots_busy):.0%};"
