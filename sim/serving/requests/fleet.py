@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from . import layout as at
-from .layout import Rules, World
+from .loop import layout as at
+from .loop.layout import Rules, World
 
 #: Bins of intervals between tokens: 0.1 us to beyond a day, 0.2 % each.
 _ITL_BINS = 16_384

@@ -7,27 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from . import layout as at
 from .fleet import Kind, Tier, grown, new_world
-from .handle import handle_of, rules_handle
-from .heap import push
-from .layout import Rules, World
-from .loop import NEEDS_ARRIVALS, NEEDS_ROOM, OUT_FULL, TIME_UP, advance
-from .shelf import Shelf
+from .loop import layout as at
+from .loop.advance import NEEDS_ARRIVALS, NEEDS_ROOM, OUT_FULL, TIME_UP, advance
+from .loop.chunk import NO_NAMES, Chunk
+from .loop.handle import handle_of, rules_handle
+from .loop.heap import push
+from .loop.layout import Rules, World
+from .times.shelf import Shelf
 
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Some arrivals in the order of their times (`layout.ARRIVAL`; a conversation's later turns right behind its first), and
-    the names of their prompts' blocks."""
-
-    arrivals: Any
-    names: NDArray[np.int64]
-
-
-NO_NAMES = np.zeros(1, np.int64)
 Ended = Callable[[Any], None]
 
 

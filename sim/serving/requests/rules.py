@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .layout import Rules
+from .loop.layout import Rules
 
 NEVER = 1 << 61  # ps: beyond the end of every run
 

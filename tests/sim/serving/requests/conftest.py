@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from epicycle.sim.serving.requests import layout as at
 from epicycle.sim.serving.requests.fleet import Kind
-from epicycle.sim.serving.requests.layout import Rules
-from epicycle.sim.serving.requests.play import Chunk, Played, play
-from epicycle.sim.serving.requests.shelf import Shelf, shelf_of
-from epicycle.sim.serving.requests.step_table import VALUES, Table
+from epicycle.sim.serving.requests.loop import layout as at
+from epicycle.sim.serving.requests.loop.chunk import Chunk
+from epicycle.sim.serving.requests.loop.layout import Rules
+from epicycle.sim.serving.requests.play import Played, play
+from epicycle.sim.serving.requests.times.shelf import Shelf, shelf_of
+from epicycle.sim.serving.requests.times.step_table import VALUES, Table
 
 Seconds = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 

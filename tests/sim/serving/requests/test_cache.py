@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from epicycle.sim.serving.requests import layout as at
-from epicycle.sim.serving.requests.arrivals import Lengths, arrivals, blank
+from epicycle.sim.serving.requests.arrivals.made_up import Lengths, arrivals, blank
 from epicycle.sim.serving.requests.fleet import Kind, Tier
-from epicycle.sim.serving.requests.play import NO_NAMES, Chunk
+from epicycle.sim.serving.requests.loop import layout as at
+from epicycle.sim.serving.requests.loop.chunk import NO_NAMES, Chunk
 from epicycle.sim.serving.requests.rules import rules_of
 
 from .conftest import one_table, played

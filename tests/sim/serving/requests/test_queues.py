@@ -9,10 +9,10 @@ from math import factorial
 import numpy as np
 import pytest
 
-from epicycle.sim.serving.requests import layout as at
-from epicycle.sim.serving.requests.arrivals import Lengths, arrivals
+from epicycle.sim.serving.requests.arrivals.made_up import Lengths, arrivals
 from epicycle.sim.serving.requests.fleet import Kind
-from epicycle.sim.serving.requests.play import Chunk
+from epicycle.sim.serving.requests.loop import layout as at
+from epicycle.sim.serving.requests.loop.chunk import Chunk
 from epicycle.sim.serving.requests.rules import rules_of
 
 from .conftest import one_table, played

@@ -8,7 +8,7 @@ import pytest
 from epicycle.hwmodels.backends import load_backend
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.inputs.model import load_model
-from epicycle.sim.serving.requests.step_table import VALUES, Reach, Table, decode_values, mixed_values, step_table
+from epicycle.sim.serving.requests.times.step_table import VALUES, Reach, Table, decode_values, mixed_values, step_table
 from epicycle.sim.serving.steady import Setting, Speculation
 from epicycle.sim.step.worker import Arrangement, Batch, Precision, for_prompts
 

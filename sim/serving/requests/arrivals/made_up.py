@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import layout as at
-from .play import NO_NAMES, Chunk
+from ..loop import layout as at
+from ..loop.chunk import NO_NAMES, Chunk
 
 Floats = NDArray[np.float64]
 Law = Literal["poisson", "even", "gamma", "closed"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
 
 
 @njit(cache=True)

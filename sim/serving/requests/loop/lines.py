@@ -5,7 +5,7 @@ All are linked through the requests themselves; ``next`` and ``prev`` belong to 
 
 from __future__ import annotations
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
 from .layout import PRIORITIES, World
 
 

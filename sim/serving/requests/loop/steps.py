@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
+from ..times.shelf import Shelf, own_seconds, step_values
 from .ending import drop_pin, finish, go_far, leave_pending, leave_rank, release_far, stage_over, try_again
 from .heap import push
 from .layout import (
@@ -30,7 +31,6 @@ from .layout import (
 from .lines import end_prompt, first_waiting, leave_line, start_prompt, stop_decoding
 from .room import give_up, join, let_in, mean_accepted, name_blocks, plan_due, preempt, reserve, take_units, units_of
 from .router import choose, wake
-from .shelf import Shelf, own_seconds, step_values
 from .transfers import start_flow, stop_flow
 
 _BIN = 0.002  # width of a bin of intervals between tokens, in logarithm

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...fabric.quick_numba import njit
-from ...step.part import Num
-from ...step.step import Step
-from ...step.worker import Arrangement, Batch, for_prompts
-from ..steady import Setting
+from ....fabric.quick_numba import njit
+from ....step.part import Num
+from ....step.step import Step
+from ....step.worker import Arrangement, Batch, for_prompts
+from ...steady import Setting
 
 Floats = NDArray[np.float64]
 #: Values of a node: seconds, seconds of the group's own kernels, flops and HBM bytes of one GPU.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
 from .layout import HEAP, SEQ, World
 
 

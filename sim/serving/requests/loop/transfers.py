@@ -6,7 +6,7 @@ takes the smallest of its ports' equal shares, which is never more.
 
 from __future__ import annotations
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
 from .heap import push
 from .layout import FLOWS, MOVED, MOVED_BYTES, NET_AT, NET_EPOCH, World
 

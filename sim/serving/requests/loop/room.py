@@ -5,7 +5,7 @@ A request's cache is named blocks at its front, shared with whoever has the same
 
 from __future__ import annotations
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
 from .blocks import evict, find, hold, insert, let_go, name_of, next_segment
 from .draws import accepted
 from .heap import push

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
 from .blocks import known
 from .layout import LEAST_TOKENS, PREFIX_AWARE, ROBIN, ROBIN_FAR, ROUND_ROBIN, STICKY, UP, WOKEN, Rules, World
 

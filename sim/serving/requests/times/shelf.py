@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
 from .step_table import OWN, VALUES, Table, decode_values, mixed_values
 
 Floats = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
 from .blocks import find, let_go, name_of, next_segment
 from .heap import push
 from .layout import (

@@ -8,7 +8,7 @@ holder gives up goes to the holder below it.
 
 from __future__ import annotations
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
 from .draws import mixed
 from .layout import ENTRY_FREE, ENTRY_TOP, EVICTED, IDS, SPILLED, Rules, World
 

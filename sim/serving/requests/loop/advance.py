@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...fabric.quick_numba import njit
+from ....fabric.quick_numba import njit
+from ..times.shelf import Shelf
 from .blocks import forget
 from .ending import count_flight, drop_pin, finish, lose, release_far, stage_over, try_again
 from .heap import drop_first, push
@@ -81,7 +82,6 @@ from .layout import (
 from .lines import start_prompt, wait
 from .room import join, units_of
 from .router import choose, open_rank, wake
-from .shelf import Shelf
 from .steps import begin_step, end_step, landed
 from .transfers import arrived_flow, ports_changed, stop_flow
 

@@ -19,9 +19,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ....hwmodels.errors import BadInput, nearest
-from .arrivals import CHUNK, blank
-from .play import NO_NAMES, Chunk
+from .....hwmodels.errors import BadInput, nearest
+from ..loop.chunk import NO_NAMES, Chunk
+from .made_up import CHUNK, blank
 
 #: Tokens beyond which a prompt or an answer is taken for a mistake.
 MOST_TOKENS = 1 << 24

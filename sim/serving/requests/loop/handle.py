@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...fabric.quick_numba import njit, structures
+from ....fabric.quick_numba import njit, structures
 from .layout import Rules, World
 
 structref, types = structures()
