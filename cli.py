@@ -30,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+_STDOUT = Path("-")
 _Misused = cast(type[Exception], typer.BadParameter.__base__)  # Typer's own class for a command line that is wrong
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result as JSON ('-': to stdout).")]
@@ -96,7 +97,21 @@ def simulate(
     "Example: epicycle plan plan-deepseek-v3-h200 --set slo.tpot='20 ms' --html plan.html"
 )
 def plan(
-    scenario: Scenario, sets: Sets = None, cluster: Hardware = None, json: Json = None, csv: Csv = None, html: Html = None
+    scenario: Scenario,
+    sets: Sets = None,
+    cluster: Hardware = None,
+    emit: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            metavar="ENGINE DIR", help="Write the best's launch commands: vllm, sglang, trtllm or dynamo, and a folder."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="PATH", help="What the engine loads; default: the model's page, or $MODEL.")
+    ] = None,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
 ) -> None:
     """Find the cheapest deployments that meet a scenario's limits, as a Pareto front."""
     from .scenarios.ask.scenario import load_serving
@@ -104,6 +119,10 @@ def plan(
     sets = _changes(sets, cluster)
     asked = load_serving(scenario, sets)
     asked.resolve()
+    if emit is not None:
+        from .scenarios.plan.launch import check_target
+
+        check_target(emit[0], asked.search)
 
     def found(step: Step) -> Plan:
         from .scenarios.weigh.evaluation_of import plan_of
@@ -113,6 +132,11 @@ def plan(
     answer = _answered(found, f"planning {asked.name}", json, csv, html, "plan", [scenario], set=sets)
     if answer.best is None:
         raise typer.Exit(3)
+    if emit is not None:
+        from .scenarios.plan.launch import emit_best
+
+        written = emit_best(answer, asked.resolve(), emit[0], emit[1], checkpoint)
+        print("\n".join(f"launch: {path}" for path in written), file=sys.stderr if _STDOUT in (json, csv, html) else sys.stdout)
 
 
 @app.command(

@@ -263,6 +263,7 @@ def _sentence(question: ServingQuestion, serving: Serving, served: Served, cost:
 
 
 def _notes(question: ServingQuestion, serving: Serving, backend: Backend, served: Served) -> Iterator[str]:
+    yield from question.unused
     yield question.model.said
     if serving.prefill is not None:
         yield (
