@@ -62,7 +62,8 @@ def _drawn(faults: Faults, groups: Sequence[Group], until_s: float, seed: int) -
             if now >= until_s:
                 break
             group = groups[int(rng.choice(len(groups), p=parts / parts.sum()))]
-            yield Fault.model_construct(at=now, what=what, pool=group.pool, worker=group.number)
+            drawn: dict[str, Any] = {"at": now, "what": what, "pool": group.pool, "worker": group.number}
+            yield Fault.model_construct(**drawn)
 
 
 class _Clock:
