@@ -18,7 +18,7 @@ NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 TABLES ?= ../shared/measurements
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine clean regenerate
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-study clean regenerate
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -72,15 +72,17 @@ test-oldest: $(OLDEST)/.done  ## run the commands and the light tests with the o
 test-gpu:  ## hold every kernel against its reference on this machine's GPU (make test does, too, with its own torch)
 	$(PYTHON) -m pytest tests/gpu -m gpu
 
-# Likewise: every check, then every timing, in one run.
-gpu-bench:  ## check and time the kernels on this machine's GPU; writes out/bench.csv and .html
-	@mkdir -p $(OUT)
-	$(PYTHON) -m epicycle bench --mode virtual --out $(OUT)/bench.csv --html $(OUT)/bench.html
+# Likewise: every check, then every timing that the laws need, the fit, and what it misses by. Run it again to go on.
+gpu-bench:  ## measure this machine's GPU, calibrate on it, judge that: out/rows.csv, bench.html, mine.yaml, calibration.html
+	$(PYTHON) -m epicycle calibrate-here --work $(OUT)
 
 bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process per message, the closed forms, a start
 	$(BIN)/python tests/benchmarks/engine_speed.py
 	$(BIN)/python tests/benchmarks/closed_form_speed.py
 	$(BIN)/python tests/benchmarks/start_speed.py
+
+bench-study: $(VENV)/.light  ## time studies: plans on two cores against one, layers in closed form, memory
+	$(BIN)/python tests/benchmarks/study_speed.py
 
 regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated pages again (needs the measurement tables)
 	$(BIN)/python -m epicycle.validate.fit.shipped $(TABLES)
@@ -110,7 +112,7 @@ $(OLDEST)/.done: pyproject.toml .ci/oldest
 # torch comes first and by its exact version, so that nothing after it can pull in another build.
 $(VENV)/.full: pyproject.toml Makefile | $(BIN)/python
 	$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev,cluster,parquet]'
 	@# NVSHMEM's device library, for one compile check; that test skips itself where there is none.
 	-$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps $(NVSHMEM)
 	@touch $@ $(VENV)/.light
