@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ... import __version__
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep
-from ..serve.request_run import RequestRun
+from ..answer.request_run import RequestRun
 from .json_text import json_text, rounded
 
 

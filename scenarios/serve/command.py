@@ -9,12 +9,12 @@ from typing import Any
 from ...hwmodels.errors import BadInput
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving_question import ServingQuestion
+from ..answer.request_run import RequestRun
 from ..ask.scenario import load_serving
 from ..say.output import Outputs
 from ..weigh.evaluation_of import with_deployment
 from .chrome_trace import write_steps
 from .request_csv import RequestCsv
-from .request_run import RequestRun
 from .run import serve
 from .setup import Setup
 

@@ -22,7 +22,7 @@ from ..answer.cost import cost_of
 from ..answer.evaluate import evaluate
 from ..answer.evaluation import Evaluation, Limit, Metric
 from ..answer.provenance import provenance
-from .request_run import RequestRun, Timeline
+from ..answer.request_run import RequestRun, Timeline
 from .setup import Load, Setup, chunks_of, set_up
 from .weighed import Weighed
 

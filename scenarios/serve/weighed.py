@@ -10,7 +10,7 @@ import numpy as np
 from ...sim.inputs.serving import Slo
 from ...sim.serving.requests.loop import layout as at
 from ...sim.serving.requests.tally import Histogram
-from .request_run import Slow
+from ..answer.request_run import Slow
 
 _SHOWN = 20
 STAGES = {"waited": "waited", "prefilled": "prefill", "moved": "transfer", "lost": "lost and computed again"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....sim.serving.requests.tally import Distribution
-from ...serve.request_run import Timeline
+from ...answer.request_run import Timeline
 from ..shell.page import Html, axis, figure, layout
 
 _SHOWN = ("waiting", "prompts in work", "decoding", "KV cache in use", "output tokens/s", "groups up")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...sim.serving.faults.schedule import Happening
 from ...sim.serving.requests.tally import Distribution
-from ..answer.evaluation import Evaluation
+from .evaluation import Evaluation
 
 
 @dataclass(frozen=True, slots=True)
