@@ -146,6 +146,16 @@ def find_entry(system: str, protocol: str, op: str, scope: Scope) -> tuple[Entry
     raise Uncalibrated(f"no calibration of {protocol} {op} ({scope}) for {seen[0]}{relatives}")
 
 
+def relatives(system: str) -> tuple[str, ...]:
+    """``system`` and those whose constants fill what is missing, the nearest first. Raises as `load_calibration`."""
+    seen: list[str] = []
+    name: str | None = system
+    while name is not None and name not in seen:
+        seen.append(name)
+        name = load_calibration(name).relative
+    return tuple(seen)
+
+
 def constants_of(entry: Entry, record: type[_Constants]) -> _Constants:
     """An entry's constants as the protocol's own record, in seconds, bytes per cycle and ratios.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .calibration import Calibration, load_calibration
+from .calibration import load_calibration, relatives
 from .catalog import load_cluster
 from .specs import SET_BY_USER, Cluster, Datasheet, Gpu
 
@@ -61,15 +61,9 @@ def _guessed(gpu: Gpu) -> list[str]:
 
 def _crosses_makes(system: str, lender: str) -> bool:
     """Whether a step from ``system`` to ``lender`` along its relatives changes the maker."""
-    seen: list[str] = []
-    name: str | None = system
-    while name is not None and name != lender and name not in seen:
-        seen.append(name)
-        calibration: Calibration = load_calibration(name)
-        if calibration.another_make:
-            return True
-        name = calibration.relative
-    return False
+    chain = relatives(system)
+    before = chain[: chain.index(lender)] if lender in chain else chain
+    return any(load_calibration(name).another_make for name in before)
 
 
 @lru_cache(maxsize=64)

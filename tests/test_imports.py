@@ -31,7 +31,7 @@ def loaded(code: str) -> set[str]:
         ("import epicycle.cli", {"numpy", "pydantic", "yaml"}),
         ("import epicycle.hwmodels.catalog", {"numpy"}),
         ("import epicycle.sim.inputs.question", {"numpy"}),
-        ("import epicycle.sim.inputs.hf_config", {"numpy"}),
+        ("import epicycle.sim.inputs.config.keys", {"numpy"}),
         ("import epicycle.scenarios.ask.scenario", {"numpy"}),
         ("import epicycle.sim.ep.protocol, epicycle.sim.ep.bound", set()),
     ],

@@ -22,7 +22,7 @@ import numpy as np
 
 from ...hwmodels.catalog import load_gpu
 from ...hwmodels.errors import BadInput
-from ...hwmodels.prices import ApiPrice, Basis, Prices
+from ...hwmodels.prices import ApiPrice, Basis, NoPrice, Prices
 from ...hwmodels.specs import Gpu
 from ...sim.step.part import Num
 
@@ -37,6 +37,7 @@ class Cost:
     ``gpu_usd_per_hour``: GPU time, rented or written off; ``power_…``, ``network_…``: 0 where the rent includes them.
     ``load_usd_per_hour``: what full load adds to waiting GPUs' power bill (``power_usd_per_hour`` holds its utilised part).
     ``tokens_in_per_hour``, ``tokens_out_per_hour``: served. ``power_kw``: drawn from the grid, nan if the server is not known.
+    ``unpriced``: why nobody can say what the GPUs cost; then every dollar is nan. Empty where there is a price.
     """
 
     gpu_usd_per_hour: Num
@@ -49,6 +50,7 @@ class Cost:
     input_share: Num
     utilisation: Num
     power_kw: Num
+    unpriced: str = ""
 
     @property
     def usd_per_hour(self) -> Num:
@@ -112,8 +114,8 @@ def cost_of(
     share of hours in which they run (rented GPUs given back at night are not paid for; owned ones are, without their power).
     ``input_share`` in [0, 1]: prompts' share of GPU time, by default their share of the tokens.
 
-    Raises UnknownName for a GPU that is not in the catalogue, BadInput for one without a price of that ``basis``, or for a
-    number out of range.
+    Raises UnknownName for a GPU that is not in the catalogue, BadInput for a number out of range. A GPU without a price of that
+    ``basis`` costs nan, and ``unpriced`` says why.
     """
     if isinstance(gpu, str):
         gpu = load_gpu(gpu)
@@ -142,9 +144,12 @@ def cost_of(
     owned = basis == "owned"
     kwh = prices.electricity if owned else 0.0
     hour_share = _HOUR_SECONDS / prices.lifetime
-    rate = (
-        prices.usd_per_server_gpu(gpu.name) * hour_share if owned else prices.usd_per_gpu_hour(gpu.name, basis) * hours_fraction
-    )
+    each, unpriced = np.nan, ""
+    try:
+        each = prices.usd_per_server_gpu(gpu.name) * hour_share if owned else prices.usd_per_gpu_hour(gpu.name, basis)
+    except NoPrice as error:
+        unpriced = str(error)
+    rate = each if owned else each * hours_fraction
     load_usd = paid * load_kw * hours_fraction * kwh if owned else paid * 0.0
     power_usd = power_kw * kwh if owned else paid * 0.0
     network_usd = paid * (prices.network_per_gpu * hour_share if owned else 0.0)
@@ -159,6 +164,7 @@ def cost_of(
         input_share=_plain(input_share),
         utilisation=utilisation,
         power_kw=_plain(power_kw),
+        unpriced=unpriced,
     )
 
 

@@ -74,9 +74,7 @@ def metrics_of(
         priced("usd_per_mtok", "dollars per million tokens, in and out alike", float(cost.usd_per_mtok)),
         Metric("usd_per_hour", "dollars per hour", "USD/h", float(cost.usd_per_hour), "low"),
         *_against_api(question, cost),
-        Metric(
-            "utilisation", "share of its capacity in use", "", _one(served.requests_per_s) / _one(served.capacity_per_s), ""
-        ),
+        Metric("utilisation", "share of its capacity in use", "", flow.requests_per_s / flow.capacity_per_s, ""),
     ]
     step = served.decode.decode
     if step is not None:
@@ -91,11 +89,12 @@ def metrics_of(
 def _against_api(question: ServingQuestion, cost: Cost) -> Iterator[Metric]:
     """The own bill beside that of the model's public API for the same tokens, where the price file knows one."""
     prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
-    if question.model.name not in prices.api:
+    if question.model.name not in prices.api or cost.unpriced:
         return
     even = break_even(cost, prices.api_of(question.model.name), question.workload.cached_input)
+    share = float(even.utilisation) / float(cost.utilisation)
     yield Metric("times_api", "own cost of these tokens over the model's public API price", "", float(even.times_api), "low")
-    yield Metric("break_even", "share of this load at which own cost equals the API's", "", float(even.utilisation), "low")
+    yield Metric("break_even", "share of this load at which own cost equals the API's", "", share, "low")
 
 
 def _one(value: object) -> float:

@@ -61,6 +61,7 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
         limits=limits,
         notes=tuple(_notes(question, serving, backend, setting, found, pools)),
         why_wide=why,
+        unpriced=cost.unpriced,
         inputs=tuple(provenance(question, serving, backend)),
         seed=question.seed,
         version=__version__,
@@ -68,7 +69,9 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
 
 
 def bill(cost: Cost) -> dict[str, float]:
-    """Dollars an hour by cause; causes that cost nothing left out."""
+    """Dollars an hour by cause; causes that cost nothing left out. Nothing at all where the GPUs have no price."""
+    if cost.unpriced:
+        return {}
     lines = {
         "GPU time": cost.gpu_usd_per_hour,
         "power": cost.power_usd_per_hour,
@@ -92,7 +95,7 @@ def in_words(worker: Worker, moe: bool) -> str:
 
 def _cost(question: ServingQuestion, serving: Serving, served: Served, flow: Flow) -> Cost:
     prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
-    per_s = flow.requests_per_s
+    per_s, capacity = flow.requests_per_s, flow.capacity_per_s
     if serving.prefill is not None:
         share = serving.prefill.gpus * serving.prefill.count / serving.gpus
     else:
@@ -102,10 +105,11 @@ def _cost(question: ServingQuestion, serving: Serving, served: Served, flow: Flo
         serving.gpus,
         question.cluster.node.gpu,
         question.cluster.node.gpus,
-        per_s * question.workload.mean_input,
-        per_s * question.workload.mean_output,
+        capacity * question.workload.mean_input,
+        capacity * question.workload.mean_output,
         prices,
         basis=question.bill.basis,
+        utilisation=min(1.0, per_s / capacity),
         input_share=share,
         fixed_usd_per_hour=question.bill.fixed_per_hour,
     )
@@ -144,11 +148,12 @@ def _sentence(
         f"{limit.words} {format_time(limit.got)} of {format_time(limit.wanted)} wanted" for limit in limits if not limit.met
     ]
     verdict = f" It misses its limits: {', '.join(missed)}." if missed else " It meets its limits." if limits else ""
+    dollars = "no price" if cost.unpriced else f"${float(cost.usd_per_hour) / out / 3600 * 1e6:.2f}"
     return (
         f"{question.model.name} on {serving.gpus} {gpu} GPUs ({serving.mode}, {serving.backend}) makes "
         f"{out / serving.gpus:,.0f} output tokens/s a GPU with {flow.concurrency:,.0f} requests in flight: first "
         f"token after {format_time(flow.ttft_s)}, then one every {format_time(flow.tpot_s)}, "
-        f"${float(cost.usd_per_hour) / out / 3600 * 1e6:.2f} per million output tokens.{bound}{verdict}"
+        f"{dollars} per million output tokens.{bound}{verdict}"
     )
 
 

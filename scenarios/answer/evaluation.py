@@ -97,7 +97,9 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One deployment under one workload, answered. ``why_wide``: reasons that widened the intervals."""
+    """One deployment under one workload, answered. ``why_wide``: reasons that widened the intervals. ``unpriced``: why its
+    dollars are nan, empty where they are not.
+    """
 
     name: str
     description: str
@@ -115,6 +117,7 @@ class Evaluation:
     inputs: tuple[InputRow, ...] = ()
     seed: int = 0
     version: str = ""
+    unpriced: str = ""
 
     def metric(self, key: str) -> Metric:
         """The metric called ``key``. Raises KeyError."""

@@ -10,9 +10,9 @@ _SHARES = ("mfu", "mbu")
 
 
 def number_text(value: float, unit: str, key: str = "") -> str:
-    """``value`` of ``unit``: "31.2 ms", "1,840 tokens/s", "0.42 USD/Mtok"; "n/a" if there is none."""
+    """``value`` of ``unit``: "31.2 ms", "1,840 tokens/s", "0.42 USD/Mtok"; "no price" or "n/a" if there is none."""
     if not math.isfinite(value):
-        return "n/a"
+        return "no price" if unit.startswith("USD") or key.startswith("usd_") else "n/a"
     if unit == "s":
         return format_time(value)
     if unit == "" and key in _SHARES:

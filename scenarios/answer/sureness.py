@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.backends import Backend
-from ...hwmodels.calibration import load_calibration
+from ...hwmodels.calibration import relatives
 from ...hwmodels.foreign import why_foreign
 from ...hwmodels.residuals import Residuals, residuals_of, uncertainty
 from ...sim.ep.protocol import find_protocol
@@ -85,11 +85,4 @@ def sure_times(
 
 def lender_of(backend: Backend, system: str) -> str:
     """The system whose measured deployments made the engine's times for ``system``: itself, or the nearest of its relatives."""
-    seen: list[str] = []
-    name: str | None = system
-    while name is not None and name not in seen:
-        if name in backend.systems:
-            return name
-        seen.append(name)
-        name = load_calibration(name).relative
-    return seen[-1]
+    return next((name for name in relatives(system) if name in backend.systems), relatives(system)[-1])

@@ -28,13 +28,17 @@ class Shown:
 
 
 def candidates(tables: list[Table], search: Search) -> tuple[list[Shown], list[Place]]:
-    """At most ``search.keep`` deployments, the front first; and the places of those that meet every limit, cheapest first."""
+    """At most ``search.keep`` deployments, the front first; and the places of those that meet every limit, cheapest first.
+
+    Where the GPUs of a cluster have no price, all are ranked by GPU time in place of dollars.
+    """
     of = np.concatenate([np.full(len(t.rows), i) for i, t in enumerate(tables)])
     at = np.concatenate([np.arange(len(t.rows)) for t in tables])
     if not len(of):
         return [], []
     # Equal bills differ by rounding only: then the earlier first token wins, then the larger deployment.
-    usd = np.round(np.concatenate([t.usd_per_mtok_output for t in tables]), 9)
+    priced = not any(t.unpriced for t in tables)
+    usd = np.round(np.concatenate([t.burden(priced) for t in tables]), 9)
     misses = np.concatenate([t.misses() for t in tables])
     tpot, ttft, per_s = (np.concatenate([getattr(t.rows, c) for t in tables]) for c in ("tpot_s", "ttft_s", "requests_per_s"))
     meets = misses <= 1.0

@@ -40,7 +40,7 @@ def unmet(table: Table, note: Callable[[str], None]) -> tuple[Limit, ...]:
     if len(table.rows) == 0:
         return (_memory(table, changes) if table.nearest else _gpus(table),)
     misses = table.misses()
-    closest = int(np.lexsort((table.usd_per_mtok_output, misses))[0])
+    closest = int(np.lexsort((table.burden(not table.unpriced), misses))[0])
     answers: list[tuple[_Change, Table]] = []
     found = []
     for key, words, column in TIMES:

@@ -8,6 +8,7 @@ first token comes in time.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from ...hwmodels.units import format_bytes, format_time
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluate import evaluate
-from ..answer.evaluation import Evaluation, Limit, Plan
+from ..answer.evaluation import Candidate, Evaluation, Limit, Plan
 from ..ask.search import Search
 from .candidates import Place, Shown, candidates, of_row
 from .events import get_ready, longer_tpot_s, played_seconds
@@ -80,6 +81,8 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
     ruled_out: Counter[str] = Counter()
     for t in tables:
         ruled_out += t.ruled_out
+    if unpriced := [t.unpriced for t in tables if t.unpriced]:
+        notes.append(f"ranked by GPUs: {unpriced[0]}")
     considered, fitting = sum(t.considered for t in tables), sum(len(t.rows) for t in tables)
     chosen = next((s.candidate for s in shown if best and s.candidate.serving == best.serving), None)
     words = chosen.arrangement if chosen else ""
@@ -138,7 +141,7 @@ def _best_first(shown: list[Shown], place: Place) -> list[Shown]:
 def _confirmed(shown: list[Shown], search: Search, seed: int, play: Play) -> list[Shown]:
     """The same, the best few that meet the limits with their exchange played event by event; alike decode workers once."""
     known: dict[object, float | None] = {}
-    best = sorted((s for s in shown if s.candidate.meets), key=lambda s: s.candidate.values["usd_per_mtok_output"])
+    best = sorted((s for s in shown if s.candidate.meets), key=lambda s: _rank(s.candidate))
     places = [(id(s.table), s.row) for s in best if s.candidate.serving.decode.dp > 1][: search.confirm]
     played = []
     for s in shown:
@@ -147,6 +150,12 @@ def _confirmed(shown: list[Shown], search: Search, seed: int, play: Play) -> lis
             s = replace(s, candidate=replace(s.candidate, events_tpot_s=tpot))
         played.append(s)
     return played
+
+
+def _rank(candidate: Candidate) -> float:
+    """Dollars a token, or GPUs a token where there are no dollars."""
+    usd = candidate.values["usd_per_mtok_output"]
+    return usd if math.isfinite(usd) else candidate.gpus / candidate.values["output_tokens_per_s"]
 
 
 def _events(shown: Shown, known: dict[object, float | None], seed: int, play: Play) -> float | None:
@@ -178,9 +187,10 @@ def _sentence(
         why = "; ".join(f"{_gap(limit)}: {limit.lever}" for limit in missed)
         return f"{asked}: none of {considered:,} deployments will do. {why}." if why else f"{asked}: nothing to deploy."
     usd, per_gpu = best.metric("usd_per_mtok_output").value, best.metric("output_tokens_per_s_gpu").value
+    which, price = ("smallest", "no price") if best.unpriced else ("cheapest", f"${usd:.2f} per million")
     return (
-        f"{asked}: of {considered:,} deployments the cheapest takes {best.gpus} GPUs of {best.cluster} ({best.serving.mode}: "
-        f"{arrangement}) and makes {per_gpu:,.0f} output tokens/s a GPU at ${usd:.2f} per million, "
+        f"{asked}: of {considered:,} deployments the {which} takes {best.gpus} GPUs of {best.cluster} ({best.serving.mode}: "
+        f"{arrangement}) and makes {per_gpu:,.0f} output tokens/s a GPU at {price}, "
         f"TTFT {format_time(best.metric('ttft').value)}, TPOT {format_time(best.metric('tpot').value)}."
     )
 

@@ -34,8 +34,8 @@ from .workers import Workers, aggregated_workers, at_rate, decode_workers, prefi
 class Table:
     """All deployments on ``question``'s cluster. ``prefill`` and ``decode`` hold the workers that ``rows`` speak of.
 
-    ``usd_per_hour``: the whole bill; ``considered``: rows and deployments whose memory does not suffice; ``nearest``: if
-    nothing fits, what the closest worker needs, ``short_bytes`` what it lacks.
+    ``usd_per_hour``: the whole bill, nan where ``unpriced`` says why; ``considered``: rows, and deployments whose memory does
+    not suffice; ``nearest``: if nothing fits, what the closest worker needs, ``short_bytes`` what it lacks.
     """
 
     question: ServingQuestion
@@ -45,6 +45,7 @@ class Table:
     decode: Workers
     rows: Deployments
     usd_per_hour: Floats
+    unpriced: str
     considered: int
     ruled_out: Counter[str]
     nearest: str
@@ -55,6 +56,15 @@ class Table:
         """Dollars per million generated tokens, the prompts' share of the bill included."""
         per_hour = 3600.0 * self.rows.requests_per_s * self.question.workload.mean_output
         return self.usd_per_hour / per_hour * 1e6
+
+    @property
+    def gpu_hours_per_mtok_output(self) -> Floats:
+        """Hours of one GPU for a million generated tokens: what stands for dollars where there is no price."""
+        return self.rows.gpus / (3600.0 * self.rows.requests_per_s * self.question.workload.mean_output) * 1e6
+
+    def burden(self, priced: bool) -> Floats:
+        """What a deployment is ranked by: dollars, or GPU hours, for a million generated tokens."""
+        return self.usd_per_mtok_output if priced else self.gpu_hours_per_mtok_output
 
     def misses(self) -> Floats:
         """How far each row is from the limits: the worst of got / wanted, at most 1 where all are met."""
@@ -140,7 +150,7 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
         prefill if prefill is not None else decode.take(np.zeros(0, np.int64)),
         decode,
         rows,
-        _bill(question, rows),
+        *_bill(question, rows),
         len(rows) + sum(ruled_out.values()),
         ruled_out,
         nearest,
@@ -185,9 +195,10 @@ def setting_for(question: ServingQuestion, search: Search) -> Setting:
     return setting_of(question, serving, load_backend(search.backends[0]), precision)
 
 
-def _bill(question: ServingQuestion, rows: Deployments) -> Floats:
+def _bill(question: ServingQuestion, rows: Deployments) -> tuple[Floats, str]:
+    """Dollars an hour [row], and why there are none where the GPUs have no price."""
     if not len(rows):
-        return np.zeros(0)
+        return np.zeros(0), ""
     node, workload = question.cluster.node, question.workload
     cost = cost_of(
         rows.gpus,
@@ -199,7 +210,7 @@ def _bill(question: ServingQuestion, rows: Deployments) -> Floats:
         basis=question.bill.basis,
         fixed_usd_per_hour=question.bill.fixed_per_hour,
     )
-    return np.asarray(cost.usd_per_hour, float)
+    return np.asarray(cost.usd_per_hour, float), cost.unpriced
 
 
 def _appended(first: Workers, then: Workers) -> Workers:

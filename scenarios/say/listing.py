@@ -17,7 +17,7 @@ from ...hwmodels.prices import load_prices
 from ...hwmodels.specs import Datasheet
 from ...hwmodels.units import format_bytes, format_rate, format_time
 from ...sim.ep.protocol import all_protocols, find_protocol
-from ...sim.inputs.model import load_model, model_names
+from ...sim.inputs.model import MoeModel, load_model, model_names
 from ..ask.gallery import gallery_names, gallery_path
 from ..ask.scenario import load_scenario
 
@@ -52,7 +52,10 @@ def print_catalogue(kind: str | None, name: str | None, console: Console) -> Non
     elif kind == "scenarios":
         console.print(Text(gallery_path(name).read_text(encoding="utf-8")), soft_wrap=True)
     else:
-        console.print(_record(_LOAD[kind](name)))
+        record = _LOAD[kind](name)
+        if isinstance(record, MoeModel):
+            console.print(Text(record.summary), soft_wrap=True)
+        console.print(_record(record))
 
 
 def _names(kind: str) -> tuple[str, ...]:

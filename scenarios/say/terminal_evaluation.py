@@ -35,6 +35,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     if evaluation.cost:
         bill = ", ".join(f"{name} {digits(usd)}" for name, usd in evaluation.cost.items() if usd)
         console.print(Text(f"cost, USD per hour: {bill}"), soft_wrap=True)
+    if evaluation.unpriced:
+        console.print(Text(f"cost: {evaluation.unpriced}"), soft_wrap=True)
     print_notes(evaluation, console)
 
 

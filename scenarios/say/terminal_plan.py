@@ -44,7 +44,8 @@ def _print_candidates(plan: Plan, console: Console) -> None:
     )
     for candidate in shown:
         values = (
-            number_text(candidate.values[key], "s" if key in _TIMES else "") if key in candidate.values else "" for key in keys
+            number_text(candidate.values[key], "s" if key in _TIMES else "", key) if key in candidate.values else ""
+            for key in keys
         )
         played = [format_time(candidate.events_tpot_s) if candidate.events_tpot_s is not None else ""] if events else []
         table.add_row(candidate.arrangement, candidate.cluster, str(candidate.gpus), *values, *played, _standing(candidate))

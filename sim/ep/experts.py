@@ -13,7 +13,7 @@ zeros, and the activation and the sum over a token's experts pass over all pairs
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -223,12 +223,10 @@ def block_seconds(found: Block, k: ExpertConstants, *, graphs: bool | NDArray[np
     return np.asarray(np.maximum(kernels, np.where(np.asarray(graphs, bool), 0.0, k.host)))
 
 
-def compute(
-    kind: Kind, rows: Floats, tokens: Num, shape: ExpertShape, machine: Machine, k: ExpertConstants, sms: Num, *, graphs: bool
-) -> Work:
-    """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group; ``graphs``: replayed.
+def compute(kind: Kind, rows: Floats, tokens: Num, shape: ExpertShape, machine: Machine, k: ExpertConstants, sms: Num) -> Work:
+    """The expert block of every rank: ``rows`` [rank, local slot], ``tokens`` of the whole group.
 
-    Without the contiguous layout's gather and scatter, which are works of their own (`permute`). What a rank's rows cost
+    Without the contiguous layout's gather and scatter, which are works of their own (`works`). What a rank's rows cost
     in the kernels around its GEMMs lengthens both their loads; what all ranks share is latency.
     """
     found = block(kind, counted(rows, tokens), shape, machine, k, sms)
@@ -239,13 +237,43 @@ def compute(
         idle = float(np.mean(np.asarray(found.idle_s)))
         walk = found.activation_s + found.walk_s
         fixed = (*fixed, ("activation and sum over experts", walk), ("tiles of other ranks' experts", idle))
-    waited = sum(float(np.asarray(seconds)) for _, seconds in fixed)
-    host = ("host", 0.0 if graphs else max(0.0, k.host - waited))
-    parts = (("tensor", found.tensor_s + own), ("hbm", found.hbm_s + own), host)
+    parts = (("tensor", found.tensor_s + own), ("hbm", found.hbm_s + own))
     return Work(f"experts.{kind}", "compute", Join.INBOUND, parts, fixed, k.sharpness)
 
 
-def permute(name: str, op: str, rows: Floats, row_bytes: Num, machine: Machine, hbm_efficiency: float, waits: Join) -> Work:
-    """Rows moved once through HBM (by-source to by-expert order, or back): ``rows`` [rank]; read and written."""
-    seconds = 2.0 * rows * row_bytes / (machine.hbm_bytes_per_s * hbm_efficiency)
-    return Work(name, op, waits, (("hbm", seconds),), ())
+def works(
+    kind: Kind,
+    rows: Floats,
+    walked: Floats,
+    tokens: Num,
+    shape: ExpertShape,
+    machine: Machine,
+    k: ExpertConstants,
+    sms: Num,
+    *,
+    graphs: bool,
+) -> list[Work]:
+    """The whole block of every rank in order: contiguous rows are gathered before the GEMMs and scattered after them.
+
+    ``rows`` [rank, local slot]; ``walked``: tokens that reached each rank, [rank], which are read once and written once.
+    ``graphs``: replayed, so that the host's launches cost nothing.
+    """
+    body = compute(kind, rows, tokens, shape, machine, k, sms)
+    if kind != "contiguous":
+        return [body] if graphs else [body, _launches(k, [body])]
+    found = block(kind, replace(counted(rows, tokens), walked=walked), shape, machine, k, sms)
+    moved = found.permute_s + found.walk_s
+    element = ELEMENT_BYTES[shape.activations]  # rows go in as activations, results come out in bf16
+    into, out = (moved * size / (element + 2.0) for size in (element, 2.0))
+    gather = Work("experts.permute", "compute", Join.INBOUND, (("hbm", into),), ())
+    scatter = Work("experts.unpermute", "compute", Join.OWN, (("hbm", out),), ())
+    kernels = [gather, replace(body, waits=Join.OWN), scatter]
+    return kernels if graphs else [*kernels, _launches(k, kernels)]
+
+
+def _launches(k: ExpertConstants, kernels: list[Work]) -> Work:
+    """What of the host's launches the kernels do not hide: they take the longer of the two, as `block_seconds` has it."""
+    busy: Num = 0.0
+    for work in kernels:
+        busy = busy + work.latency_s + smooth_max(work.sharpness, *(np.asarray(s, float) for _, s in work.loads))
+    return Work("experts.host", "compute", Join.OWN, (("host", np.maximum(k.host - busy, 0.0)),), ())

@@ -183,7 +183,8 @@ def find_protocol(name: str) -> Protocol:
 def protocol_table() -> str:
     """All protocols as a Markdown table: what each is, where it works, what it goes with."""
     rows = [record.row for record in all_protocols().values()]
-    lines = (rows[0], ("---",) * len(rows[0]), *(row.values() for row in rows))
+    first = next(iter(rows[0]))
+    lines = (rows[0], ("---",) * len(rows[0]), *({**row, first: f"`{row[first]}`"}.values() for row in rows))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

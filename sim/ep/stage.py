@@ -29,6 +29,9 @@ class End(Enum):
     EXPERT = "the expert's rank"
 
 
+#: What bytes travel over, and which of it each path's first hop is: bytes that stay on a rank are local.
+MEDIA = ("nvlink", "rdma", "local")
+MEDIUM = {Path.SELF: "local", Path.NVLINK: "nvlink", Path.RDMA: "rdma", Path.RAIL: "rdma", Path.OWN: "nvlink"}
 #: Shared resources: "nvlink" and "nic" count bytes and have a sending and a receiving side; "nic_msg" counts posted messages.
 LINKS = ("nvlink", "nic", "nic_msg")
 #: Resources of one rank alone: they count seconds of its time.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +17,8 @@ from ...hwmodels.errors import BadInput, UnknownKey, UnknownName, one_line
 from ...hwmodels.specs import Datasheet
 from ..precision import ELEMENT_BYTES, WEIGHT_BYTES, Dtype
 from .attention import Attention, Count, Positive
-from .hf_config import facts
+from .config.reading import read_config
+from .stored import Stored, stored_as
 
 
 class MoeModel(Datasheet):
@@ -29,12 +30,20 @@ class MoeModel(Datasheet):
     ``hidden``), which two projections of each MoE layer make and expand. ``expert_groups`` and ``groups_kept`` describe
     group-limited routing (1 and 1: none). ``weight_dtype`` is the stored precision of everything but the routed experts, whose
     own is ``expert_dtype``. MTP layers are not in ``layers``.
+
+    ``moe_at``: the MoE layers one by one, 0 the first, where no step says them. ``residual_intermediate``: width of a dense MLP
+    that runs beside the experts in every MoE layer (Grok-2, Arctic, Gemma 4). ``zero_experts``: experts that return their token
+    as it is (LongCat); they cost their router columns, and ``top_k`` counts the real experts a token meets on average.
+    ``lookup_params``: weights of tables read by row beside the embedding (Gemma 3n's per-layer ones), counted in all, not in
+    active ones. ``stored``: the checkpoint's formats kind by kind, where it has more than the two precisions. ``unused``: keys
+    of the config file that nothing here reads, neither structure nor known to be inert. ``max_context``: None where unsaid.
     """
 
     layers: Annotated[int, Field(ge=1, le=10_000)]
     first_dense_layers: Count = 0
     bare_layers: Count = 0
     moe_layer_step: Positive = 1
+    moe_at: tuple[Count, ...] = ()
     hidden: Positive
     experts: Annotated[int, Field(ge=0, le=65_536)]
     top_k: Annotated[int, Field(ge=0, le=1024)]
@@ -44,21 +53,30 @@ class MoeModel(Datasheet):
     shared_experts: Count = 0
     shared_intermediate: Count = 0  # of one shared expert
     dense_intermediate: Count = 0
+    residual_intermediate: Count = 0
+    zero_experts: Count = 0
     expert_groups: Positive = 1
     groups_kept: Positive = 1
     attention: tuple[Attention, ...]
     vocab: Positive
+    lookup_params: Annotated[int, Field(ge=0, le=1 << 40)] = 0
     tied_embeddings: bool = False
-    max_context: Positive
+    max_context: Positive | None = None
     mtp_layers: Count = 0
     weight_dtype: Dtype = "bf16"
     expert_dtype: Dtype = "bf16"
+    stored: Stored | None = None
+    unused: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _layer_counts_agree(self) -> Self:
-        attended = sum(kind.layers for kind in self.attention)
+        attended = sum(kind.layers for kind in self.attention if not kind.beside)
         if attended != self.layers:
             raise ValueError(f"attention lists {attended} layers, layers says {self.layers}: make them agree")
+        if any(not before < after < self.layers for before, after in pairwise((-1, *self.moe_at))):
+            raise ValueError(f"moe_at must rise from 0 to at most {self.layers - 1}, the last layer")
+        if self.moe_at and (self.first_dense_layers or self.bare_layers or self.moe_layer_step > 1):
+            raise ValueError("moe_at says every MoE layer: leave out first_dense_layers, moe_layer_step and bare_layers")
         if self.first_dense_layers > self.layers - self.bare_layers:
             bare = f" without its bare_layers ({self.bare_layers})" if self.bare_layers else ""
             raise ValueError(f"first_dense_layers ({self.first_dense_layers}) is beyond layers ({self.layers}){bare}")
@@ -97,6 +115,8 @@ class MoeModel(Datasheet):
     @property
     def moe_layers(self) -> int:
         """Layers with routed experts."""
+        if self.moe_at:
+            return len(self.moe_at) if self.experts else 0
         rest = self.layers - self.bare_layers - self.first_dense_layers
         return rest // self.moe_layer_step if self.experts else 0
 
@@ -126,9 +146,24 @@ class MoeModel(Datasheet):
         return self.mlp_matrices * self.hidden * self.shared_intermediate * self.shared_experts
 
     @property
+    def residual_params(self) -> int:
+        """Weights of the dense MLP beside one MoE layer's experts."""
+        return self.mlp_matrices * self.hidden * self.residual_intermediate
+
+    @property
+    def dense_params(self) -> int:
+        """Weights of one dense layer's MLP."""
+        return self.mlp_matrices * self.hidden * self.dense_intermediate
+
+    @property
+    def beside_width(self) -> int:
+        """Width of everything dense beside one MoE layer's experts: shared experts and residual MLP."""
+        return self.shared_intermediate * self.shared_experts + self.residual_intermediate
+
+    @property
     def router_params(self) -> int:
         """Weights of one MoE layer's router, and of the projections to the experts' latent width and back."""
-        return self.hidden * (self.experts + 2 * self.moe_latent)
+        return self.hidden * (self.experts + self.zero_experts + 2 * self.moe_latent)
 
     @property
     def norms(self) -> int:
@@ -143,19 +178,79 @@ class MoeModel(Datasheet):
     @property
     def total_params(self) -> int:
         """All weights but norms, biases and MTP layers."""
-        feed_forward = self.mlp_matrices * self.hidden * self.dense_intermediate * self.dense_layers
-        feed_forward += self.moe_layers * (self.shared_params + self.router_params) + self.total_expert_params
-        attention = sum(kind.layers * kind.params(self.hidden) for kind in self.attention)
-        return feed_forward + attention + self.vocab * self.hidden * (1 if self.tied_embeddings else 2)
+        tables = self.vocab * self.hidden * (1 if self.tied_embeddings else 2) + self.lookup_params
+        return tables + self.attention_params + self.total_expert_params + self._beside_params + self._dense_params
+
+    @property
+    def attention_params(self) -> int:
+        """Weights of all mixers."""
+        return sum(kind.layers * kind.params(self.hidden) for kind in self.attention)
+
+    @property
+    def _dense_params(self) -> int:
+        return self.dense_params * self.dense_layers + self.residual_params * self.moe_layers
+
+    @property
+    def _beside_params(self) -> int:
+        return self.moe_layers * (self.shared_params + self.router_params)
 
     @property
     def active_params(self) -> int:
-        """Weights that one token's pass reads: ``total_params`` with ``top_k`` experts a layer instead of all."""
-        return self.total_params - self.expert_params * (self.experts - self.top_k) * self.moe_layers
+        """Weights that one token's pass reads: ``total_params`` with ``top_k`` experts a layer instead of all, no table
+        rows.
+        """
+        return self.total_params - self.lookup_params - self.expert_params * (self.experts - self.top_k) * self.moe_layers
+
+    @property
+    def formats(self) -> Stored:
+        """How each kind of weights is stored."""
+        return self.stored or stored_as(self.weight_dtype, self.expert_dtype)
+
+    @property
+    def stored_bytes(self) -> float:
+        """Bytes of all weights as the checkpoint stores them; embeddings and routers in bf16; norms and MTP layers left out."""
+        form = self.formats
+        tables = (
+            self.vocab * self.hidden * (2.0 + (0.0 if self.tied_embeddings else form.head.bits / 8)) + 2.0 * self.lookup_params
+        )
+        return (
+            tables
+            + self.attention_params * form.attention.bits / 8
+            + self._dense_params * form.dense.bits / 8
+            + self.moe_layers * (self.shared_params * form.shared.bits / 8 + self.router_params * 2.0)
+            + self.total_expert_params * form.experts.bits / 8
+        )
+
+    @property
+    def mtp_params(self) -> int:
+        """Weights of the MTP layers: each one more layer, and a projection of two hidden states; head and embeddings are
+        shared.
+        """
+        moe = self.expert_params * self.experts + self.shared_params + self.router_params + self.residual_params
+        layer = self.attention_params // self.layers + (moe if self.experts else self.dense_params)
+        return self.mtp_layers * (layer + 2 * self.hidden**2)
+
+    @property
+    def summary(self) -> str:
+        """The model as read, in one line: parameters, layers, KV cache and stored bytes, and the keys that nothing read."""
+        active = f"{_billions(self.active_params, 3)} active" if self.experts else "all active"
+        blocks = "dense"
+        if self.experts:
+            blocks = f"{self.moe_layers} MoE, {self.experts} experts, top-{self.top_k}"
+        mixers = ", ".join(f"{kind.layers} {kind.words}" for kind in self.attention)
+        mixers = "" if len(self.attention) == 1 and self.attention[0].words == "full attention" else f": {mixers}"
+        cache = self.formats.kv
+        kept = f" ({self.kv_bytes_per_token(cache):,.0f} in {cache}, as the checkpoint asks)" if cache else ""
+        unused = f"; not used: {', '.join(self.unused)}" if self.unused else ""
+        return (
+            f"{_billions(self.total_params, 4)} parameters, {active}, {self.layers} layers ({blocks}){mixers}, "
+            f"KV {self.kv_bytes_per_token():,.0f} B a token{kept}, "
+            f"stored {self.stored_bytes / 2**30:,.0f} GiB in {self.formats.words(bool(self.experts))}{unused}"
+        )
 
     def expert_bytes(self, dtype: Dtype | None = None) -> float:
         """Bytes of one routed expert's weights with their block scales, in ``dtype`` (default: as stored)."""
-        return self.expert_params * WEIGHT_BYTES[dtype or self.expert_dtype]
+        return self.expert_params * (WEIGHT_BYTES[dtype] if dtype else self.formats.experts.bits / 8)
 
     def kv_bytes_per_token(self, dtype: Dtype = "bf16") -> float:
         """Bytes by which one more token of context grows the cache of all layers (windows and linear states do not grow)."""
@@ -184,23 +279,15 @@ def model_names() -> tuple[str, ...]:
 
 
 def from_hf_config(path: str | Path) -> MoeModel:
-    """The model of a Hugging Face ``config.json``. Raises BadInput with one line naming what is missing."""
-    path = Path(path)
-    path = path / "config.json" if path.is_dir() else path
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise BadInput(f"{path}: wanted a JSON object, got {type(config).__name__}")
-    name = path.parent.name if path.name == "config.json" else path.stem
-    try:
-        read = facts(config, str(path))
-    except (TypeError, KeyError, AttributeError) as error:  # a field that is there, but not of its kind
-        raise BadInput(f"{path}: not a model config this reads: {error}") from None
-    return _validated({"name": name, **read, "sources": {"*": str(path)}}, str(path))
+    """The model of a Hugging Face ``config.json`` (or a Mistral ``params.json``), or of the folder that holds one.
+
+    Beside it are read, where they lie there, ``hf_quant_config.json`` and ``model.safetensors.index.json``. Raises BadInput
+    with one line naming file and key.
+    """
+    read = read_config(Path(path))
+    model = _validated({"name": read.name, **read.facts, "sources": {"*": str(read.path)}}, str(read.path))
+    read.check(model.stored_bytes, model.mtp_params, model.total_params)
+    return model
 
 
 def with_overrides(model: MoeModel, changes: Mapping[str, object]) -> MoeModel:
@@ -210,7 +297,16 @@ def with_overrides(model: MoeModel, changes: Mapping[str, object]) -> MoeModel:
         if key not in known:
             raise UnknownKey(model.name, key, known)
     sources = {**model.sources, **dict.fromkeys(changes, SET_BY_USER)}
+    if {"weight_dtype", "expert_dtype"} & set(changes) and "stored" not in changes:
+        changes = {**changes, "stored": None}
     return _validated({**model.model_dump(), **changes, "sources": sources}, model.name)
+
+
+def _billions(params: int, digits: int) -> str:
+    """``params`` with as many digits: 299.5 B, 1.026 T."""
+    value, unit = (params / 1e12, "T") if params >= 0.9995e12 else (params / 1e9, "B")
+    whole = len(str(int(value))) if value >= 1 else 0
+    return f"{value:.{max(0, digits - max(1, whole))}f} {unit}"
 
 
 @cache

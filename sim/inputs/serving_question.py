@@ -76,7 +76,7 @@ def _in_words(role: Role, worker: Worker) -> str:
 
 def _context_is_known(model: MoeModel, workload: Workload) -> None:
     longest = workload.input_tokens + workload.output_tokens
-    if longest > model.max_context:
+    if model.max_context is not None and longest > model.max_context:
         raise Unanswerable(
             ("workload", "input_tokens"),
             f"input_tokens ({workload.input_tokens}) and output_tokens ({workload.output_tokens}) are {longest} tokens of "

@@ -13,14 +13,13 @@ from ...hwmodels.interval import Interval
 from ...hwmodels.units import format_time
 from ..engine import Simulator
 from ..ep.bound import program_seconds
-from ..ep.stage import Work
 from ..fabric.topology import Topology
 from ..inputs.question import Question
 from ..precision import ELEMENT_BYTES
 from .count_exchange import count_exchange
 from .holdings import holdings
 from .play import Player
-from .program import Program, build
+from .program import EXPERTS, Program, build
 from .result import Answer, InputRow, LayerResult, PathSegment
 from .timeline import critical_path, links, op_times, spans, traffic
 
@@ -122,15 +121,9 @@ def _closed_form(program: Program) -> dict[str, float]:
     """Closed-form microseconds by op, on uniform routing, all micro-batches."""
     found: dict[str, float] = {}
     for stage, shape in program.closed:
-        if isinstance(stage, Work):
-            loads = [float(np.asarray(s).max()) for _, s in stage.loads] + [float(np.asarray(stage.floor_s))]
-            top = max(loads)
-            busy = top * sum((x / top) ** stage.sharpness for x in loads) ** (1.0 / stage.sharpness) if top > 0 else 0.0
-            seconds = busy + float(np.asarray(stage.latency_s))
-        else:
-            seconds = float(np.asarray(program_seconds((stage,), shape, program.machine)))
+        seconds = float(np.asarray(program_seconds((stage,), shape, program.machine)))
         found[stage.op] = found.get(stage.op, 0.0) + seconds * 1e6
-    return found
+    return {**found, EXPERTS: program.closed_experts_s * 1e6}
 
 
 def _sentence(question: Question, layers: tuple[LayerResult, ...]) -> str:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..engine import Simulator
 from ..ep import experts
+from ..ep.expert_time import expert_time
 from ..ep.machine import machine_of
 from ..ep.protocol import Context, Op, Protocol, describe, find_protocol
 from ..ep.shape import Shape
-from ..ep.stage import Join, Machine, Stage, Work
+from ..ep.stage import Machine, Stage, Work
 from ..inputs.question import Question
 from ..precision import PAYLOAD_BYTES
 from .play import Step
@@ -52,12 +53,14 @@ class Source:
 class Program:
     """One protocol's layer. ``calls``: the tokens of each micro-batch; ``shape`` is the first and fullest one's.
 
-    ``closed``: every call's stages for uniform routing, each with the shape of its call.
+    ``closed``: every call's stages of the exchange for uniform routing, each with the shape of its call; ``closed_experts_s``:
+    seconds of all calls' experts for uniform routing.
     """
 
     protocol: Protocol
     steps: tuple[Step, ...]
-    closed: tuple[tuple[Stage | Work, Shape], ...]
+    closed: tuple[tuple[Stage, Shape], ...]
+    closed_experts_s: float
     shape: Shape
     context: Context
     layout: Layout
@@ -129,23 +132,22 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
             yield from described.stages
 
     steps: list[Step] = []
-    closed: list[tuple[Stage | Work, Shape]] = []
+    closed: list[tuple[Stage, Shape]] = []
+    closed_experts_s = 0.0
     for one in drawn:
         call = replace(shape, tokens=float(one.tokens.max()))
         before = tuple(stages(protocol.before, call))
         after = tuple(stages(protocol.after, call))
-        slots = one.slot_load.reshape(layout.ranks, -1).astype(float)
-        work = _expert_block(question, protocol, slots, float(one.tokens.sum()), k, machine)
-        everywhere = call.tokens * layout.ranks
-        rows = np.full((1, len(one.slot_load) // layout.ranks), everywhere * model.top_k / len(one.slot_load))
-        uniform = _expert_block(question, protocol, rows, float(np.asarray(everywhere)), k, machine)
+        work = _expert_block(question, protocol, one, k, machine)
         steps += [Step(stage, one) for part in (before, work, after) for stage in part]
-        closed += [(stage, call) for part in (before, uniform, after) for stage in part]
+        closed += [(stage, call) for stage in (*before, *after)]
+        closed_experts_s += _closed_experts(question, protocol, float(one.tokens.sum()), k, machine)
     sources[EXPERTS] = Source(None, entry, system)
     return Program(
         protocol,
         tuple(steps),
         tuple(closed),
+        closed_experts_s,
         shape,
         context,
         layout,
@@ -172,27 +174,51 @@ def _capacity(tokens: NDArray[np.int64], protocol: Protocol, most: int | None) -
     return there if protocol.capacity is None else most or max(protocol.capacity, there)
 
 
+def _expert_shape(question: Question) -> experts.ExpertShape:
+    model, weights = question.model, question.deployment.weights
+    return experts.ExpertShape(float(model.hidden), float(model.moe_intermediate), weights, weights)
+
+
+def _free_sms(question: Question, machine: Machine) -> float:
+    """SMs left to the experts."""
+    return float(max(1, machine.sms - question.deployment.reserved_sms))
+
+
 def _expert_block(
-    question: Question,
-    protocol: Protocol,
-    rows: NDArray[np.float64],
-    tokens: float,
-    k: experts.ExpertConstants,
-    machine: Machine,
+    question: Question, protocol: Protocol, call: Drawn, k: experts.ExpertConstants, machine: Machine
 ) -> list[Work]:
-    """Permute, both GEMMs and the activation, unpermute: ``rows`` [rank, slot]."""
-    model, deployment = question.model, question.deployment
-    shape = experts.ExpertShape(float(model.hidden), float(model.moe_intermediate), deployment.weights, deployment.weights)
-    graphs = replayed(question, protocol)
-    sms = float(max(1, machine.sms - deployment.reserved_sms))
-    kind = _kind(question, protocol)
-    if protocol.packed:
-        return [experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs)]
-    total = rows.sum(axis=-1)
-    payload = model.hidden * PAYLOAD_BYTES[deployment.payload]
-    gather = experts.permute("experts.permute", "compute", total, payload, machine, k.side_hbm_efficiency, Join.INBOUND)
-    block = replace(experts.compute(kind, rows, tokens, shape, machine, k, sms, graphs=graphs), waits=Join.OWN)
-    scatter = experts.permute(
-        "experts.unpermute", "compute", total, 2.0 * model.hidden, machine, k.side_hbm_efficiency, Join.OWN
+    """The experts of every rank, of what one call drew."""
+    return experts.works(
+        _kind(question, protocol),
+        call.slot_load.reshape(question.deployment.ep, -1).astype(float),
+        call.rank_rows.sum(axis=0).astype(float),
+        float(call.tokens.sum()),
+        _expert_shape(question),
+        machine,
+        k,
+        _free_sms(question, machine),
+        graphs=replayed(question, protocol),
     )
-    return [gather, block, scatter]
+
+
+def _closed_experts(
+    question: Question, protocol: Protocol, tokens: float, k: experts.ExpertConstants, machine: Machine
+) -> float:
+    """Seconds of the experts of one call in closed form, under uniform routing (or dealt experts)."""
+    model, deployment = question.model, question.deployment
+    kind = _kind(question, protocol)
+    found = expert_time(
+        kind,
+        tokens,
+        _expert_shape(question),
+        machine,
+        k,
+        experts=float(model.experts),
+        top_k=float(model.top_k),
+        ranks=float(deployment.ep),
+        redundant=float(deployment.redundant_experts),
+        dealt=question.traffic.routing.kind == "balanced",
+        sms=_free_sms(question, machine),
+        graphs=replayed(question, protocol),
+    )
+    return float(found.seconds)

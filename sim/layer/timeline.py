@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ep.shape import Path
-from ..ep.stage import Join, Move, Stage
+from ..ep.stage import MEDIUM, Join, Move, Stage
 from ..fabric.network import FlowNetwork
 from ..fabric.topology import Topology
 from .play import Trace
@@ -18,7 +18,6 @@ from .routing import Drawn
 from .traffic import Layout, forwarded_rows, rows_of
 
 Ints = NDArray[np.int64]
-_MEDIUM = {Path.SELF: "local", Path.NVLINK: "nvlink", Path.RDMA: "rdma", Path.RAIL: "rdma", Path.OWN: "nvlink"}
 
 
 def op_times(traces: list[Trace]) -> tuple[OpTime, ...]:
@@ -138,7 +137,7 @@ def traffic(traces: list[Trace], layout: Layout) -> tuple[TrafficMatrix, ...]:
 def _hops(move: Move, drawn: Drawn, layout: Layout) -> Iterator[tuple[str, Ints]]:
     rows = rows_of(move, drawn, layout).astype(np.int64)
     if move.path not in (Path.RAIL, Path.OWN):
-        yield _MEDIUM[move.path], rows.T.copy() if move.back else rows
+        yield MEDIUM[move.path], rows.T.copy() if move.back else rows
         return
     n = layout.ranks
     via = layout.via()
@@ -164,11 +163,15 @@ def links(
     nvlink = sum((m.bytes for m in matrices if m.medium == "nvlink"), np.zeros((topology.ranks, topology.ranks), np.int64))
     rdma = sum((m.bytes for m in matrices if m.medium == "rdma"), np.zeros_like(nvlink))
     resources, port = topology.resources, topology.port_of
+    leaf = topology.leaf_of_port[port]
+    crossing = np.where(leaf[:, None] == leaf[None, :], 0, rdma)
     moved = {
         "nvlink_tx": nvlink.sum(axis=1),
         "nvlink_rx": nvlink.sum(axis=0),
         "nic_tx": np.bincount(port, rdma.sum(axis=1), minlength=topology.ports),
         "nic_rx": np.bincount(port, rdma.sum(axis=0), minlength=topology.ports),
+        "fabric_up": np.bincount(leaf, crossing.sum(axis=1), minlength=topology.leaves),
+        "fabric_down": np.bincount(leaf, crossing.sum(axis=0), minlength=topology.leaves),
     }
     counted = network.moved
     found = []

@@ -57,7 +57,7 @@ def activation_bytes(model: MoeModel, a: Arrangement, precision: Precision, toke
     tokens, hidden = np.asarray(tokens_per_step, float), model.hidden
     widest = max((_attention_width(kind) for kind in model.attention), default=0.0)
     attention = tokens * _BF16 * widest / a.tp
-    dense_width = max(model.dense_intermediate, model.shared_experts * model.shared_intermediate)
+    dense_width = max(model.dense_intermediate, model.beside_width)
     mlp = tokens * _BF16 * 3.0 * dense_width / a.tp
     logits = np.minimum(tokens, SAMPLED_ROWS) * model.vocab / a.tp * (_BF16 + 4.0)
     experts: Num = 0.0
@@ -83,10 +83,10 @@ def _attention_width(kind: Layer) -> float:
     if isinstance(kind, Mla):
         return kind.heads * (2.0 * (kind.nope_head_dim + kind.rope_head_dim) + 2.0 * kind.v_head_dim)
     if isinstance(kind, Linear):
-        return 2.0 * kind.key_heads * kind.key_dim + 3.0 * kind.heads * kind.value_dim
+        return kind.columns() + kind.inner
     if isinstance(kind, Compressed):
         return 2.0 * kind.heads * kind.head_dim
-    return (2.0 * kind.heads + 2.0 * kind.kv_heads) * kind.head_dim
+    return (2.0 * kind.heads + 2.0 * kind.kv_heads) * kind.mean_dim
 
 
 def _shape(model: MoeModel, a: Arrangement, precision: Precision, tokens: Num, domain: Num) -> Shape:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Scope
 from ...hwmodels.specs import Cluster
-from ..ep.bound import program_seconds, stage_loads
+from ..ep.bound import program_bytes, program_seconds, stage_loads
 from ..ep.machine import machine_of
 from ..ep.protocol import Context, describe, find_protocol
 from ..ep.shape import Rows, Shape
@@ -61,11 +61,11 @@ def exchange_parts(
         groups=groups,
         groups_kept=np.minimum(groups, skew.groups_kept or 4.0),
     )
+    even = replace(shape, tokens=np.maximum(tokens, 1e-9))  # a GPU sends its own tokens, whoever is popular
     context = Context(gpus_per_node=float(cluster.node.gpus), fields=2.0 if precision.payload == "fp4" else 1.0)
     local = np.asarray(width <= domain_gpus)
     for op in find_protocol(arrangement.protocol).ops:
-        seconds, loads, source = _op(op, arrangement.protocol, local, shape, machine, cluster, context)
-        wire = loads.get("nvlink", 0.0) * cluster.node.gpu.nvlink_bandwidth + loads.get("nic", 0.0) * cluster.node.nic.bandwidth
+        seconds, loads, wire, source = _op(op, arrangement.protocol, local, shape, even, machine, cluster, context)
         yield Part(
             op.replace("_", " "),
             "communication",
@@ -126,20 +126,31 @@ def on_fabric(machine: Machine, cluster: Cluster, ranks: Num, protocol: str) -> 
 
 
 def _op(
-    op: str, protocol: str, local: NDArray[np.bool_], shape: Shape, machine: Machine, cluster: Cluster, context: Context
-) -> tuple[Num, dict[str, Num], str]:
-    """Seconds, loads and source of one op: one-node constants where all ranks share a domain, multi-node ones elsewhere."""
+    op: str,
+    protocol: str,
+    local: NDArray[np.bool_],
+    shape: Shape,
+    even: Shape,
+    machine: Machine,
+    cluster: Cluster,
+    context: Context,
+) -> tuple[Num, dict[str, Num], Num, str]:
+    """Seconds, loads, bytes on wires and source of one op: one-node constants where all ranks share a domain, multi-node ones
+    elsewhere. ``even``: the shape of a GPU that sends what the mean one does."""
     seconds: Num = 0.0
+    wire: Num = 0.0
     loads: dict[str, Num] = {}
     sources = []
     for scope, here in _scopes(protocol, local):
         found = describe(protocol, op, scope, cluster.calibration, shape, machine, context)
         seconds = seconds + np.where(here, program_seconds(found.stages, shape, machine), 0.0)
+        sent = program_bytes(found.stages, even)
+        wire = wire + np.where(here, sent["nvlink"] + sent["rdma"], 0.0)
         for name, value in _loads(found.stages, shape, machine).items():
             loads[name] = loads.get(name, 0.0) + np.where(here, value, 0.0)
         fitted = f"by the fit of {found.lender} on" if found.lender else "fitted on"
         sources.append(f"{protocol} {op} ({scope}), {fitted} {found.calibrated_on}")
-    return seconds, loads, "; ".join(sources)
+    return seconds, loads, wire, "; ".join(sources)
 
 
 def _scopes(protocol: str, local: NDArray[np.bool_]) -> Iterator[tuple[Scope, bool | NDArray[np.bool_]]]:

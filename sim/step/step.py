@@ -124,7 +124,7 @@ def _parts(
         yield block
         # Where all GPUs hold all tokens, one sum finishes routed and shared experts; else only the shared experts need one.
         alone = np.asarray(arrangement.dp) <= 1.0
-        summed = np.where(alone, arrangement.tp, np.where(model.shared_experts > 0, arrangement.tp, arrangement.moe_tp))
+        summed = np.where(alone, arrangement.tp, np.where(model.beside_width > 0, arrangement.tp, arrangement.moe_tp))
         yield all_reduce_part("expert all-reduce", batch.tokens, model.hidden, summed, cluster, engine, float(model.moe_layers))
         if np.any(np.asarray(arrangement.dp) > 1.0):
             sent = batch.tokens / tp

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..inputs.attention import Compressed, Gqa, Linear, Mla, Sliding
 from ..inputs.model import MoeModel
-from ..precision import ELEMENT_BYTES, WEIGHT_BYTES
+from ..inputs.stored import KINDS
+from ..precision import ELEMENT_BYTES
 from .part import Num
 from .worker import Arrangement, Precision
 
@@ -38,26 +39,28 @@ def stage_of(model: MoeModel, a: Arrangement, precision: Precision, number: int,
     dense = blocks - moe
     share = (stop - start) / model.layers
     first, last = here & (number == 0), here & (number == pp - 1)
-    dense_bytes, expert_bytes = WEIGHT_BYTES[precision.weights], WEIGHT_BYTES[precision.experts]
+    attention_bytes, dense_bytes, shared_bytes, expert_bytes, head_bytes = map(precision.weight_bytes, KINDS)
     attention = sum((kind.layers * _projection_params(kind, model.hidden, a.tp) for kind in model.attention), 0.0)
     slots = np.ceil((model.experts + a.redundant) / a.ep) if model.experts else 0.0
     routed = slots * model.expert_params / a.moe_tp
-    tables = model.vocab * model.hidden * _BF16 / a.tp
-    both = 1.0 if model.tied_embeddings else 2.0
+    table = model.vocab * model.hidden / a.tp
+    head = table * (_BF16 if model.tied_embeddings else head_bytes)
+    embeddings = (0.0 if model.tied_embeddings else table * _BF16) + model.lookup_params * _BF16 / a.tp
     draft: Num = 0.0
     if mtp and model.mtp_layers:
-        block = attention / model.layers + model.shared_params / a.tp + 2 * model.hidden**2
-        draft = model.mtp_layers * (block * dense_bytes + routed * expert_bytes + model.router_params * _BF16)
+        block = attention / model.layers * attention_bytes + model.shared_params / a.tp * shared_bytes
+        block = block + 2 * model.hidden**2 * dense_bytes + model.residual_params / a.tp * dense_bytes
+        draft = model.mtp_layers * (block + routed * expert_bytes + model.router_params * _BF16)
     weights: dict[str, Num] = {
-        "attention weights": attention * share * dense_bytes,
+        "attention weights": attention * share * attention_bytes,
         "dense and shared MLP weights": (
-            model.mlp_matrices * model.hidden * model.dense_intermediate * dense + model.shared_params * moe
+            (model.dense_params * dense + model.residual_params * moe) * dense_bytes + model.shared_params * moe * shared_bytes
         )
-        / a.tp
-        * dense_bytes,
+        / a.tp,
         "routed expert weights": routed * moe * expert_bytes,
         "router weights": model.router_params * moe * _BF16,
-        "embeddings and LM head": tables * np.where(first & last, both, np.where(first | last, 1.0, 0.0)),
+        "embeddings and LM head": np.where(first, embeddings, 0.0)
+        + np.where(last, head, np.where(first, head if model.tied_embeddings else 0.0, 0.0)),
         "MTP layers": np.where(last, draft, 0.0),
     }
     cached = share + np.where(last, model.mtp_layers / model.layers if mtp else 0.0, 0.0)
@@ -73,6 +76,8 @@ def _moe_before(model: MoeModel, layer: Num) -> Num:
     """MoE layers among the first ``layer`` layers."""
     if model.experts == 0:
         return 0.0 * layer
+    if model.moe_at:
+        return np.asarray(np.searchsorted(np.asarray(model.moe_at), np.asarray(layer, float)), float)
     return np.floor(np.maximum(_blocks_before(model, layer) - model.first_dense_layers, 0.0) / model.moe_layer_step)
 
 
@@ -97,8 +102,10 @@ def unsplit_params(kind: Layer, hidden: int) -> tuple[float, float, float]:
         per_head = heads * kind.q_lora_rank + heads * kind.o_lora_rank + kind.o_groups * kind.o_lora_rank * hidden
         return kind.params(hidden) - per_head, 0.0, 1.0
     if isinstance(kind, Linear):
+        if kind.form in ("mamba", "conv"):
+            return 0.0, 0.0, 1.0
         return 0.0, (hidden + kind.conv_kernel) * 2.0 * kind.key_heads * kind.key_dim, kind.key_heads
-    return 0.0, 2.0 * hidden * kind.head_dim * kind.kv_heads, kind.kv_heads
+    return hidden * float(kind.q_rank or 0), kind.kv_params(hidden), kind.kv_heads
 
 
 def cache_bytes(model: MoeModel, a: Arrangement, precision: Precision, context: Num, share: Num) -> tuple[Num, Num]:

@@ -14,6 +14,7 @@ from ..ep.protocol import find_protocol
 from ..ep.protocols import DEFAULT
 from ..inputs.model import MoeModel
 from ..inputs.serving import Serving, Worker
+from ..inputs.stored import Format, Kind, Stored, plain, stored_as
 from ..precision import Dtype
 from .part import Num
 
@@ -47,12 +48,24 @@ class Arrangement:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Stored and computed precisions: dense weights, expert weights, KV cache, and a dispatched row on the wire."""
+    """Stored and computed precisions: dense weights, expert weights, KV cache, and a dispatched row on the wire.
+
+    ``stored``: the checkpoint's own formats, kind by kind, where they say more than the two precisions of weights.
+    """
 
     weights: Dtype
     experts: Dtype
     kv: Dtype
     payload: Dtype
+    stored: Stored | None = None
+
+    def of(self, kind: Kind) -> Format:
+        """The format of one kind of weights."""
+        return (self.stored or stored_as(self.weights, self.experts)).of(kind)
+
+    def weight_bytes(self, kind: Kind) -> float:
+        """Bytes of one weight of that kind, its scales shared out."""
+        return self.of(kind).bits / 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +132,14 @@ def for_prompts(arrangement: Arrangement) -> Arrangement:
 
 
 def precision_of(model: MoeModel, serving: Serving) -> Precision:
-    """The precisions asked for, else as the model is stored; the cache bf16, the payload fp8 unless the experts are bf16."""
+    """The precisions asked for, else as the model is stored; the cache as its checkpoint asks, else bf16; the payload fp8
+    unless the experts are bf16."""
     experts = serving.experts or model.expert_dtype
     payload = serving.payload or ("bf16" if experts == "bf16" else "fp8")
-    return Precision(serving.weights or model.weight_dtype, experts, serving.kv or "bf16", payload)
+    stored = model.formats
+    if serving.weights:
+        stored = stored.model_copy(update=dict.fromkeys(("attention", "dense", "shared"), plain(serving.weights)))
+    if serving.experts:
+        stored = stored.model_copy(update={"experts": plain(serving.experts)})
+    kv = serving.kv or stored.kv or "bf16"
+    return Precision(serving.weights or model.weight_dtype, experts, kv, payload, stored)

@@ -29,6 +29,14 @@ PRESET_OF = {
     "Qwen3.5-397B-A17B": "qwen3.5-397b-a17b",
     "gpt-oss-120b": "gpt-oss-120b",
 }
+#: Published configs of models that have no preset: billions of parameters in all, as their cards print them.
+TOTAL_OF = {
+    "DeepSeek-V4-Flash": 284,
+    "DeepSeek-V4-Flash-NVFP4": 284,
+    "Kimi-K2.5": 1026,
+    "MiniMax-M3": 427,
+    "Qwen3-0.6B": 0.6,
+}
 
 
 def _facts(model: MoeModel) -> dict[str, object]:
@@ -38,8 +46,10 @@ def _facts(model: MoeModel) -> dict[str, object]:
 @pytest.mark.skipif(not CONFIGS.is_dir(), reason="the published config files are not here")
 def test_every_published_config_is_read_as_its_preset_says() -> None:
     found = {path.stem for path in CONFIGS.glob("*.json")}
-    assert found <= set(PRESET_OF)
-    for stem in found:
+    assert found <= {*PRESET_OF, *TOTAL_OF}
+    for stem in found & set(TOTAL_OF):
+        assert load_model(CONFIGS / f"{stem}.json").total_params / 1e9 == pytest.approx(TOTAL_OF[stem], rel=0.01), stem
+    for stem in found & set(PRESET_OF):
         assert _facts(from_hf_config(CONFIGS / f"{stem}.json")) == _facts(load_model(PRESET_OF[stem])), stem
 
 
@@ -194,20 +204,34 @@ def test_a_path_to_a_config_or_its_folder_is_a_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"hidden_size": None, "vocab_size": None}, "MixtralForCausalLM is not a model this reads: no hidden_size, vocab_size"),
-        ({"hidden_size": "4096"}, "no hidden_size"),
-        ({"intermediate_size": None}, "mixtral needs intermediate_size"),
-        ({"num_experts_per_tok": None}, "8 experts but none of num_experts_per_tok"),
+        ({"hidden_size": None, "vocab_size": None}, "hidden_size: wanted a whole number from 1, the file has none"),
+        ({"hidden_size": "4096"}, "hidden_size: wanted a whole number, got '4096'"),
+        ({"intermediate_size": None}, "intermediate_size: wanted a whole number from 1, the file has none"),
+        ({"num_experts_per_tok": None}, "num_experts_per_tok: wanted a whole number from 1, the file has none"),
         ({"num_experts_per_tok": 9}, "top_k (9) must lie within 1 and experts (8)"),
-        ({"layer_types": ["full_attention"]}, "layer_types lists 1 layers"),
-        ({"layer_types": ["mystery"] * 32}, "layer type 'mystery'"),
-        ({"mlp_only_layers": [3, 7]}, "mlp_only_layers [3, 7]"),
-        ({"model_type": "deepseek_v3", "kv_lora_rank": 512, "moe_intermediate_size": 2048}, "needs qk_rope_head_dim"),
-        ({"compress_ratios": [4] * 32}, "needs sliding_window, head_dim"),
-        ({"compress_ratios": 4, "sliding_window": 8, "head_dim": 8, "qk_rope_head_dim": 8, "q_lora_rank": 8}, "needs o_groups"),
-        ({"decoder_sparse_step": "two"}, "not a model config"),
+        ({"layer_types": ["full_attention"]}, "layer_types: lists 1 layers, num_hidden_layers says 32"),
+        ({"layer_types": ["mystery"] * 32}, "layers of kind 'mystery' are none of full_attention"),
+        ({"mlp_only_layers": [3, 7]}, "mlp_only_layers: says something of the model's structure"),
+        (
+            {
+                "model_type": "deepseek_v3",
+                "architectures": ["DeepseekV3ForCausalLM"],
+                "kv_lora_rank": 512,
+                "moe_intermediate_size": 2048,
+            },
+            "qk_rope_head_dim: wanted",
+        ),
+        ({"compress_ratios": [4] * 32}, "compress_ratios: says something of the model's structure"),
+        (
+            {"model_type": "deepseek_v4", "sliding_window": 8, "head_dim": 8, "qk_rope_head_dim": 8, "q_lora_rank": 8},
+            "o_groups: wanted",
+        ),
+        (
+            {"model_type": "qwen3_moe", "moe_intermediate_size": 8, "decoder_sparse_step": "two"},
+            "decoder_sparse_step: wanted a whole number, got 'two'",
+        ),
         ({"text_config": "none"}, "text_config: wanted an object"),
-        ({"n_group": "x"}, "expert_groups"),
+        ({"n_group": "x"}, "n_group: says something"),
     ],
 )
 def test_an_unreadable_config_is_one_line(tmp_path: Path, fields: dict[str, object], says: str) -> None:
@@ -297,9 +321,9 @@ def test_nemotron_super_has_the_published_size() -> None:
     [
         ({"hybrid_override_pattern": "MEX"}, "layers of kind X are none of mamba, attention, mlp, moe"),
         ({"hybrid_override_pattern": ""}, "wanted letters such as M*-E"),
-        ({"hybrid_override_pattern": "ME"}, "lists 2 layers, num_hidden_layers says 52"),
-        ({"hybrid_override_pattern": "MEEE", "num_hidden_layers": None}, "more feed-forward layers than mixers"),
-        ({"ssm_state_size": None}, "mamba layers need ssm_state_size"),
+        ({"hybrid_override_pattern": "ME"}, "num_hidden_layers: says 52, the pattern lists 2 layers"),
+        ({"hybrid_override_pattern": "MEEE", "num_hidden_layers": None}, "more feed-forward layers (3) than mixers (1)"),
+        ({"ssm_state_size": None}, "ssm_state_size: wanted a whole number from 1"),
     ],
 )
 def test_an_unreadable_hybrid_is_one_line(tmp_path: Path, changes: dict[str, object], says: str) -> None:
@@ -359,9 +383,17 @@ def test_close_relatives(tmp_path: Path, config: dict[str, object], total: float
         (None, "bf16", "bf16"),
         ({"quant_method": "fp8"}, "fp8", "fp8"),
         ({"quant_method": "mxfp4"}, "bf16", "fp4"),
-        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "bf16", "fp4"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": ["*self_attn*"]}, "bf16", "fp4"),
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8", "fp8"),
-        ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 4}}}}, "bf16", "fp4"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "ignore": ["re:.*self_attn.*"],
+                "config_groups": {"g": {"weights": {"num_bits": 4}}},
+            },
+            "bf16",
+            "fp4",
+        ),
         ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 8}}}}, "fp8", "fp8"),
     ],
 )

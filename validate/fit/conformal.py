@@ -68,13 +68,16 @@ def judged(
     points: Sequence[Mapping[str, float]],
     used: Ints | None,
     borrowed_from: str = "",
+    foreign: Sequence[str] = (),
 ) -> list[Interval]:
     """The interval of every row of a group (arrays [row]; ``points``: their operating points) as ``fit``'s regimes give it.
 
     ``used``: rows of this very group that the constants were fitted to, None if the group is not the fit's own. Its rows left
     aside made the shipped regimes, so each gets its interval from the other `JUDGES` - 1 parts of them.
     """
-    found = [fit.interval(float(s), int(n), p, borrowed_from) for s, n, p in zip(predicted_s, nodes, points, strict=True)]
+    found = [
+        fit.interval(float(s), int(n), p, borrowed_from, foreign) for s, n, p in zip(predicted_s, nodes, points, strict=True)
+    ]
     aside = conformal_rows(len(predicted_s), used) if used is not None else np.empty(0, np.intp)
     if len(aside) < LEAST_ROWS:
         return found

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...hwmodels.calibration import Scope, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import Uncalibrated
+from ...hwmodels.foreign import why_foreign
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import describe
@@ -55,7 +56,8 @@ def ep_rows(path: Path, engine: str, progress: Progress | None) -> Found:
         borrowed = "" if source == group.system else source
         points = [point_of(row) for row in group.rows]
         nodes = np.array([row.nodes for row in group.rows])
-        sure = judged(entry.fit, seconds, group.measured_s, nodes, points, used, borrowed)
+        foreign = why_foreign(load_cluster(load_calibration(group.system).cluster), group.scope == "multi-node", source)
+        sure = judged(entry.fit, seconds, group.measured_s, nodes, points, used, borrowed, foreign)
         for i, row in enumerate(group.rows):
             key = (row.system, row.protocol, row.op, row.nodes)
             odd = suspect_run_of(row) is not None

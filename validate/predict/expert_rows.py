@@ -9,6 +9,8 @@ import numpy as np
 from ...hwmodels.calibration import constants_of, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import Uncalibrated, UnknownName
+from ...hwmodels.foreign import why_foreign
+from ...hwmodels.hardware_names import why_unknown
 from ...sim.ep.experts import ExpertConstants
 from ...sim.ep.machine import machine_of
 from ..fit.conformal import judged
@@ -27,20 +29,23 @@ def expert_rows(path: Path) -> tuple[list[Predicted], dict[str, int], tuple[str,
         try:
             predicted += _predicted(group, path.name)
         except (Uncalibrated, UnknownName) as error:
-            skipped[str(error)] = skipped.get(str(error), 0) + len(group.records)
+            reason = why_unknown(group.system) if isinstance(error, UnknownName) else str(error)
+            skipped[reason] = skipped.get(reason, 0) + len(group.records)
     odd = sum(p.odd for p in predicted)
     return predicted, skipped, (f"{odd} rows: {TOO_FAST}",) if odd else ()
 
 
 def _predicted(group: ExpertGroup, table: str) -> list[Predicted]:
     entry, source = find_entry(group.system, "expert-compute", group.op, "one-node")
-    machine = machine_of(load_cluster(load_calibration(group.system).cluster))
+    cluster = load_cluster(load_calibration(group.system).cluster)
+    machine = machine_of(cluster)
     seconds = group.seconds(machine, constants_of(entry, ExpertConstants))
     total = len(seconds)
     own = entry.fit.table == table and entry.fit.rows_available == total and source == group.system
     used = group.used() if own else None
     borrowed = "" if source == group.system else source
-    sure = judged(entry.fit, seconds, group.measured_s, np.ones(total, np.int64), group.points(), used, borrowed)
+    foreign, one_node = why_foreign(cluster, False, source), np.ones(total, np.int64)
+    sure = judged(entry.fit, seconds, group.measured_s, one_node, group.points(), used, borrowed, foreign)
     seen = set() if used is None else set(used.tolist())
     odd = group.measured_s < group.least_seconds(machine)
     found = []

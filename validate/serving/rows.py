@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from ...hwmodels.errors import BadInput
+from ...hwmodels.hardware_names import UnknownHardware, system_called
 from ...sim.inputs.model import model_names
 from ...sim.precision import Dtype
 from .recipes import Pool, Recipe, recipes_for
@@ -28,20 +29,6 @@ ALIASES = {
 }
 #: A family's smaller sibling has another architecture than the preset.
 _SMALLER = ("flash", "lite", "mini-", "-air", "distill", "nano")
-CLUSTERS = {
-    "a100_sxm": "a100-cx7",
-    "h100_sxm": "h100-cx7",
-    "h200_sxm": "h200-cx7",
-    "h800_sxm": "h800-cx7",
-    "b200_sxm": "b200-cx7",
-    "b300_sxm": "b300-cx8",
-    "gb200": "gb200-nvl72",
-    "gb300": "gb300-nvl72",
-    "mi300x": "mi300x-cx7",
-}
-#: How else tables call these systems.
-SYSTEM_NAMES = {"a100": "a100_sxm", "h100": "h100_sxm", "h200": "h200_sxm", "h800": "h800_sxm", "b200": "b200_sxm",
-                "b300": "b300_sxm", "gb200_sxm": "gb200", "gb300_sxm": "gb300"}  # fmt: skip
 #: Requests of these lengths are the public suite's, which draws each length uniformly from 80 % to 100 % of the stated one.
 SUITE_LENGTHS = {(1024, 1024), (1024, 8192), (8192, 1024)}
 SUITE_SPREAD = 0.2
@@ -130,11 +117,10 @@ def preset_of(name: str) -> str:
 
 def system_of(name: str) -> str:
     """The system as the calibrations call it. Raises Unpredictable."""
-    plain = name.strip().lower()
-    found = SYSTEM_NAMES.get(plain, plain)
-    if found not in CLUSTERS:
-        raise Unpredictable(f"system {name}: no datasheet of it")
-    return found
+    try:
+        return system_called(name)
+    except UnknownHardware as error:
+        raise Unpredictable(f"system {name}: {error}") from None
 
 
 @cache

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.backends import Backend, backend_names, load_backend
+from ...hwmodels.calibration import load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
 from ...sim.inputs.deployment import Protocol
@@ -19,7 +20,7 @@ from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import worker_memory
 from ...sim.step.step import Step
 from ...sim.step.worker import Arrangement, Precision
-from .rows import CLUSTERS, ServingRow, Widths
+from .rows import ServingRow, Widths
 
 Floats = NDArray[np.float64]
 
@@ -94,7 +95,7 @@ def backend_of(name: str) -> str:
 
 def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
     first = rows[0]
-    model, cluster = load_model(first.model), load_cluster(CLUSTERS[first.system])
+    model, cluster = load_model(first.model), load_cluster(load_calibration(first.system).cluster)
     payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
     precision = Precision(first.weights, first.experts, first.kv, payload)
     scale = np.array([1.0 - row.spread / 2.0 for row in rows])

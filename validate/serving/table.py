@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.backends import Backend, load_backend
+from ...hwmodels.calibration import load_calibration, relatives
+from ...hwmodels.catalog import load_cluster
+from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import Interval, interval_of
 from ..fit.conformal import JUDGES, LEAST_ROWS, conformal_rows, regimes_of
 from ..predict.predicted import Predicted
@@ -90,9 +94,11 @@ def _judged(backend: Backend, rows: list[ServingRow], found: Served, used: NDArr
         }
         for i, row in enumerate(rows)
     ]
-    foreign = ["" if row.system in backend.systems else "other systems" for row in rows]
+    lent = ["" if row.system in backend.systems else "other systems" for row in rows]
+    foreign = [_foreign(row.system, tuple(backend.systems)) for row in rows]
     sure: list[Interval | None] = [
-        interval_of(fit.intervals, fit.seen, float(found.tpot_s[i]), 1, points[i], foreign[i]) for i in range(len(rows))
+        interval_of(fit.intervals, fit.seen, float(found.tpot_s[i]), 1, points[i], lent[i], foreign[i])
+        for i in range(len(rows))
     ]
     aside = conformal_rows(len(rows), used) if used is not None else np.empty(0, np.intp)
     if len(aside) < LEAST_ROWS:
@@ -102,8 +108,15 @@ def _judged(backend: Backend, rows: list[ServingRow], found: Served, used: NDArr
         others = np.delete(aside, np.s_[part::JUDGES])
         regimes = regimes_of(found.tpot_s[others], measured[others], one_node[others])
         for i in aside[part::JUDGES]:
-            sure[i] = interval_of(regimes, fit.seen, float(found.tpot_s[i]), 1, points[i], foreign[i])
+            sure[i] = interval_of(regimes, fit.seen, float(found.tpot_s[i]), 1, points[i], lent[i], foreign[i])
     return sure
+
+
+@cache
+def _foreign(system: str, measured: tuple[str, ...]) -> tuple[str, ...]:
+    """What of a system's hardware no measured deployment speaks for."""
+    lender = next((name for name in relatives(system) if name in measured), relatives(system)[-1])
+    return why_foreign(load_cluster(load_calibration(system).cluster), False, lender)
 
 
 def _notes(rows: list[ServingRow], found: Served) -> list[str]:

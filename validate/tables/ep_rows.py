@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Scope, calibrated_systems
 from ...hwmodels.errors import BadInput
+from ...hwmodels.hardware_names import why_unknown
 from ...sim.ep.protocol import Context, all_protocols, find_protocol
 from ...sim.ep.shape import Shape
 
@@ -122,7 +123,7 @@ def _row(path: Path, line: int, record: dict[str, str]) -> Row:
 def unpredictable(row: Row) -> str | None:
     """Why a row cannot be predicted, or None. The reason is what `epicycle validate` counts as a skip."""
     if row.system not in calibrated_systems():
-        return f"unknown system {row.system}"
+        return why_unknown(row.system)
     return unfittable(row)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from ...hwmodels.calibration import load_calibration
-from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
+from ...hwmodels.foreign import why_foreign
+from ...hwmodels.hardware_names import UnknownHardware, cluster_called
 from ...hwmodels.interval import Interval
 from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds
@@ -34,6 +34,8 @@ COLUMNS = (
 DEFAULT_SMS, OF_SMS = 24.0, 132.0
 #: DeepEP's default experts: of the inter-node and low-latency tests where the table gives none.
 DEFAULT_EXPERTS = 256.0
+#: GPUs that a source leaves open: Hopper, by its generation.
+_NOT_STATED = ("SM90", "sm_90 (not stated)", "not stated (H100/H200 class)")
 #: Beyond this error a row needs a reason.
 FAR_PCT = 40.0
 
@@ -86,8 +88,14 @@ def _skip(row: dict[str, str]) -> str:
         return "NCCL's all-to-all across nodes: nobody calibrated it"
     if row["op"] not in ("dispatch", "combine"):
         return "dispatch and combine in one figure"
-    if "MI355X" in row["gpu"]:
-        return "no datasheet of the MI355X in the catalogue"
+    if not all(row[name] for name in ("ep", "tokens_per_rank", "hidden", "topk")):
+        return "tokens, hidden size, top-k or ranks are not stated"
+    try:
+        _cluster(row)
+    except UnknownHardware as error:
+        return str(error)
+    except ValueError:
+        return ""  # said of the row itself
     return ""
 
 
@@ -108,33 +116,25 @@ def _figure(line: int, row: dict[str, str]) -> Figure:
     system, nodes = f"{row['lib']} on {cluster.name}", max(1, round(float(shape.ranks) / 8))
     same = load_calibration(described.calibrated_on).cluster == load_calibration(cluster.calibration).cluster
     point = {name: float(getattr(shape, name)) for name in POINT}
-    sure = described.entry.fit.interval(1e-6 * predicted, nodes, point, "" if same else described.calibrated_on)
+    foreign = why_foreign(cluster, scope == "multi-node", described.calibrated_on)
+    sure = described.entry.fit.interval(1e-6 * predicted, nodes, point, "" if same else described.calibrated_on, foreign)
     figure = Figure(line, row, system, protocol, row["op"], nodes, measured, predicted, described.calibrated_on, "", sure)
     return replace(figure, reason=reason_of(row) if abs(figure.error_pct) > FAR_PCT else "")
 
 
 def _cluster(row: dict[str, str]) -> Cluster:
+    """The hardware a row is of. Raises UnknownHardware for what the catalogue does not have: it is never somebody else's."""
     gpu, fabric, lib = row["gpu"], row["fabric"], row["lib"]
-    if "GB200" in gpu:
-        return _named("gb200-nvl72")
-    if "MI300X" in gpu:
-        return _named("mi300x-cx7")
-    if "B200" in gpu:
-        return _named("b200-cx7", "aws-efa-v3") if "EFA" in fabric else _named("b200-cx7")
-    if gpu == "SM100":
-        return _named("b200-cx7")
-    if "EFA" in fabric or "EFA" in lib:
-        return _named("h200-efa")
-    if row["lib"] == "DeepEP-V2":  # its EP16 rows are 256 GB/s of NVLink a GPU, which an H800 (200) cannot do
-        return _named("h100-cx7")
-    if gpu in ("H800", "SM90") or lib.startswith("DeepEP-V1"):  # the library's authors measure on H800
-        return _named("h800-cx7")
-    return _named("h100-cx7")
-
-
-@cache
-def _named(name: str, nic: str = "") -> Cluster:
-    return load_cluster(name, overrides={"node.nic": nic} if nic else None)
+    across = float(row["ep"]) > float(row["gpus_per_node"] or 8) and "NVL72" not in gpu
+    if gpu in _NOT_STATED:  # what the authors of each library measure on
+        if "EFA" in fabric or "EFA" in lib:
+            gpu = "H200"
+        # V2's EP16 rows are 256 GB/s of NVLink a GPU, which an H800 (200) cannot do.
+        elif lib.startswith("DeepEP-V1") or (gpu == "SM90" and lib != "DeepEP-V2"):
+            gpu = "H800"
+        else:
+            gpu = "H100"
+    return cluster_called(gpu, fabric, across, f"{row['gpu']} {lib}" if across else "")
 
 
 def _protocol(row: dict[str, str]) -> str:
@@ -148,7 +148,7 @@ def _protocol(row: dict[str, str]) -> str:
 
 def _shape(row: dict[str, str], cluster: Cluster) -> Shape:
     ranks, hidden, top_k = float(row["ep"]), float(row["hidden"]), float(row["topk"])
-    domain = ranks if "GB200" in row["gpu"] else min(ranks, 8.0)
+    domain = min(ranks, float(max(8, cluster.nvlink_domain_gpus)))
     if "as cited by pplx" in row["lib"]:
         domain = 1.0  # DeepEP before its low-latency kernels used NVLink
     nodes = ranks / domain

@@ -46,11 +46,11 @@ _REASONS: tuple[tuple[Callable[[Row], bool], str], ...] = (
     ),
     (
         lambda r: "Thor2" in r["fabric"],
-        "another NIC (Broadcom Thor2) of the same line rate; there is only ConnectX-7 in the catalogue",
+        "another NIC (Broadcom Thor2) of the same line rate, of which only that rate is known",
     ),
     (
-        lambda r: "MI300X" in r["gpu"] or "MI300X" in r["fabric"],
-        "AMD GPU predicted from H100's constants, kernels of another library (MORI's combine pulls rows instead of"
+        lambda r: "MI3" in r["gpu"] or "MI3" in r["fabric"],
+        "AMD GPU predicted from NVIDIA's constants, kernels of another library (MORI's combine pulls rows instead of"
         " posting them)",
     ),
     (

@@ -17,6 +17,8 @@ _TOKENS = 3600.0 / 1e6  # millions of tokens in an hour, of one token a second
 def bill(evaluation: Evaluation) -> Html:
     """The lines one after the other, dearest first, up to the whole."""
     lines = sorted(((n, v) for n, v in evaluation.cost.items() if v), key=lambda kv: -kv[1])
+    if evaluation.unpriced:
+        return section("cost", "What it costs", f"No price: {evaluation.unpriced}.", Html(""))
     if not lines:
         return Html("")
     total = sum(v for _, v in lines)
@@ -36,6 +38,9 @@ def bill(evaluation: Evaluation) -> Html:
 
 def bills(evaluations: Sequence[Evaluation], names: Sequence[str]) -> Html:
     """The bills of several deployments on one scale."""
+    unpriced = dict.fromkeys(e.unpriced for e in evaluations if e.unpriced)
+    if unpriced:
+        return section("cost", "What they cost", f"No price: {'; '.join(unpriced)}.", Html(""))
     if not any(any(e.cost.values()) for e in evaluations):
         return Html("")
     colours = line_colours(evaluations)

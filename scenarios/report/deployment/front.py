@@ -71,7 +71,7 @@ def front(plan: Plan, command: str) -> Html:
     names = {id(c): f"candidate-{i}" for i, c in enumerate(shown)}
     kinds = list(dict.fromkeys(kind(c) for c in sorted(shown, key=lambda c: not c.on_front)))
     colours = {k: f"var({COLOURS[min(i, len(COLOURS) - 1)]})" for i, k in enumerate(kinds)}
-    views = [v for v in VIEWS if any(v.key in c.values for c in shown)]
+    views = [v for v in VIEWS if any(_drawable(v.key, c) for c in shown)]
     pictures = [(f"view-{v.words}", _picture(v, plan, shown, names, colours)) for v in views]
     choice = switch("vertical axis", [(f"view-{v.words}", v.words) for v in views])
     unfolded = [(names[id(c)], candidate_panel(c, names[id(c)], command, known)) for c in shown]
@@ -89,7 +89,7 @@ def front(plan: Plan, command: str) -> Html:
 def front_table(plan: Plan, shown: Sequence[Candidate], names: Mapping[int, str]) -> Html:
     """The candidates on the front; without one, the best of the rest. Each opens its panel."""
     listed = [c for c in shown if c.on_front or c is shown[0]] if any(c.on_front for c in shown) else list(shown[:12])
-    listed = sorted(listed, key=lambda c: (not c.meets, c.values.get("usd_per_mtok_output", 0.0)))
+    listed = sorted(listed, key=lambda c: (not c.meets, c.values["usd_per_mtok_output"] if priced(c) else c.gpus))
     keys = [k for k in TOLD if any(k in c.values for c in listed)]
     several = len({c.cluster for c in listed}) > 1
     played = any(c.events_tpot_s is not None for c in listed)
@@ -112,8 +112,17 @@ def front_table(plan: Plan, shown: Sequence[Candidate], names: Mapping[int, str]
     return table(head, rows, (0, *([1] * several), len(head) - 1))
 
 
+def priced(candidate: Candidate) -> bool:
+    """Whether anybody says what it costs."""
+    return _drawable("usd_per_mtok_output", candidate)
+
+
+def _drawable(key: str, candidate: Candidate) -> bool:
+    return math.isfinite(candidate.values.get(key, math.nan))
+
+
 def _picture(view: View, plan: Plan, shown: Sequence[Candidate], names: Mapping[int, str], colours: Mapping[str, str]) -> Html:
-    points = [c for c in shown if view.key in c.values and user_speed(c) > 0]
+    points = [c for c in shown if _drawable(view.key, c) and user_speed(c) > 0]
     traces: list[dict[str, object]] = [_line(view, points)]
     for group, colour in colours.items():
         mine = sorted((c for c in points if kind(c) == group), key=lambda c: c.on_front)

@@ -15,7 +15,7 @@ _PRICES = {"USD/Mtok": "per Mtok", "USD/h": "per hour", "USD": ""}
 def said(value: float, unit: str, key: str = "") -> str:
     """``value`` of ``unit`` in words: ``"31.2 ms"``, ``"$0.42 per Mtok"``, ``"1,840 tokens/s"``; a share as per cent."""
     if not math.isfinite(value):
-        return "–"
+        return "no price" if unit in _PRICES else "–"
     if unit == "s":
         size, name = _second_unit(value)
         return f"{digits(value / size)} {name}"

@@ -74,23 +74,30 @@ def grouped_works(
     """Projections; norm, rotary embedding and cache write; decoding; prefill."""
     heads, kv = heads_on(kind.heads, a.tp), heads_on(kind.kv_heads, a.tp)
     rows, size = batch.tokens, ELEMENT_BYTES[precision.kv]
-    gated = isinstance(kind, Gqa) and kind.gated
-    queries = (2.0 if gated else 1.0) * heads
-    projections = gpu.gemm(rows, (queries + 2.0 * kv) * kind.head_dim, hidden, precision.weights)
-    yield "projections", projections + gpu.gemm(rows, hidden, heads * kind.head_dim, precision.weights), gpu.source
+    queries, values, width = heads * kind.head_dim, heads * kind.value_dim, kind.mean_dim
+    own = kind.kv_params(1) / kind.kv_heads * kv  # columns of keys and values; none where an earlier layer's cache is read
+    gate = values if kind.gated else heads if kind.head_gated else 0.0
+    if kind.q_rank is None:
+        projections = gpu.gemm(rows, queries + gate + own, hidden, precision.weights)
+    else:
+        projections = gpu.gemm(rows, kind.q_rank + gate + own, hidden, precision.weights)
+        projections = projections + gpu.gemm(rows, queries, float(kind.q_rank), precision.weights)
+    yield "projections", projections + gpu.gemm(rows, hidden, values, precision.weights), gpu.source
     # The norm reads and writes activations and residual; rotary embedding rewrites q and k; k and v go to the cache.
-    passes = norm(gpu, rows, hidden) + gpu.stream(rows * 2.0 * _BF16 * (heads + kv) * kind.head_dim)
-    passes = passes + gpu.stream(rows * 2.0 * kv * kind.head_dim * (_BF16 + size))
-    if gated:
-        passes = passes + gpu.stream(rows * 3.0 * _BF16 * heads * kind.head_dim)
+    written = kv * (1.0 if kind.own_kv else 0.0)
+    passes = norm(gpu, rows, hidden) + gpu.stream(rows * 2.0 * _BF16 * (heads + written) * kind.head_dim)
+    if kind.own_kv:
+        passes = passes + gpu.stream(rows * 2.0 * kv * width * (_BF16 + size))
+    if kind.gated:
+        passes = passes + gpu.stream(rows * 3.0 * _BF16 * values)
     yield "norm and rope", passes.where(rows), gpu.source
-    window = float(kind.window) if isinstance(kind, Sliding) else np.inf
+    window = float(kind.window) if isinstance(kind, Sliding) else float(kind.indexer.top_k) if kind.indexer else np.inf
     source = f"flash attention at {FLASH_EFFICIENCY:.2f} of the tensor peak (pytorch/benchmark 2391), HBM as {gpu.source}"
-    yield "decode", decode(gpu, heads, kv, kind.head_dim, batch, np.minimum(batch.context, window), size), source
-    yield "prefill", prefill(gpu, heads, kv, kind.head_dim, batch, window, size), source
+    yield "decode", decode(gpu, heads, kv, width, batch, np.minimum(batch.context, window), size), source
+    yield "prefill", prefill(gpu, heads, kv, width, batch, window, size), source
 
 
-def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: int, batch: Batch, seen: Num, size: float) -> Work:
+def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: float, batch: Batch, seen: Num, size: float) -> Work:
     """New rows of ``batch.decode`` sequences over ``seen`` cached tokens each, ``kv`` KV heads on this GPU.
 
     The work (sequence, KV head, 128 tokens) is dealt evenly over the SMs, splitting sequences where they are few and that is
@@ -122,7 +129,7 @@ def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: int, batch: Batch, se
     return replace(work, seconds=work.seconds + DECODE_RAMP_SECONDS).where(sequences)
 
 
-def prefill(gpu: GpuKernels, heads: Num, kv: Num, head_dim: int, batch: Batch, window: float, size: float) -> Work:
+def prefill(gpu: GpuKernels, heads: Num, kv: Num, head_dim: float, batch: Batch, window: float, size: float) -> Work:
     """Causal attention of prompts: query tiles of 128 rows, each with the keys up to its last row's, and each with its ramp."""
     prompts, new, cached = prompts_of(batch), batch.chunk, batch.cached
     group = heads / kv

@@ -48,7 +48,7 @@ def mla_works(
     heads = heads_on(kind.heads, a.tp)
     yield "norm", norm(gpu, batch.tokens, hidden).where(batch.tokens), gpu.source
     works = [("projections", _projections(kind, hidden, heads, batch, precision, gpu, fast, slow), decode_source)]
-    if kind.indexer is not None:
+    if kind.indexer is not None and not kind.indexer.shared:
         scored = index_work(kind.indexer, hidden, kind.q_lora_rank or hidden, batch, precision, gpu, 1.0)
         works.append(("indexer", scored, f"assumed: scores at flash attention's share of the tensor peak; {gpu.source}"))
     works.append(("decode", _decode(kind, heads, batch, precision, gpu, fast), decode_source))

@@ -9,9 +9,10 @@ runs projections once over all its rows. Each kind of layer states its own kerne
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ....hwmodels.specs import Gpu
-from ...inputs.attention import Attention, Compressed, Linear, Mla, Sliding
+from ...inputs.attention import Attention, Compressed, Gqa, Linear, Mla, Sliding
 from ...inputs.model import MoeModel
 from ..gpu_kernels import GpuKernels
 from ..part import Part
@@ -19,7 +20,7 @@ from ..work import Work, plain
 from ..worker import Arrangement, Batch, Precision
 from .compressed import compressed_works
 from .cores import grouped_works
-from .mla import LAUNCHES, mla_works
+from .mla import LAUNCHES, index_work, mla_works
 from .states import linear_works
 
 
@@ -38,6 +39,7 @@ def attention_parts(
     its measured host time exceeds the GPU's, as a part of group "host". Raises Uncalibrated if nobody measured GEMMs or MLA.
     """
     kernels = GpuKernels.of(gpu, system, fp4_weights)
+    precision = replace(precision, weights=precision.of("attention").dtype)
     parts = []
     for kind in model.attention:
         for name, work, source in _works(kind, model.hidden, arrangement, batch, precision, kernels, system):
@@ -62,6 +64,8 @@ def _works(
         yield from linear_works(kind, hidden, a, batch, precision, gpu)
     else:
         yield from grouped_works(kind, hidden, a, batch, precision, gpu)
+        if isinstance(kind, Gqa) and kind.indexer is not None and not kind.indexer.shared:
+            yield "indexer", index_work(kind.indexer, hidden, hidden, batch, precision, gpu, 1.0), gpu.source
 
 
 def _label(kind: Attention) -> str:
@@ -70,5 +74,5 @@ def _label(kind: Attention) -> str:
     if isinstance(kind, Compressed):
         return f"compressed 1:{kind.ratio}" if kind.ratio else f"window {kind.window}"
     if isinstance(kind, Linear):
-        return "delta net" if kind.delta else "mamba"
+        return {"delta": "delta net", "kda": "KDA", "mamba2": "mamba"}.get(kind.form, kind.form)
     return kind.kind

@@ -1,4 +1,4 @@
-"""Linear attention in a step: gated delta nets and Mamba-2 mixers, whose state does not grow with the context.
+"""Mixers of constant state in a step (delta nets, Mamba, lightning attention, short convolutions): the context costs nothing.
 
 Decoding reads and writes every sequence's state. Prompts run in chunks: inside a chunk as matrix products, between chunks
 through the state. The kernels' operands go through HBM between them, which is what bounds them.
@@ -32,28 +32,43 @@ def linear_works(
 ) -> Iterator[tuple[str, Work, str]]:
     """Norm and projections; decoding; prefill. Heads split over ``tp``; key heads are repeated beyond their number."""
     heads, keys = heads_on(kind.heads, a.tp), heads_on(kind.key_heads, a.tp)
-    rows, value = batch.tokens, heads * kind.value_dim
-    channels = 2.0 * keys * kind.key_dim + value
-    gates = (2.0 if kind.delta else 1.0) * heads
-    inner = gpu.gemm(rows, channels + value + gates, hidden, precision.weights)
-    works = inner + gpu.gemm(rows, hidden, value, precision.weights) + norm(gpu, rows, hidden)
+    rows, value, here = batch.tokens, heads * kind.value_dim, heads / kind.heads
+    channels = _conv_channels(kind, keys, value)
+    columns = kind.columns() * here + 2.0 * kind.key_dim * (keys - kind.key_heads * here)  # repeated key heads
+    works = gpu.gemm(rows, columns, hidden, precision.weights) + gpu.gemm(rows, hidden, value, precision.weights)
+    if kind.form == "kda" and kind.rank:  # decay and gate are expanded from their narrow projections
+        works = works + gpu.gemm(rows, 2.0 * value, float(kind.rank), precision.weights)
+    if kind.form == "mamba":  # x to time step, B and C; the time step to every channel
+        works = works + gpu.gemm(rows, kind.rank + 2.0 * kind.key_dim, value, precision.weights)
+        works = works + gpu.gemm(rows, value, float(kind.rank), precision.weights)
+    works = works + norm(gpu, rows, hidden)
     # The gated norm of the output reads it and the gate, and writes.
     works = works + gpu.stream(3.0 * _BF16 * rows * value)
     yield "projections", works.where(rows), gpu.source
     yield "decode", _decode(kind, heads, channels, batch, gpu), f"state bytes; {gpu.source}"
-    chunked = _delta_prefill if kind.delta else _ssd_prefill
+    if kind.form in ("mamba", "conv"):
+        yield "prefill", _scan_prefill(kind, value, batch, gpu), f"assumed: the bytes of one fused kernel; {gpu.source}"
+        return
+    chunked = _delta_prefill if kind.form in ("delta", "kda") else _ssd_prefill
     source = f"assumed: products at flash attention's share of the tensor peak; operand bytes; {gpu.source}"
     yield "prefill", chunked(kind, heads, keys, channels, batch, gpu), source
+
+
+def _conv_channels(kind: Linear, keys: Num, value: Num) -> Num:
+    """Values of one token that pass this GPU's convolution."""
+    if kind.form == "lightning":
+        return 0.0 * value
+    return value if kind.form in ("mamba", "conv") else value + 2.0 * keys * kind.key_dim
 
 
 def _decode(kind: Linear, heads: Num, channels: Num, batch: Batch, gpu: GpuKernels) -> Work:
     """The convolution's last inputs and the fp32 state: read once, written for every new row (drafts may be taken back)."""
     sequences, new = batch.decode, batch.speculated
-    state = heads * kind.key_dim * kind.value_dim
+    state = kind.state / kind.heads * heads
     moved = sequences * (1.0 + new) * (_FP32 * state + _BF16 * (kind.conv_kernel - 1) * channels)
     moved = moved + sequences * new * 2.0 * _BF16 * channels
     # Decay, then per element a multiply-add each for what the state holds of the key (delta rule), the update and the output.
-    flops = sequences * new * state * (7.0 if kind.delta else 5.0)
+    flops = sequences * new * state * (7.0 if kind.form in ("delta", "kda") else 5.0)
     return gpu.core(0.0, moved / gpu.hbm_bytes_per_s, flops, moved, 2.0).where(sequences)
 
 
@@ -89,6 +104,14 @@ def _ssd_prefill(kind: Linear, heads: Num, keys: Num, channels: Num, batch: Batc
     moved = moved + heads * 3.0 * value * _BF16  # x read twice, the output written
     moved = tokens * (moved + 4.0 * heads * key * value * _FP32 / chunk)  # states written, passed on, read
     return _chunked(flops, moved, batch, gpu, 6.0)
+
+
+def _scan_prefill(kind: Linear, channels: Num, batch: Batch, gpu: GpuKernels) -> Work:
+    """The first Mamba's selective scan, or a gated short convolution: inputs, gate and output through HBM once."""
+    tokens = batch.prefill
+    per_channel = 9.0 * kind.key_dim if kind.form == "mamba" else 2.0 * kind.conv_kernel
+    moved = tokens * (4.0 * channels + (2.0 * kind.key_dim if kind.form == "mamba" else 0.0)) * _BF16
+    return gpu.core(0.0, moved / gpu.hbm_bytes_per_s, tokens * channels * per_channel, moved, 2.0).where(tokens)
 
 
 def _chunked(flops: Num, moved: Num, batch: Batch, gpu: GpuKernels, kernels: float) -> Work:

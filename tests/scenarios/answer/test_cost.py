@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,10 +184,6 @@ def test_utilisation_is_what_arrives_over_what_can_be_served() -> None:
         ({"node_gpus": 0}, "node_gpus must be 1 or more"),
         ({"tokens_in_per_s": -1.0}, "tokens_in_per_s must be zero or more"),
         ({"fixed_usd_per_hour": -1.0}, "fixed_usd_per_hour must be zero or more"),
-        ({"gpu": "gb300"}, r"set prices\.gpu_hour\.gb300"),
-        ({"gpu": "mi300x", "basis": "reserved"}, r"no reserved price of mi300x"),
-        ({"gpu": "mi300x", "basis": "owned"}, "no server of mi300x is priced"),
-        ({"gpu": "h800-sxm", "basis": "owned"}, r"set prices\.server\.h800-sxm\.price"),
     ],
 )
 def test_what_cannot_be_priced_is_refused_with_the_lever(changes: dict[str, object], says: str) -> None:
@@ -198,6 +196,22 @@ def test_what_cannot_be_priced_is_refused_with_the_lever(changes: dict[str, obje
     }
     with pytest.raises(BadInput, match=says):
         cost_of(**{**call, "prices": PRICES, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "basis", "why"),
+    [
+        ("gb300", "rental", r"set prices\.gpu_hour\.gb300"),
+        ("mi300x", "reserved", r"no reserved price of mi300x"),
+        ("mi300x", "owned", "no server of mi300x is priced"),
+        ("h800-sxm", "owned", r"set prices\.server\.h800-sxm\.price"),
+    ],
+)
+def test_what_nobody_prices_costs_nan_and_says_why(gpu: str, basis: Any, why: str) -> None:
+    cost = cost_of(8, gpu, 8, 1.0, 1.0, PRICES, basis=basis)
+    assert re.search(why, cost.unpriced)
+    assert math.isnan(float(cost.usd_per_hour)) and math.isnan(float(cost.usd_per_mtok_out))
+    assert cost.tokens_in_per_hour == 3600.0
 
 
 def test_an_unknown_gpu_names_the_nearest() -> None:

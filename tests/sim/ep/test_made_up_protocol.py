@@ -62,7 +62,7 @@ print(_tried_with("sglang"))
 """
     told = run(code, tmp_path).splitlines()
     assert told[0] == "True"
-    assert "| carrier-pigeon | a bird a row | nobody's | anywhere | contiguous | a loft |" in told
+    assert "| `carrier-pigeon` | a bird a row | nobody's | anywhere | contiguous | a loft |" in told
     assert "carrier-pigeon" in told[-1]
     assert '"carrier-pigeon"' in (tmp_path / "plan.json").read_text()
 

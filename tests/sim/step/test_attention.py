@@ -169,7 +169,7 @@ def test_projections_multiply_every_weight_once(model: str) -> None:
     loaded = load_model(model)
     parts = parts_of(model, Batch(4.0, 0.0))
     flops = sum(p.flops * p.times for p in parts if p.name.endswith(("projections", "indexer")))
-    convolutions = sum(k.layers * k.conv_kernel * k._conv_channels for k in loaded.attention if k.kind == "linear")
+    convolutions = sum(k.layers * k.conv_kernel * k.conv_channels for k in loaded.attention if k.kind == "linear")
     weights = sum(kind.layers * kind.params(loaded.hidden) for kind in loaded.attention) - convolutions
     assert flops == pytest.approx(2 * 4 * weights, rel=1e-12)
 

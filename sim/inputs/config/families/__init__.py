@@ -1,0 +1,1 @@
+"""One function per family of models: the keys of its config.json, turned into the fields of ``MoeModel``."""

@@ -1,0 +1,78 @@
+"""Keys of published configs that say nothing of what serving costs: generation, training, tokens, numerics, positions."""
+
+from __future__ import annotations
+
+_GENERATION = """
+bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size
+exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty max_length max_new_tokens min_length
+no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states output_scores
+remove_invalid_values repetition_penalty return_dict return_dict_in_generate suppress_tokens temperature top_k top_p
+typical_p
+use_cache use_return_dict num_logits_to_keep generation_config
+"""
+_LIBRARY = """
+_name_or_path _attn_implementation _attn_implementation_autoset _commit_hash _flash_attn_2_enabled add_cross_attention
+architectures auto_map chunk_size_feed_forward cross_attention_hidden_size decoder finetuning_task id2label label2id
+is_decoder
+is_encoder_decoder model_type prefix problem_type pruned_heads task_specific_params tf_legacy_loss tie_encoder_decoder
+tokenizer_class torchscript torch_dtype dtype transformers_version use_bfloat16 base_model_tp_plan base_model_pp_plan
+attn_implementation _attn_implementation_internal unsloth_fixed unsloth_version language use_flash_attn use_flash_attention
+flash_attention
+_experts_implementation gradient_checkpointing use_kernels
+"""
+_TRAINING = """
+attention_dropout hidden_dropout resid_pdrop embd_pdrop attn_pdrop emb_pdrop initializer_range initializer_factor
+embedding_initializer_range init_method_std init_std init_cutoff_factor init_device init_config aux_loss_alpha seq_aux
+router_aux_loss_coef router_z_loss_coef router_aux_loss output_router_logits router_jitter_noise input_jitter_noise
+z_loss_coefficient load_balancing_loss_coef ep_size pretraining_tp pretrain_tp training_args loss_type
+mtp_loss_scaling_factor
+moe_aux_loss_coeff weight_init cla_init rescale_prenorm_residual moe_aux_loss_coef moe_z_loss_coef load_balance_coeff
+fsdp_wrap_fn
+"""
+_NUMERICS = """
+activation_function act_fn hidden_act hidden_activation mamba_hidden_act ffn_act_fn rms_norm_eps layer_norm_eps
+layernorm_epsilon layer_norm_epsilon norm_eps norm_epsilon rms_norm_epsilon normalization_type norm_type rms_norm_plus_one
+use_gemma_norm attn_logit_softcapping final_logit_softcapping router_logit_softcapping query_pre_attn_scalar
+attention_multiplier embedding_multiplier residual_multiplier logits_scaling logit_scale lm_head_multiplier key_multiplier
+attention_in_multiplier attention_out_multiplier ssm_in_multiplier ssm_out_multiplier ssm_multipliers mlp_multipliers
+embedding_multiplier_scale
+output_multiplier_scale attn_output_multiplier embedding_scale output_scale swiglu_limit swiglu_limits swiglu_limits_shared
+swiglu_alpha clip_qkv attention_value_scale residual_in_fp32 fp32_residual_connection moe_router_dtype router_dtype
+time_step_limit time_step_min time_step_max time_step_floor time_step_rank_min attn_temperature_tuning floor_scale
+attn_scale
+mup_enabled scale_emb scale_depth softmax_scale_type emb_scale use_bidirectional_attention attn_mscale
+"""
+_ROUTING = """
+norm_topk_prob norm_head scoring_func score_func score_function topk_method routed_scaling_factor router_scaling_factor
+moe_router_scaling_factor moe_router_score_function route_scale route_norm moe_renormalize moe_router_activation_func
+router_scaling moe_router_enable_expert_bias
+use_expert_bias use_routing_bias expert_selection_fn normalize_expert_weights moe_norm_min enable_moe_fp32_combine
+shared_expert_combination_strategy moe_drop_tokens moe_capacity moe_gate moe_router_use_sigmoid moe_routed_scaling_factor
+"""
+_POSITIONS = """
+rope_theta rope_scaling rope_parameters rope_type rope_interleave rope_interleaved rope_pct rotary_dim rotary_pct
+rotary_emb_base rotary_base partial_rotary_factor partial_rotary_factors rotary_percent position_embedding_type alibi
+use_mem_rope rope_local_base_freq rope_local_theta local_rope_theta swa_rope_theta global_rope_theta compress_rope_theta
+rope_ratio original_max_position_embeddings initial_context_length max_window_layers no_rope_layers no_rope_layer_interval
+mrope_section nope_layer_interval attention_bias qkv_bias use_bias use_qkv_bias bias attention_out_bias mlp_bias
+mamba_conv_bias
+mamba_proj_bias conv_bias use_conv_bias add_bias_linear add_qkv_bias o_bias projectors_bias lm_head_bias attention_qkv_bias
+use_qk_norm qk_norm qk_layernorm use_qk_layernorm qk_norm_type use_norm use_attention_bias
+"""
+_TOKENS = """
+boi_token_index eoi_token_index image_token_index video_token_index audio_token_index image_token_id video_token_id
+audio_token_id bos_token_id eos_token_id pad_token_id sep_token_id eod_token_id cls_token_id mask_token_id unk_token_id
+im_start_id im_end_id vision_start_token_id vision_end_token_id image_start_token_id image_end_token_id pad_id eod_id
+decoder_start_token_id ignore_index media_placeholder_token_id im_patch_token text_start_id text_end_id im_newline_id
+image_token video_token image_newline tokenizer_path chat_template
+"""
+_KERNELS = """
+use_mamba_kernels use_mambapy use_associative_scan use_mem_eff_path use_fused_kernels mamba_chunk_size chunk_size
+mamba_ssm_dtype mamba_ssm_cache_dtype mamba_dt_limit using_split_qkv_in_self_attention
+"""
+#: Keys with no effect on cost in any family. A family that gives one a meaning reads it before this list is asked.
+INERT: frozenset[str] = frozenset(
+    " ".join((_GENERATION, _LIBRARY, _TRAINING, _NUMERICS, _ROUTING, _POSITIONS, _TOKENS, _KERNELS)).split()
+)
+#: Endings of such names.
+INERT_ENDINGS = ("_token_id", "_token_ids", "_token_index", "_dropout", "_pdrop", "_dropout_prob", "_loss_coef", "_loss_weight")
