@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
@@ -296,15 +297,32 @@ def bench(
         list[str] | None, typer.Option(metavar="TxHxIxExK", help="tokens x hidden x inter x experts x top-k; repeat for more.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write the measurements, row by row.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the comparison with plain torch.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the rows that --out holds.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the comparison with plain torch as it grows.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all rows as JSON at the end ('-': to stdout).")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The catalogue's name of this machine; default: by the GPU's own name.")
+    ] = None,
+    tiles: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Tiles that go before the shipped table.")] = None,
     ranks: Annotated[int | None, typer.Option(min=1, max=64, help="Virtual ranks on the one GPU; default 8.")] = None,
     step_limit: Annotated[float, typer.Option(metavar="SECONDS", help="How long a rank may stay silent.")] = 120.0,
 ) -> None:
     """Check the Triton kernels against their references, then time them on your hardware."""
-    try:
-        from .validate.bench.run import BenchFailed, run_bench
+    from .scenarios.say.json_text import json_text
+    from .scenarios.say.output import Outputs
 
-        run_bench(mode, kernels, shapes, out, html, ranks, step_limit)
+    try:
+        from .validate.bench.run import Asked, BenchFailed, run_bench
+
+        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles)
+        asked.check()
+        with Outputs((json,)) as outputs:
+            rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
+            outputs.put(json, lambda path: _write(path, json_text({"rows": rows})))
     except ModuleNotFoundError as error:
         raise ValueError(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
     except BenchFailed as failed:

@@ -6,6 +6,7 @@ names the source of every field in ``sources`` (field -> "document, date" or lin
 
 from __future__ import annotations
 
+from math import prod
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,6 +20,13 @@ YOURS = "yours:"
 #: How good a source is, by the word that it begins with ("press: …"); a source without one is the maker's own document.
 Grade = Literal["vendor", "measured", "derived", "press", "assumed", "user"]
 _GRADES: tuple[Grade, ...] = ("measured", "derived", "press", "assumed")
+
+
+def grade_of(source: str) -> Grade:
+    """How good a source is, by the word that it begins with."""
+    if source.startswith((SET_BY_USER, YOURS)):
+        return "user"
+    return next((grade for grade in _GRADES if source.startswith(f"{grade}:")), "vendor")
 
 
 #: Changed numbers that a label names; more are counted.
@@ -39,10 +47,7 @@ class Datasheet(BaseModel):
 
     def grade(self, field: str) -> Grade:
         """How good that source is."""
-        source = self.source(field)
-        if source.startswith((SET_BY_USER, YOURS)):
-            return "user"
-        return next((grade for grade in _GRADES if source.startswith(f"{grade}:")), "vendor")
+        return grade_of(self.source(field))
 
     def graded(self, *grades: Grade) -> tuple[str, ...]:
         """The stated fields whose source has one of ``grades``, in the record's order."""
@@ -156,9 +161,22 @@ class Fabric(BaseModel):
     nodes_per_leaf: Annotated[int, Field(ge=1)] = 16
 
 
+class Mesh(BaseModel):
+    """How GPUs of a domain are joined where no switch is between them: each to its neighbours in a grid of ``shape``, whose
+    rows are rings if ``wrap`` (a torus). ``link_bandwidth`` and ``link_latency`` are of one link, one way."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: Annotated[tuple[Annotated[int, Field(ge=2, le=1024)], ...], Field(min_length=1, max_length=4)]
+    wrap: bool = True
+    link_bandwidth: BytesPerSecond
+    link_latency: Seconds
+
+
 class Cluster(BaseModel):
     """Up to ``max_nodes`` nodes on a fabric. ``nodes_per_nvlink_domain`` > 1 joins nodes by NVLink (NVL72: 18 of 4 GPUs).
 
+    ``mesh``: the links of a domain that has no switch; ``gpu.nvlink_bandwidth`` then says nothing of an exchange.
     ``calibration`` names the system (file stem in data/calibrated) whose fitted parameters describe this hardware; ``file`` is
     where a cluster of the user's was read from.
     """
@@ -171,6 +189,7 @@ class Cluster(BaseModel):
     max_nodes: Annotated[int, Field(ge=1, le=4096)]
     nodes_per_nvlink_domain: Annotated[int, Field(ge=1, le=4096)] = 1
     fabric: Fabric
+    mesh: Mesh | None = None
     calibration: str
     sources: dict[str, str]
     file: str = ""
@@ -191,6 +210,16 @@ class Cluster(BaseModel):
     def nvlink_domain_gpus(self) -> int:
         """GPUs that reach each other over NVLink."""
         return self.nodes_per_nvlink_domain * self.node.gpus
+
+    @model_validator(mode="after")
+    def _the_mesh_is_the_domain(self) -> Self:
+        if self.mesh is not None and (size := prod(self.mesh.shape)) != self.nvlink_domain_gpus:
+            shape = " x ".join(map(str, self.mesh.shape))
+            raise ValueError(
+                f"mesh.shape ({shape}) is of {size} GPUs, a domain of {self.name} has {self.nvlink_domain_gpus}: change it, "
+                "or nodes_per_nvlink_domain"
+            )
+        return self
 
     @model_validator(mode="after")
     def _not_beyond_its_size(self) -> Self:

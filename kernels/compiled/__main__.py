@@ -53,7 +53,7 @@ def write(target: str, compiled: list[Compiled], skipped: dict[str, str], folder
 def _entry(c: Compiled) -> dict[str, Any]:
     entry: dict[str, Any] = {"registers": c.registers, "spills": f"{c.spill_bytes} B", "shared_memory": f"{c.shared_bytes} B"}
     entry |= {"warps": c.warps, "stages": c.stages, "instructions": c.instructions}
-    entry |= {"tensor_core": c.tensor_core, "wide_stores": c.wide_stores, "stores": c.stores}
+    entry |= {"tensor_core": c.tensor_core, "tma_loads": c.tma_loads, "wide_stores": c.wide_stores, "stores": c.stores}
     return entry | ({"tile": list(c.tile)} if c.tile else {})
 
 
@@ -69,7 +69,8 @@ def main() -> int:
         for c in done:
             print(
                 f"{target} {c.name}: {c.registers} registers, {c.spill_bytes} B spilled, {c.shared_bytes} B shared, "
-                f"{c.instructions} instructions, {c.tensor_core} tensor-core, {c.wide_stores}/{c.stores} wide stores"
+                f"{c.instructions} instructions, {c.tensor_core} tensor-core, {c.tma_loads} TMA, "
+                f"{c.wide_stores}/{c.stores} wide stores"
             )
         for name, reason in skipped.items():
             print(f"{target} {name}: left out, {reason}")

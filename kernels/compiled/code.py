@@ -20,6 +20,7 @@ TARGETS = {
 }
 TENSOR_CORE = re.compile(r"\b(QGMMA|HGMMA|UTC[A-Z]*MMA|v_(?:s?mfma)\w*)")
 WIDE_STORE = re.compile(r"STG\.E\.(?:\w+\.)*(?:128|256)|\b(?:global|flat|buffer)_store_dwordx4")
+TMA_LOAD = re.compile(r"\bUTMALDG")
 NARROW_STORE = re.compile(r"STG\.E|\b(?:global|flat|buffer)_store_")
 
 
@@ -37,6 +38,7 @@ class Compiled:
     tensor_core: int
     wide_stores: int
     stores: int
+    tma_loads: int
     tile: tuple[int, int, int] | None = None
 
     def faults(self, build: Build) -> list[str]:
@@ -49,6 +51,8 @@ class Compiled:
             found.append(f"{self.name} has no 16-byte store")
         if build.tensor_core and not self.tensor_core:
             found.append(f"{self.name} has no tensor-core instruction")
+        if build.tma and not self.tma_loads:
+            found.append(f"{self.name} has no TMA load")
         return found
 
 
@@ -56,6 +60,8 @@ def supported(build: Build, target: str) -> str | None:
     """None if ``build`` can be compiled for ``target``, else the reason it cannot."""
     if build.fp8 and target == "gfx942":
         return "gfx942 has no OCP float8 e4m3"
+    if build.tma and not target.startswith("sm_"):
+        return "TMA is NVIDIA's"
     if build.externs and not target.startswith("sm_"):
         return "NVSHMEM is NVIDIA's"
     if build.externs and device_library() is None:
@@ -88,6 +94,7 @@ def compile_build(build: Build, target: str) -> Compiled:
         len(TENSOR_CORE.findall(text)),
         len(WIDE_STORE.findall(text)),
         len(NARROW_STORE.findall(text)),
+        len(TMA_LOAD.findall(text)),
         (build.tile.m, build.tile.n, build.tile.k) if build.tile else None,
     )
 

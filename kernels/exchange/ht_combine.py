@@ -14,10 +14,13 @@ import triton
 import triton.language as tl
 
 from .layout import Groups
+from .listed import nth_row, order_of, sum_listed, sum_scattered, summing
 from .notify import Arrivals
 from .row import RowFormat, SumFormat
-from .signal import is_last, peer, post_flags, wait_flags
+from .signal import address, is_last, peer, post_flags, wait_flags
 from .symmetric import Heap, Plan
+
+REDUCED = 4096  # columns at a time in the first sum: more would spill
 
 
 def combine_fields(plan: Plan, ranks: int, capacity: int, row: SumFormat) -> None:
@@ -46,6 +49,7 @@ def reduce_kernel(
     WEIGHT_AT: tl.constexpr,
     HIDDEN: tl.constexpr,
     K: tl.constexpr,
+    KP: tl.constexpr,
     SUM_STRIDE: tl.constexpr,
     TAIL: tl.constexpr,
     TP: tl.constexpr,
@@ -56,27 +60,28 @@ def reduce_kernel(
     programs = tl.num_programs(0)
     lane = tl.arange(0, TP)
     entry = lane - SHARES_AT
-    for i in range(tl.program_id(0), ranks * capacity, programs):
-        source = i // capacity
-        if i - source * capacity < tl.load(rows + source):
-            at = tl.cast(i, tl.int64)
-            row = peer(table, me, row_at, tl.int32) + at * STRIDE
-            to = tl.multiple_of(peer(table, me, partial_at, tl.int32) + at * SUM_STRIDE, 16)
-            for c in range(0, HIDDEN, BLOCK):
-                h = c + tl.arange(0, BLOCK)
-                total = tl.zeros([BLOCK], tl.float32)
-                for k in range(0, K):
-                    p = tl.load(position + at * K + k)
-                    if p >= 0:
-                        share = tl.load(row + WEIGHT_AT + k).to(tl.float32, bitcast=True)
-                        total += share * tl.load(y + p.to(tl.int64) * HIDDEN + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
-                tl.store(to.to(tl.pointer_type(tl.bfloat16), bitcast=True) + h, total.to(tl.bfloat16), mask=h < HIDDEN)
-            # Origin, the weights of the experts that are here, zeros for the others and for padding.
-            used = (entry >= 0) & (entry < K)
-            here = tl.load(position + at * K + entry, mask=used, other=-1) >= 0
-            shares = tl.load(row + WEIGHT_AT + entry, mask=used & here, other=0)
-            origin = tl.load(row + ORIGIN_AT + lane, mask=lane < SHARES_AT, other=0)
-            tl.store(to + HIDDEN // 2 + lane, tl.where(lane < SHARES_AT, origin, shares), mask=lane < TAIL)
+    source_lane = tl.arange(0, RP)
+    each = tl.load(rows + source_lane, mask=source_lane < ranks, other=0)
+    k = tl.arange(0, KP)
+    for j in range(tl.program_id(0), tl.sum(each, axis=0), programs):
+        source, i = nth_row(each, source_lane < ranks, ranks, j)
+        at = (source * capacity + i).to(tl.int64)
+        row = peer(table, me, row_at, tl.int32) + at * STRIDE
+        to = tl.multiple_of(peer(table, me, partial_at, tl.int32) + at * SUM_STRIDE, 16)
+        p = tl.load(position + at * K + k, mask=k < K, other=-1)
+        share = tl.load(row + WEIGHT_AT + k, mask=k < K, other=0).to(tl.float32, bitcast=True)
+        # Origin, the weights of the experts that are here, zeros for the others and for padding.
+        used = (entry >= 0) & (entry < K)
+        kept = tl.load(position + at * K + entry, mask=used, other=-1) >= 0
+        shares = tl.load(row + WEIGHT_AT + entry, mask=used & kept, other=0)
+        origin = tl.load(row + ORIGIN_AT + lane, mask=lane < SHARES_AT, other=0)
+        here = p >= 0
+        order, n = order_of(here), tl.sum(here.to(tl.int32), axis=0)
+        for c in range(0, HIDDEN, BLOCK):
+            h = c + tl.arange(0, BLOCK)
+            total = sum_listed(address(y), p, share, order, n, h, HIDDEN, BLOCK)
+            tl.store(to.to(tl.pointer_type(tl.bfloat16), bitcast=True) + h, total.to(tl.bfloat16), mask=h < HIDDEN)
+        tl.store(to + HIDDEN // 2 + lane, tl.where(lane < SHARES_AT, origin, shares), mask=lane < TAIL)
     if is_last(counter, programs):
         post_flags(table, first_reader, readers, flag_at + me * 4, epoch, RP)
 
@@ -105,26 +110,23 @@ def pull_kernel(
     BLOCK: tl.constexpr,
 ):
     wait_flags(peer(table, me, flag_at, tl.int32), epoch, peer(table, me, status_at, tl.int32), ranks, RP)
+    r = tl.arange(0, RP)
     lane = tl.arange(0, TP)
+    entry = lane - SHARES_AT
+    block = tl.load(table + r, mask=r < ranks, other=0) + partial_at
     for t in range(tl.program_id(0), tokens, tl.num_programs(0)):
         token = tl.cast(t, tl.int64)
+        i = tl.load(slot + token * ranks + r, mask=r < ranks, other=-1)
+        here = i >= 0
+        row = block + (me * capacity + i).to(tl.int64) * (4 * SUM_STRIDE)
+        tail = row.to(tl.pointer_type(tl.float32), bitcast=True)[:, None] + HIDDEN // 2 + lane[None, :]
+        carried = tl.load(tail, mask=here[:, None] & (lane < TAIL)[None, :], other=0.0)
+        shares = tl.sum(tl.where((lane >= SHARES_AT)[None, :], carried, 0.0), axis=0)
+        order, n = order_of(here), tl.sum(here.to(tl.int32), axis=0)
         for c in range(0, HIDDEN, BLOCK):
             h = c + tl.arange(0, BLOCK)
-            total = tl.zeros([BLOCK], tl.float32)
-            for r in range(0, ranks):
-                i = tl.load(slot + token * ranks + r)
-                if i >= 0:
-                    row = peer(table, r, partial_at, tl.bfloat16) + (me * capacity + i).to(tl.int64) * (2 * SUM_STRIDE)
-                    total += tl.load(tl.multiple_of(row, 16) + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
+            total = sum_scattered(row, order, n, h, HIDDEN, BLOCK)
             tl.store(out + token * HIDDEN + h, total.to(tl.bfloat16), mask=h < HIDDEN)
-        shares = tl.zeros([TP], tl.float32)
-        for r in range(0, ranks):
-            i = tl.load(slot + token * ranks + r)
-            if i >= 0:
-                row = peer(table, r, partial_at, tl.float32) + (me * capacity + i).to(tl.int64) * SUM_STRIDE
-                tail = tl.load(row + HIDDEN // 2 + lane, mask=lane < TAIL, other=0.0)
-                shares += tl.where(lane >= SHARES_AT, tail, 0.0)
-        entry = lane - SHARES_AT
         tl.store(out_weight + token * K + entry, shares, mask=(entry >= 0) & (entry < K))
 
 
@@ -163,9 +165,9 @@ def ht_reduce(
         heap.offset("partial_flag"),
         epoch,
         **{name: received[name] for name in ("STRIDE", "ORIGIN_AT", "WEIGHT_AT")},
-        **sums.constants(),
+        KP=triton.next_power_of_2(sums.top_k),
         RP=triton.next_power_of_2(ranks),
-        num_warps=8,
+        **sums.constants() | summing(ranks * capacity, sums.hidden, REDUCED),
     )
 
 
@@ -191,9 +193,8 @@ def ht_combine(
         heap.offset("partial_flag"),
         heap.offset("status"),
         epoch,
-        **sums.constants(),
         RP=triton.next_power_of_2(ranks),
-        num_warps=8,
+        **sums.constants() | summing(tokens, sums.hidden),
     )
 
 

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from .layout import Experts, Groups
+from .listed import nth_row
 from .notify import Arrivals, check_tokens
 from .row import RowFormat, read_index
 from .signal import is_last, peer, post_flags, wait_flags
@@ -23,6 +24,22 @@ def dispatch_fields(plan: Plan, ranks: int, capacity: int, row: RowFormat) -> No
     """``capacity``: most tokens a rank may send in one call."""
     plan.add("row", (ranks, capacity, row.stride), torch.int32)
     plan.add("row_flag", (ranks,), torch.int32)
+
+
+@triton.jit
+def row_tail(scale, topk, weight, place, token, TAIL: tl.constexpr, TP: tl.constexpr, SCALES: tl.constexpr, K: tl.constexpr):
+    """[1, TP] words of a row after its payload: scales, token number, (expert, place) of each entry, weights."""
+    lane = tl.arange(0, TP)[None, :]
+    entry = lane - (SCALES + 1)
+    tail = tl.where(lane == SCALES, token.to(tl.int32), 0)
+    if SCALES > 0:
+        tail += tl.load(scale + token * SCALES + lane, mask=lane < SCALES, other=0.0).to(tl.int32, bitcast=True)
+    index = (entry >= 0) & (entry < 2 * K)
+    k = token * K + entry // 2
+    tail += tl.load(topk + k, mask=index & (entry % 2 == 0), other=0).to(tl.int32)
+    tail += tl.load(place + k, mask=index & (entry % 2 == 1), other=0)
+    weighted = (entry >= 2 * K) & (lane < TAIL)
+    return tail + tl.load(weight + token * K + entry - 2 * K, mask=weighted, other=0.0).to(tl.int32, bitcast=True)
 
 
 @triton.jit(do_not_specialize=["me", "epoch"])
@@ -44,44 +61,34 @@ def send_kernel(
     epoch,
     WORDS: tl.constexpr,
     SCALES: tl.constexpr,
-    SP: tl.constexpr,
     K: tl.constexpr,
-    KP: tl.constexpr,
     STRIDE: tl.constexpr,
-    ORIGIN_AT: tl.constexpr,
-    INDEX_AT: tl.constexpr,
-    WEIGHT_AT: tl.constexpr,
+    TAIL: tl.constexpr,
+    TP: tl.constexpr,
     RP: tl.constexpr,
+    FP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     programs = tl.num_programs(0)
-    k, s = tl.arange(0, KP), tl.arange(0, SP)
+    lane = tl.arange(0, TP)[None, :]
     for t in range(tl.program_id(0), tokens, programs):
         token = tl.cast(t, tl.int64)
+        tail = row_tail(scale, topk, weight, place, token, TAIL, TP, SCALES, K)
         for c in range(0, WORDS, BLOCK):
-            w = c + tl.arange(0, BLOCK)
+            w = c + tl.arange(0, BLOCK)[None, :]
             words = tl.load(x + token * WORDS + w, mask=w < WORDS)
-            for r in range(0, ranks):
-                i = tl.load(slot + token * ranks + r)
-                if i >= 0:
-                    to = peer(table, r, row_at, tl.int32) + (me * capacity + i).to(tl.int64) * STRIDE
-                    tl.store(tl.multiple_of(to, 16) + w, words, mask=w < WORDS)
-        expert = tl.load(topk + token * K + k, mask=k < K, other=-1).to(tl.int32)
-        nth = tl.load(place + token * K + k, mask=k < K, other=0)
-        share = tl.load(weight + token * K + k, mask=k < K, other=0.0).to(tl.int32, bitcast=True)
-        for r in range(0, ranks):
-            i = tl.load(slot + token * ranks + r)
-            if i >= 0:
-                to = peer(table, r, row_at, tl.int32) + (me * capacity + i).to(tl.int64) * STRIDE
-                if SCALES > 0:
-                    part = tl.load(scale + token * SCALES + s, mask=s < SCALES).to(tl.int32, bitcast=True)
-                    tl.store(to + WORDS + s, part, mask=s < SCALES)
-                tl.store(to + ORIGIN_AT, t)
-                tl.store(to + INDEX_AT + 2 * k, expert, mask=k < K)
-                tl.store(to + INDEX_AT + 2 * k + 1, nth, mask=k < K)
-                tl.store(to + WEIGHT_AT + k, share, mask=k < K)
+            # The row goes to RP ranks at a time, by one store: all their addresses are known before the first word is written.
+            for first in range(0, ranks, RP):
+                r = first + tl.arange(0, RP)[:, None]
+                i = tl.load(slot + token * ranks + r, mask=r < ranks, other=-1)
+                block = tl.load(table + r, mask=r < ranks, other=0)
+                at = block + row_at + (me * capacity + i).to(tl.int64) * (4 * STRIDE)
+                to = tl.multiple_of(at.to(tl.pointer_type(tl.int32), bitcast=True), [1, 16])
+                tl.store(to + w, words, mask=(i >= 0) & (w < WORDS))
+                if c == 0:
+                    tl.store(to + WORDS + lane, tail, mask=(i >= 0) & (lane < TAIL))
     if is_last(counter, programs):
-        post_flags(table, 0, ranks, flag_at + me * 4, epoch, RP)
+        post_flags(table, 0, ranks, flag_at + me * 4, epoch, FP)
 
 
 @triton.jit(do_not_specialize=["me", "epoch"])
@@ -105,6 +112,7 @@ def expand_kernel(
     SCALES: tl.constexpr,
     SP: tl.constexpr,
     K: tl.constexpr,
+    KP: tl.constexpr,
     STRIDE: tl.constexpr,
     INDEX_AT: tl.constexpr,
     TWO_HOP: tl.constexpr,
@@ -112,31 +120,31 @@ def expand_kernel(
     BLOCK: tl.constexpr,
 ):
     wait_flags(peer(table, me, flag_at, tl.int32), epoch, peer(table, me, status_at, tl.int32), ranks, RP)
-    s = tl.arange(0, SP)
-    for i in range(tl.program_id(0), ranks * capacity, tl.num_programs(0)):
-        source = i // capacity
-        if i - source * capacity < tl.load(rows + source):
-            at = tl.cast(i, tl.int64)
-            row = tl.multiple_of(peer(table, me, row_at, tl.int32) + at * STRIDE, 16)
-            part = tl.zeros([SP], tl.int32)
-            if SCALES > 0:
-                part = tl.load(row + WORDS + s, mask=s < SCALES)
-            for c in range(0, WORDS, BLOCK):
-                w = c + tl.arange(0, BLOCK)
-                words = tl.load(row + w, mask=w < WORDS)
-                for k in range(0, K):
-                    expert, place = read_index(row + INDEX_AT + k * (1 if TWO_HOP else 2), TWO_HOP)
-                    local = expert - me * local_experts
-                    here = (local >= 0) & (local < local_experts)
-                    target = tl.load(base + source * local_experts + local, mask=here, other=0) + place
-                    # Beyond the buffer nothing is written: notify has recorded how many rows would be needed.
-                    here = here & (target < out_rows)
-                    tl.store(position + at * K + k, tl.where(here, target, -1))
-                    if here:
-                        to = target.to(tl.int64)
-                        tl.store(tl.multiple_of(out + to * WORDS, 16) + w, words, mask=w < WORDS)
-                        if SCALES > 0:
-                            tl.store(out_scale + to * SCALES + s, part.to(tl.float32, bitcast=True), mask=s < SCALES)
+    source_lane = tl.arange(0, RP)
+    each = tl.load(rows + source_lane, mask=source_lane < ranks, other=0)
+    s = tl.arange(0, SP)[None, :]
+    for j in range(tl.program_id(0), tl.sum(each, axis=0), tl.num_programs(0)):
+        source, i = nth_row(each, source_lane < ranks, ranks, j)
+        at = (source * capacity + i).to(tl.int64)
+        row = tl.multiple_of(peer(table, me, row_at, tl.int32) + at * STRIDE, 16)
+        for c in range(0, WORDS, BLOCK):
+            w = c + tl.arange(0, BLOCK)[None, :]
+            words = tl.load(row + w, mask=w < WORDS)
+            for first in range(0, K, KP):
+                k = first + tl.arange(0, KP)[:, None]
+                expert, place = read_index(row + INDEX_AT + k * (1 if TWO_HOP else 2), k < K, TWO_HOP)
+                local = expert - me * local_experts
+                here = (expert >= 0) & (local >= 0) & (local < local_experts)
+                target = tl.load(base + source * local_experts + local, mask=here, other=0) + place
+                # Beyond the buffer nothing is written: notify has recorded how many rows would be needed.
+                here = here & (target < out_rows)
+                to = target.to(tl.int64)
+                tl.store(out + to * WORDS + w, words, mask=here & (w < WORDS))
+                if c == 0:
+                    tl.store(position + at * K + k, tl.where(here, target, -1), mask=k < K)
+                    if SCALES > 0:
+                        part = tl.load(row + WORDS + s, mask=s < SCALES).to(tl.float32, bitcast=True)
+                        tl.store(out_scale + s.to(tl.int64) * out_rows + to, part, mask=here & (s < SCALES))
 
 
 def ht_dispatch(
@@ -160,8 +168,7 @@ def ht_dispatch(
     _, capacity, _ = heap.plan.fields["row"].shape
     check_tokens(tokens, capacity)
     constants = row.constants()
-    del constants["TWO_HOP"]
-    send_kernel[(max(1, min(programs, tokens)),)](
+    send_kernel[(max(1, min(2 * programs, tokens)),)](
         heap.table,
         x.view(torch.int32),
         scale if scale is not None else weight,
@@ -177,8 +184,9 @@ def ht_dispatch(
         heap.offset("row"),
         heap.offset("row_flag"),
         epoch,
-        **constants,
-        RP=triton.next_power_of_2(heap.ranks),
+        **{name: constants[name] for name in ("WORDS", "SCALES", "K", "STRIDE", "TAIL", "TP", "BLOCK")},
+        RP=min(8, triton.next_power_of_2(heap.ranks)),
+        FP=triton.next_power_of_2(heap.ranks),
         num_warps=8,
     )
 
@@ -195,8 +203,8 @@ def ht_expand(
 ) -> None:
     """Wait for all sources' rows, then copy each to its experts' rows.
 
-    ``out``: [expert rows, hidden]; ``out_scale``: [expert rows, scales]; ``position``: [ranks * capacity, top_k] int32,
-    the expert row of each received (row, k), -1 where the expert is elsewhere.
+    ``out``: [expert rows, hidden]; ``out_scale``: [scales, expert rows], as the product reads it; ``position``:
+    [ranks * capacity, top_k] int32, the expert row of each received (row, k), -1 where the expert is elsewhere.
     """
     ranks, capacity, _ = heap.plan.fields["row"].shape
     constants = row.constants()
@@ -216,7 +224,7 @@ def ht_expand(
         heap.offset("row_flag"),
         heap.offset("status"),
         epoch,
-        **{name: constants[name] for name in ("WORDS", "SCALES", "SP", "K", "STRIDE", "INDEX_AT", "TWO_HOP", "BLOCK")},
+        **{name: constants[name] for name in ("WORDS", "SCALES", "SP", "K", "KP", "STRIDE", "INDEX_AT", "TWO_HOP", "BLOCK")},
         RP=triton.next_power_of_2(ranks),
         num_warps=8,
     )

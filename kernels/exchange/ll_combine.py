@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .listed import order_of, sum_listed, summing
 from .ll_dispatch import Packed
 from .signal import is_last, peer, wait_flags
 from .symmetric import Heap, Plan
@@ -45,13 +46,12 @@ def send_kernel(
     pid = tl.program_id(0)
     pair, split = pid // splits, pid % splits
     expert, target = pair // ranks, pair % ranks
-    begin = tl.load(first + pair)
-    end = tl.load(count + expert)
-    if target < ranks - 1:
-        end = tl.load(first + pair + 1)
+    begin, total = tl.load(first + pair), tl.load(count + expert)
+    end = tl.where(target < ranks - 1, tl.load(first + pair + 1, mask=target < ranks - 1, other=0), total)
     for i in range(begin + split, end, splits):
         row = (expert * rows_per_expert + i).to(tl.int64)
-        slot = tl.load(header + row * 4) * K + tl.load(header + row * 4 + 1)
+        token, k = tl.load(header + row * 4), tl.load(header + row * 4 + 1)
+        slot = token * K + k
         to = tl.multiple_of(peer(table, target, x_at, tl.bfloat16) + slot.to(tl.int64) * HIDDEN, 16)
         for c in range(0, HIDDEN, BLOCK):
             h = c + tl.arange(0, BLOCK)
@@ -76,25 +76,26 @@ def sum_kernel(
     epoch,
     HIDDEN: tl.constexpr,
     K: tl.constexpr,
+    KP: tl.constexpr,
     EP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     # All experts' flags, not only this token's: the next epoch may only start when no expert still writes here.
     wait_flags(peer(table, me, flag_at, tl.int32), epoch, peer(table, me, status_at, tl.int32), experts, EP)
+    k = tl.arange(0, KP)
     for t in range(tl.program_id(0), tokens, tl.num_programs(0)):
         row = tl.cast(t, tl.int64)
+        here = tl.load(topk + row * K + k, mask=k < K, other=-1) >= 0
+        share = tl.load(weight + row * K + k, mask=here, other=0.0)
+        order, n = order_of(here), tl.sum(here.to(tl.int32), axis=0)
+        start = tl.load(table + me) + x_at + row * (K * 2 * HIDDEN)
         for c in range(0, HIDDEN, BLOCK):
             h = c + tl.arange(0, BLOCK)
-            total = tl.zeros([BLOCK], tl.float32)
-            for k in range(0, K):
-                if tl.load(topk + row * K + k) >= 0:
-                    share = tl.load(weight + row * K + k)
-                    source = tl.multiple_of(peer(table, me, x_at, tl.bfloat16) + (row * K + k) * HIDDEN, 16)
-                    total += share * tl.load(source + h, mask=h < HIDDEN, other=0.0).to(tl.float32)
+            total = sum_listed(start, k, share, order, n, h, HIDDEN, BLOCK)
             tl.store(out + row * HIDDEN + h, total.to(tl.bfloat16), mask=h < HIDDEN)
 
 
-def ll_return(heap: Heap, y: torch.Tensor, packed: Packed, counter: torch.Tensor, epoch: int, splits: int = 4) -> None:
+def ll_return(heap: Heap, y: torch.Tensor, packed: Packed, counter: torch.Tensor, epoch: int, splits: int) -> None:
     """``y``: [local_experts, ranks * capacity, hidden] bf16; ``counter``: [experts] int32 zeros. Posts; never waits."""
     local_experts, rows, hidden = y.shape
     _, top_k, _ = heap.plan.fields["return_x"].shape
@@ -138,9 +139,9 @@ def ll_combine(heap: Heap, topk: torch.Tensor, weight: torch.Tensor, out: torch.
         epoch,
         HIDDEN=hidden,
         K=topk.shape[1],
+        KP=triton.next_power_of_2(topk.shape[1]),
         EP=triton.next_power_of_2(experts),
-        BLOCK=min(8192, triton.next_power_of_2(hidden)),
-        num_warps=8,
+        **summing(tokens, hidden),
     )
 
 

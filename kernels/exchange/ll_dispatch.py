@@ -27,8 +27,8 @@ from .symmetric import Heap, Plan
 
 @dataclass(frozen=True)
 class Packed:
-    """``x``: [local_experts, ranks * capacity, hidden]; ``scale``: [.., hidden / 128] or None; ``header``: [.., 4] int32;
-    ``count``: [local_experts] int32; ``first``: [local_experts, ranks] int32 first row of each source."""
+    """``x``: [local_experts, ranks * capacity, hidden]; ``scale`` (fp8): [hidden / 128, local_experts, ranks * capacity];
+    ``header``: [.., 4] int32; ``count``: [local_experts] int32; ``first``: [local_experts, ranks] first row of each source."""
 
     x: torch.Tensor
     scale: torch.Tensor | None
@@ -49,7 +49,7 @@ def ll_dispatch_fields(plan: Plan, ranks: int, local_experts: int, capacity: int
 def new_packed(ranks: int, local_experts: int, capacity: int, hidden: int, fp8: bool, device: torch.device) -> Packed:
     rows = ranks * capacity
     x = torch.zeros(local_experts, rows, hidden, dtype=torch.float8_e4m3fn if fp8 else torch.bfloat16, device=device)
-    scale = torch.zeros(local_experts, rows, hidden // 128, device=device) if fp8 else None
+    scale = torch.zeros(hidden // 128, local_experts, rows, device=device) if fp8 else None
 
     def table(*shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=torch.int32, device=device)
@@ -76,6 +76,7 @@ def send_kernel(
     epoch,
     HIDDEN: tl.constexpr,
     K: tl.constexpr,
+    KP: tl.constexpr,
     EP: tl.constexpr,
     G: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -83,34 +84,35 @@ def send_kernel(
 ):
     programs = tl.num_programs(0)
     lane = tl.arange(0, 4)
+    k = tl.arange(0, KP)
     for t in range(tl.program_id(0), tokens, programs):
         row = tl.cast(t, tl.int64)
+        # Every slot of the token is asked for at once: one atomic's time, not top-k of them.
+        expert = tl.load(topk + row * K + k, mask=k < K, other=-1).to(tl.int32)
+        sent = expert >= 0
+        slot = tl.atomic_add(used + expert, tl.zeros([KP], tl.int32) + 1, mask=sent, sem="relaxed", scope="gpu")
+        target = tl.where(sent, expert, 0) // local_experts
+        at = (((expert - target * local_experts) * ranks + me) * capacity + slot).to(tl.int64)
+        block = tl.load(table + target, mask=sent, other=0)
         if FLOAT8 is not None:
             g = tl.arange(0, G)
             inside = g[:, None] * 128 + tl.arange(0, 128)[None, :]
             mask = inside < HIDDEN
             values, scales = quantise_groups(tl.load(x + row * HIDDEN + inside, mask=mask, other=0.0).to(tl.float32))
-            values = values.to(FLOAT8)
+            to = (block + x_at + at * HIDDEN).to(tl.pointer_type(FLOAT8), bitcast=True)[:, None, None]
+            to = tl.multiple_of(to, [1, 1, 16]) + inside[None, :, :]
+            tl.store(to, values.to(FLOAT8)[None, :, :], mask=sent[:, None, None] & mask[None, :, :])
+            to_scale = (block + scale_at + at * (HIDDEN // 32)).to(tl.pointer_type(tl.float32), bitcast=True)
+            tl.store(to_scale[:, None] + g[None, :], scales[None, :], mask=sent[:, None] & (g < HIDDEN // 128)[None, :])
         else:
-            inside = tl.arange(0, BLOCK)
-            mask = inside < HIDDEN
-            values = tl.load(x + row * HIDDEN + inside, mask=mask)
-        for k in range(0, K):
-            expert = tl.load(topk + row * K + k).to(tl.int32)
-            if expert >= 0:
-                slot = tl.atomic_add(used + expert, 1, sem="relaxed", scope="gpu")
-                target = expert // local_experts
-                at = (((expert - target * local_experts) * ranks + me) * capacity + slot).to(tl.int64)
-                if FLOAT8 is not None:
-                    to = peer(table, target, x_at, FLOAT8) + at * HIDDEN
-                    tl.store(tl.multiple_of(to, 16) + inside, values, mask=mask)
-                    to_scale = peer(table, target, scale_at, tl.float32) + at * (HIDDEN // 128)
-                    tl.store(to_scale + g, scales, mask=g < HIDDEN // 128)
-                else:
-                    to = peer(table, target, x_at, tl.bfloat16) + at * HIDDEN
-                    tl.store(tl.multiple_of(to, 16) + inside, values, mask=mask)
-                head = tl.where(lane == 0, t, tl.where(lane == 1, k, tl.where(lane == 2, me, slot)))
-                tl.store(tl.multiple_of(peer(table, target, header_at, tl.int32) + at * 4, 16) + lane, head)
+            inside = tl.arange(0, BLOCK)[None, :]
+            values = tl.load(x + row * HIDDEN + inside, mask=inside < HIDDEN)
+            to = (block + x_at + at * (2 * HIDDEN)).to(tl.pointer_type(tl.bfloat16), bitcast=True)[:, None]
+            tl.store(tl.multiple_of(to, [1, 16]) + inside, values, mask=sent[:, None] & (inside < HIDDEN))
+        who = tl.where(lane == 0, t, tl.where(lane == 2, me, 0))[None, :]
+        head = who + tl.where(lane[None, :] == 1, k[:, None], tl.where(lane[None, :] == 3, slot[:, None], 0))
+        to_head = (block + header_at + at * 16).to(tl.pointer_type(tl.int32), bitcast=True)[:, None]
+        tl.store(tl.multiple_of(to_head, [1, 16]) + lane[None, :], head, mask=sent[:, None] & (lane < 4)[None, :])
     if is_last(counter, programs):
         e = tl.arange(0, EP)
         experts = ranks * local_experts
@@ -138,6 +140,24 @@ def wait_count(flag, epoch, status, source):
     return n
 
 
+@triton.jit
+def wait_counts(flags, lane, n, epoch, status, first_source):
+    """As ``wait_count`` for ``flags[0..n)`` together: a vector like ``lane``, 0 where masked."""
+    zero = tl.zeros_like(lane).to(tl.int64)
+    seen = tl.atomic_add(flags + lane, zero, mask=lane < n, sem="acquire", scope="sys")
+    late = tl.max(tl.where((lane < n) & ((seen >> 32) < epoch), lane + 1, 0), axis=0)
+    if late > 0:
+        polls = 0
+        while (late > 0) & (polls < POLLS):
+            again = tl.atomic_add(flags + lane, zero, mask=lane < n, sem="acquire", scope="sys")
+            late = tl.max(tl.where((lane < n) & ((again >> 32) < epoch), lane + 1, 0), axis=0)
+            polls += 1
+        seen = tl.atomic_add(flags + lane, zero, mask=lane < n, sem="acquire", scope="sys")
+        if late > 0:
+            tl.store(status, first_source + late)
+    return tl.where((lane < n) & ((seen >> 32) >= epoch), (seen & 0xFFFFFFFF).to(tl.int32), 0)
+
+
 @triton.jit(do_not_specialize=["me", "epoch"])
 def receive_kernel(
     table,
@@ -149,6 +169,7 @@ def receive_kernel(
     me,
     ranks,
     capacity,
+    rows_all,
     splits,
     x_at,
     scale_at,
@@ -159,6 +180,7 @@ def receive_kernel(
     WORDS: tl.constexpr,
     SCALES: tl.constexpr,
     SP: tl.constexpr,
+    RP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     pid = tl.program_id(0)
@@ -166,10 +188,10 @@ def receive_kernel(
     expert, source = pair // ranks, pair % ranks
     flags = peer(table, me, count_at, tl.int64) + expert * ranks
     status = peer(table, me, status_at, tl.int32)
-    begin = tl.cast(0, tl.int32)
-    for s in range(0, source):
-        begin += wait_count(flags + s, epoch, status, s)
-    n = wait_count(flags + source, epoch, status, source)
+    peers = tl.arange(0, RP)
+    counts = wait_counts(flags, peers, ranks, epoch, status, 0)
+    begin = tl.sum(tl.where(peers < source, counts, 0), axis=0)
+    n = tl.sum(tl.where(peers == source, counts, 0), axis=0)
     if split == 0:
         tl.store(first + pair, begin)
         if source == ranks - 1:
@@ -178,14 +200,16 @@ def receive_kernel(
     for i in range(split, n, splits):
         at = (pair * capacity + i).to(tl.int64)
         to = (expert * ranks * capacity + begin + i).to(tl.int64)
+        head = tl.load(peer(table, me, header_at, tl.int32) + at * 4 + lane)
+        if SCALES > 0:
+            scales = tl.load(peer(table, me, scale_at, tl.float32) + at * SCALES + part, mask=part < SCALES)
         for c in range(0, WORDS, BLOCK):
             w = c + tl.arange(0, BLOCK)
             words = tl.load(tl.multiple_of(peer(table, me, x_at, tl.int32) + at * WORDS, 16) + w, mask=w < WORDS)
             tl.store(out + to * WORDS + w, words, mask=w < WORDS)
-        tl.store(header + to * 4 + lane, tl.load(peer(table, me, header_at, tl.int32) + at * 4 + lane))
+        tl.store(header + to * 4 + lane, head)
         if SCALES > 0:
-            scales = tl.load(peer(table, me, scale_at, tl.float32) + at * SCALES + part, mask=part < SCALES)
-            tl.store(out_scale + to * SCALES + part, scales, mask=part < SCALES)
+            tl.store(out_scale + part.to(tl.int64) * rows_all + to, scales, mask=part < SCALES)
 
 
 def ll_send(
@@ -219,6 +243,7 @@ def ll_send(
         epoch,
         HIDDEN=hidden,
         K=top_k,
+        KP=triton.next_power_of_2(top_k),
         EP=triton.next_power_of_2(used.numel()),
         G=triton.next_power_of_2(-(-hidden // 128)),
         BLOCK=triton.next_power_of_2(hidden),
@@ -227,10 +252,10 @@ def ll_send(
     )
 
 
-def ll_receive(heap: Heap, out: Packed, epoch: int, splits: int = 4) -> None:
+def ll_receive(heap: Heap, out: Packed, epoch: int, splits: int) -> None:
     """Wait for every source's counts of ``epoch`` and pack the rows; ``splits`` programs share a (expert, source) pair."""
     local_experts, ranks, capacity, row = heap.plan.fields["message_x"].shape
-    words, scales = row // 4, out.scale.shape[-1] if out.scale is not None else 0
+    words, scales = row // 4, out.scale.shape[0] if out.scale is not None else 0
     receive_kernel[(local_experts * ranks * splits,)](
         heap.table,
         out.x.view(torch.int32),
@@ -241,6 +266,7 @@ def ll_receive(heap: Heap, out: Packed, epoch: int, splits: int = 4) -> None:
         heap.rank,
         ranks,
         capacity,
+        local_experts * ranks * capacity,
         splits,
         heap.offset("message_x"),
         heap.offset("message_scale") if scales else 0,
@@ -251,6 +277,7 @@ def ll_receive(heap: Heap, out: Packed, epoch: int, splits: int = 4) -> None:
         WORDS=words,
         SCALES=scales,
         SP=triton.next_power_of_2(max(scales, 1)),
+        RP=triton.next_power_of_2(ranks),
         BLOCK=min(4096, triton.next_power_of_2(words)),
         num_warps=8,
     )

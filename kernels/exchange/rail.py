@@ -20,6 +20,11 @@ from .row import RowFormat, SumFormat
 from .signal import address, is_last, peer, post_flags, wait_flags
 from .symmetric import Plan
 
+#: of ``RowFormat.constants``, those of ``put_kernel``
+PUT_CONSTANTS = (
+    "WORDS", "SCALES", "SP", "K", "KP", "STRIDE", "TRAVELS", "ORIGIN_AT", "INDEX_AT", "WEIGHT_AT", "BLOCK",
+)  # fmt: skip
+
 
 def rail_fields(plan: Plan, nodes: int, capacity: int, row: RowFormat, sums: SumFormat, staged: bool) -> None:
     """``staged``: also the buffers NVSHMEM puts are made from."""
@@ -65,6 +70,7 @@ def put_kernel(
     K: tl.constexpr,
     KP: tl.constexpr,
     STRIDE: tl.constexpr,
+    TRAVELS: tl.constexpr,
     ORIGIN_AT: tl.constexpr,
     INDEX_AT: tl.constexpr,
     WEIGHT_AT: tl.constexpr,
@@ -100,11 +106,11 @@ def put_kernel(
                 tl.store(to + ORIGIN_AT + 1, me)
                 tl.store(to + INDEX_AT + k, index, mask=k < K)
                 tl.store(to + WEIGHT_AT + k, share, mask=k < K)
-                tl.store(to + WEIGHT_AT + K + pad, tl.zeros([4], tl.int32), mask=WEIGHT_AT + K + pad < STRIDE)
+                tl.store(to + WEIGHT_AT + K + pad, tl.zeros([4], tl.int32), mask=WEIGHT_AT + K + pad < TRAVELS)
                 if NVSHMEM:
                     tl.debug_barrier()
                     dest = address(peer(table, me, row_at, tl.int32) + at)
-                    put_block(dest, address(to), tl.cast(STRIDE * 4, tl.int64), target)
+                    put_block(dest, address(to), tl.cast(TRAVELS * 4, tl.int64), target)
     if NVSHMEM:
         quiet()
     if is_last(counter, programs):
@@ -168,6 +174,7 @@ def forward_kernel(
     flag_at,
     epoch,
     STRIDE: tl.constexpr,
+    TRAVELS: tl.constexpr,
     LP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -179,15 +186,15 @@ def forward_kernel(
         if r - source * capacity < tl.load(rows + source):
             origin = source * local_ranks + me % local_ranks
             row = tl.multiple_of(peer(table, me, rail_at, tl.int32) + tl.cast(r, tl.int64) * STRIDE, 16)
-            for c in range(0, STRIDE, BLOCK):
+            for c in range(0, TRAVELS, BLOCK):
                 w = c + tl.arange(0, BLOCK)
-                words = tl.load(row + w, mask=w < STRIDE)
+                words = tl.load(row + w, mask=w < TRAVELS)
                 for local in range(0, local_ranks):
                     i = tl.load(slots + r * local_ranks + local)
                     if i >= 0:
                         to = peer(table, node * local_ranks + local, row_at, tl.int32)
                         to += (origin * capacity + i).to(tl.int64) * STRIDE
-                        tl.store(tl.multiple_of(to, 16) + w, words, mask=w < STRIDE)
+                        tl.store(tl.multiple_of(to, 16) + w, words, mask=w < TRAVELS)
     if is_last(counter, programs):
         # The rows of every rank with this index have been forwarded: post in each one's name to the whole node.
         for n in range(0, nodes):
@@ -267,7 +274,7 @@ def return_kernel(
             if NVSHMEM:
                 tl.debug_barrier()
                 dest = address(peer(table, me, back_at, tl.int32) + at)
-                put_block(dest, address(to), tl.cast(SUM_STRIDE * 4, tl.int64), owner)
+                put_block(dest, address(to), tl.cast((HIDDEN // 2 + TAIL) * 4, tl.int64), owner)
     if NVSHMEM:
         quiet()
     if is_last(counter, programs):

@@ -1,6 +1,6 @@
 """What a row on the wire is made of, and where in it each part lies.
 
-Rows are arrays of 4-byte words: payload first, so that it starts at a multiple of 16 bytes in every slot. On one node (as
+Rows are arrays of 4-byte words: payload first, and every slot starts a cache line. On one node (as
 DeepEP's intranode kernels) a dispatched row carries 4 bytes of token number and 8 bytes of index per top-k entry; on the
 two-hop path 8 bytes of origin (token, rank), 4 bytes of index, and padding to 16 bytes that travels with it. The index names
 the expert and the token's place among its source's tokens for that expert, so that receivers need no scan.
@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
+LINE = 128  # bytes of a cache line
 MAX_TWO_HOP_EXPERTS = 4096
 MAX_TWO_HOP_TOKENS = 1 << 19
 
@@ -52,11 +53,11 @@ class RowFormat:
 
     @property
     def stride(self) -> int:
-        """Words from one slot to the next: the row rounded up to 16 bytes."""
-        return -(-self.bytes // 16) * 4
+        """Words from one slot to the next: whole lines, so that no store of a row splits a sector with its neighbour."""
+        return -(-self.bytes // LINE) * LINE // 4
 
     def constants(self) -> dict[str, int]:
-        """The format as the kernels' constexpr arguments."""
+        """The format as the kernels' constexpr arguments; TRAVELS, TAIL: words of a row, and of those after its payload."""
         origin = self.payload_words + self.scales
         index = origin + (2 if self.two_hop else 1)
         return {
@@ -64,8 +65,11 @@ class RowFormat:
             "SCALES": self.scales,
             "SP": triton.next_power_of_2(max(self.scales, 1)),
             "K": self.top_k,
-            "KP": triton.next_power_of_2(self.top_k),
+            "KP": min(8, triton.next_power_of_2(self.top_k)),
             "STRIDE": self.stride,
+            "TRAVELS": self.bytes // 4,
+            "TAIL": self.bytes // 4 - self.payload_words,
+            "TP": triton.next_power_of_2(self.bytes // 4 - self.payload_words),
             "ORIGIN_AT": origin,
             "INDEX_AT": index,
             "WEIGHT_AT": index + self.top_k * (1 if self.two_hop else 2),
@@ -94,8 +98,8 @@ class SumFormat:
 
     @property
     def stride(self) -> int:
-        """Words from one slot to the next."""
-        return -(-self.bytes // 16) * 4
+        """Words from one slot to the next: whole lines."""
+        return -(-self.bytes // LINE) * LINE // 4
 
     def constants(self) -> dict[str, int]:
         """The format as the kernels' constexpr arguments; TAIL: words after the payload that travel."""
@@ -121,13 +125,13 @@ class SumFormat:
 
 
 @triton.jit
-def read_index(entry, TWO_HOP: tl.constexpr):
-    """(expert or -1, place) of the top-k entry at ``entry``."""
+def read_index(entry, mask, TWO_HOP: tl.constexpr):
+    """(expert or -1, place) of the top-k entries at ``entry``; -1 where masked."""
     if TWO_HOP:
-        word = tl.load(entry)
+        word = tl.load(entry, mask=mask, other=-1)
         expert = tl.where(word >= 0, word & 0xFFF, -1)
         place = word >> 12
     else:
-        expert = tl.load(entry)
-        place = tl.load(entry + 1)
+        expert = tl.load(entry, mask=mask, other=-1)
+        place = tl.load(entry + 1, mask=mask, other=0)
     return expert, place

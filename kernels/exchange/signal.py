@@ -47,9 +47,11 @@ def wait_flags(flags, epoch, status, n, N: tl.constexpr):
 def is_last(counter, programs):
     """Whether this program is the last of the launch's ``programs`` to arrive; resets the counter for the next launch."""
     tl.debug_barrier()
-    arrived = tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu")
-    if arrived == programs - 1:
-        tl.atomic_xchg(counter, 0, sem="relaxed", scope="gpu")
+    arrived = programs - 1
+    if programs > 1:
+        arrived = tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu")
+        if arrived == programs - 1:
+            tl.atomic_xchg(counter, 0, sem="relaxed", scope="gpu")
     return arrived == programs - 1
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .grouped_gemm import Tile, grouped_gemm
+from .grouped_gemm import grouped_gemm
 from .quantise import quantise_weight
 from .swiglu import swiglu
+from .tiles import Tiles
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,13 @@ class ExpertWeights:
 class ExpertFfn:
     """Buffers for ``rows`` expert rows and the three launches over them."""
 
-    def __init__(self, shape: MoeShape, weights: ExpertWeights, rows: int, tile: Tile) -> None:
+    def __init__(self, shape: MoeShape, weights: ExpertWeights, rows: int, tiles: Tiles) -> None:
         device = weights.gate_up.device
-        self.weights, self.tile = weights, tile
+        self.weights, self.tiles = weights, tiles
         self.hidden_rows = torch.zeros(rows, 2 * shape.inter, dtype=torch.bfloat16, device=device)
         dtype = torch.float8_e4m3fn if shape.fp8 else torch.bfloat16
         self.active = torch.zeros(rows, shape.inter, dtype=dtype, device=device)
-        self.active_scale = torch.zeros(rows, shape.inter // 128, device=device) if shape.fp8 else None
+        self.active_scale = torch.zeros(shape.inter // 128, rows, device=device) if shape.fp8 else None
         self.y = torch.zeros(rows, shape.hidden, dtype=torch.bfloat16, device=device)
 
     def run(
@@ -82,11 +83,13 @@ class ExpertFfn:
         tile_expert: torch.Tensor | None = None,
         count: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """``x``: [rows, hidden] -> [rows, hidden] bf16, valid on real rows."""
+        """``x``: [rows, hidden], ``scale``: [hidden / 128, rows] -> [rows, hidden] bf16, valid on real rows."""
         w, order = self.weights, {"tile_expert": tile_expert, "count": count}
-        grouped_gemm(x, w.gate_up, self.hidden_rows, x_scale=scale, w_scale=w.gate_up_scale, tile=self.tile, **order)
-        swiglu(self.hidden_rows, self.active, self.active_scale, tile_rows=self.tile.m, **order)
-        grouped_gemm(self.active, w.down, self.y, x_scale=self.active_scale, w_scale=w.down_scale, tile=self.tile, **order)
+        grouped_gemm(x, w.gate_up, self.hidden_rows, x_scale=scale, w_scale=w.gate_up_scale, tile=self.tiles.up, **order)
+        swiglu(self.hidden_rows, self.active, self.active_scale, tile_rows=self.tiles.m, **order)
+        grouped_gemm(
+            self.active, w.down, self.y, x_scale=self.active_scale, w_scale=w.down_scale, tile=self.tiles.down, **order
+        )
         return self.y
 
 

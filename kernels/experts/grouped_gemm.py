@@ -3,36 +3,21 @@
 Two row orders share the kernel. *Contiguous*: each expert's rows start at a multiple of the tile height, ``tile_expert`` names
 the expert of each tile (prefill). *Masked*: expert e owns rows ``e * rows_per_expert ..`` of which the first ``count[e]`` are
 real (decode; shapes fixed for graphs). Tiles without rows return at once, so a launch sized for the worst case costs little.
-bf16, or float8 with scales of 1 x 128 on x and 128 x 128 on w, accumulated in float32 and scaled per 128 of k.
+bf16, or float8 with scales of 1 x 128 on x and 128 x 128 on w, accumulated in float32 and scaled per 128 of k. The scales of x
+lie by k, [k / 128, rows]: the rows of a tile then read theirs from one or two lines. The tile says how operands are loaded: by
+pointers (here: any GPU, the interpreter) or by TMA descriptors in a persistent grid (``tma_gemm``).
 """
 # mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
 # ruff: noqa: N803
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 
-
-@dataclass(frozen=True)
-class Tile:
-    """``m`` rows by ``n`` columns, ``k`` deep; ``group`` m-tiles share a column of weights while they are in L2."""
-
-    m: int
-    n: int
-    k: int
-    warps: int
-    stages: int
-    group: int = 8
-
-
-BF16_TILE = Tile(128, 256, 64, 8, 4)
-BF16_SMALL = Tile(64, 128, 64, 4, 4)
-FP8_TILE = Tile(128, 128, 128, 8, 4)
-FP8_SMALL = Tile(64, 128, 128, 4, 3)
+from .tiles import Tile
+from .tma_gemm import tma_gemm
 
 
 @triton.jit
@@ -63,6 +48,7 @@ def gemm_kernel(
     tile_expert,
     count,
     rows_per_expert,
+    rows_all,
     tiles,
     N,
     K,
@@ -95,7 +81,7 @@ def gemm_kernel(
         for step in range(0, K // BK):
             if SCALED:
                 product = tl.dot(tl.load(a), tl.load(b), out_dtype=tl.float32)
-                left = tl.load(x_scale + safe * (K // BK) + step)
+                left = tl.load(x_scale + step * rows_all.to(tl.int64) + safe)
                 right = tl.load(w_scale + (expert * (N // 128) + column * BN // 128).to(tl.int64) * (K // BK) + step)
                 total += product * (left * right)[:, None]
             else:
@@ -119,7 +105,8 @@ def grouped_gemm(
 ) -> None:
     """``x``: [rows, k]; ``w``: [experts, n, k]; ``y``: [rows, n] bf16, written on real rows only (contiguous: whole tiles).
 
-    Give ``tile_expert`` (contiguous; its tiles are ``tile.m`` rows high) or ``count`` (masked; rows = experts * rows each).
+    Give ``tile_expert`` (contiguous; its tiles are ``tile.m`` rows high, -1 only after the last) or ``count`` (masked; rows =
+    experts * rows each). ``x_scale``: [k / 128, rows], ``w_scale``: [experts, n / 128, k / 128], both float32.
     Raises ValueError if k is not a multiple of the tile's, or for float8 if n is not a multiple of 128 and k-tiles are not 128.
     """
     (rows, k), (experts, n, _) = x.shape, w.shape
@@ -133,6 +120,10 @@ def grouped_gemm(
     per_expert = rows // experts
     tiles = tile_expert.numel() if tile_expert is not None else experts * -(-per_expert // tile.m)
     table = tile_expert if tile_expert is not None else count
+    if tile.loads == "tma":
+        multiprocessors = torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 2
+        tma_gemm(x, w, y, table, count is not None, x_scale, w_scale, tile, multiprocessors)
+        return
     gemm_kernel[(tiles * -(-n // tile.n),)](
         x,
         x_scale if scaled else table,
@@ -142,6 +133,7 @@ def grouped_gemm(
         table,
         table,
         per_expert,
+        rows,
         tiles,
         n,
         k,
@@ -163,8 +155,8 @@ def grouped_gemm_reference(
     x_scale: torch.Tensor | None = None,
     w_scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """[rows, n] float64; ``row_expert``: [rows], -1 for rows that belong to nobody (zero in the result)."""
-    a, b = dequantise(x, x_scale), dequantise_weight(w, w_scale)
+    """[rows, n] float64; ``x_scale`` by k; ``row_expert``: [rows], -1 for rows that belong to nobody (zero in the result)."""
+    a, b = dequantise(x, None if x_scale is None else x_scale.T), dequantise_weight(w, w_scale)
     y = torch.zeros(x.shape[0], w.shape[1], dtype=torch.float64, device=x.device)
     for e in range(w.shape[0]):
         mine = row_expert == e
@@ -173,6 +165,7 @@ def grouped_gemm_reference(
 
 
 def dequantise(x: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    """``scale``: by row, [rows, k / 128]."""
     return x.double() if scale is None else x.double() * scale.double().repeat_interleave(128, -1)
 
 

@@ -10,16 +10,17 @@ import triton.language as tl
 
 
 @triton.jit
-def permute_kernel(x, position, out, rows, WORDS: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr):
+def permute_kernel(x, position, out, rows, WORDS: tl.constexpr, K: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr):
     for row in range(tl.program_id(0), rows, tl.num_programs(0)):
         at = tl.cast(row, tl.int64)
         for c in range(0, WORDS, BLOCK):
-            w = c + tl.arange(0, BLOCK)
+            w = c + tl.arange(0, BLOCK)[None, :]
             words = tl.load(x + at * WORDS + w, mask=w < WORDS)
-            for k in range(0, K):
-                p = tl.load(position + at * K + k)
-                if p >= 0:
-                    tl.store(out + p.to(tl.int64) * WORDS + w, words, mask=w < WORDS)
+            # KP copies by one store: no copy waits for the place of the next.
+            for first in range(0, K, KP):
+                k = first + tl.arange(0, KP)[:, None]
+                p = tl.load(position + at * K + k, mask=k < K, other=-1)
+                tl.store(out + p.to(tl.int64) * WORDS + w, words, mask=(p >= 0) & (w < WORDS))
 
 
 @triton.jit
@@ -49,6 +50,7 @@ def permute(x: torch.Tensor, position: torch.Tensor, out: torch.Tensor, programs
             rows,
             WORDS=words,
             K=top_k,
+            KP=min(8, triton.next_power_of_2(top_k)),
             BLOCK=min(4096, triton.next_power_of_2(words)),
             num_warps=8,
         )

@@ -24,6 +24,7 @@ def swiglu_kernel(
     tile_expert,
     count,
     rows_per_expert,
+    rows_all,
     INTER: tl.constexpr,
     MASKED: tl.constexpr,
     SCALED: tl.constexpr,
@@ -51,7 +52,7 @@ def swiglu_kernel(
             values, scales = quantise_groups(tl.reshape(value, [BM * groups, 128]))
             tl.store(out + to, tl.reshape(values, [BM, COLUMNS]).to(out.dtype.element_ty), mask=mask)
             g = column * groups + tl.arange(0, groups)
-            at_scale = row[:, None] * (INTER // 128) + g[None, :]
+            at_scale = g.to(tl.int64)[None, :] * rows_all + row[:, None]
             good = (row < end)[:, None] & (g < INTER // 128)[None, :]
             tl.store(scale + at_scale, tl.reshape(scales, [BM, groups]), mask=good)
         else:
@@ -67,7 +68,7 @@ def swiglu(
     count: torch.Tensor | None = None,
     tile_rows: int,
 ) -> None:
-    """``out``: [rows, inter], bf16, or float8 with ``scale`` [rows, inter / 128]; ``tile_rows`` as the product's tile."""
+    """``out``: [rows, inter], bf16, or float8 with ``scale`` by k, [inter / 128, rows]; ``tile_rows`` as the product's tile."""
     rows, inter = out.shape
     if scale is not None and inter % 128:
         raise ValueError(f"inter ({inter}) must be a multiple of 128 for float8 with 128-wide scales")
@@ -85,6 +86,7 @@ def swiglu(
         table,
         table,
         per_expert,
+        rows,
         INTER=inter,
         MASKED=masked,
         SCALED=scale is not None,
@@ -97,7 +99,10 @@ def swiglu(
 def swiglu_reference(h: torch.Tensor, quantised: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
     gate, up = h.float().chunk(2, -1)
     value = gate / (1 + torch.exp(-gate)) * up
-    return quantise_reference(value) if quantised else (value.bfloat16(), None)
+    if not quantised:
+        return value.bfloat16(), None
+    out, scale = quantise_reference(value)
+    return out, scale.T
 
 
 def swiglu_bytes(real_rows: int, inter: int, quantised: bool) -> int:

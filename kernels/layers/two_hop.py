@@ -13,7 +13,7 @@ from ..exchange.nvshmem import with_nvshmem
 from ..exchange.row import MAX_TWO_HOP_EXPERTS, MAX_TWO_HOP_TOKENS
 from ..exchange.symmetric import Heap, Plan
 from ..experts.expert_ffn import ExpertWeights, MoeShape
-from ..experts.grouped_gemm import Tile
+from ..experts.tiles import Tiles
 from .high_throughput import HighThroughput, formats, high_throughput_plan
 
 
@@ -48,9 +48,9 @@ class TwoHop(HighThroughput):
     )
 
     def __init__(
-        self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tile: Tile, programs: int, local_ranks: int
+        self, shape: MoeShape, heap: Heap, weights: ExpertWeights, tiles: Tiles, programs: int, local_ranks: int
     ) -> None:
-        super().__init__(shape, heap, weights, tile, programs, two_hop=True)
+        super().__init__(shape, heap, weights, tiles, programs, two_hop=True)
         self.local_ranks, self.nodes = local_ranks, shape.ranks // local_ranks
         device, tokens = heap.device, shape.capacity
 
@@ -73,7 +73,7 @@ class TwoHop(HighThroughput):
     def put(self) -> None:
         """Send each row to the own index on every node with one of its experts. Posts; never waits."""
         heap, constants = self.heap, self.row.constants()
-        del constants["TWO_HOP"]
+        constants["KP"] = triton.next_power_of_2(self.row.top_k)
         kernel = with_nvshmem(rail.put_kernel) if heap.remote else rail.put_kernel
         kernel[(max(1, min(self.programs, self.x.shape[0])),)](
             heap.table,
@@ -94,7 +94,7 @@ class TwoHop(HighThroughput):
             heap.offset("rail_stage") if heap.remote else 0,
             heap.offset("rail_flag"),
             self.epoch,
-            **constants,
+            **{name: constants[name] for name in rail.PUT_CONSTANTS},
             NVSHMEM=heap.remote,
             num_warps=8,
         )
@@ -135,8 +135,9 @@ class TwoHop(HighThroughput):
             self.heap.offset("row_flag"),
             self.epoch,
             STRIDE=self.row.stride,
+            TRAVELS=self.row.bytes // 4,
             LP=triton.next_power_of_2(self.local_ranks),
-            BLOCK=min(4096, triton.next_power_of_2(self.row.stride)),
+            BLOCK=min(4096, triton.next_power_of_2(self.row.bytes // 4)),
             num_warps=8,
         )
 

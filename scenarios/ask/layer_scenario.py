@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...sim.inputs.deployment import Deployment
-from ...sim.inputs.question import Question, Unanswerable
+from ...sim.inputs.question import Memory, Question, Unanswerable
 from ...sim.inputs.traffic import Traffic
 from .question_file import QuestionFile
 
@@ -13,12 +13,13 @@ class LayerScenario(QuestionFile):
 
     traffic: Traffic
     deployment: Deployment
+    memory: Memory = "check"
 
     def resolve(self) -> Question:
         """The question with its model and cluster looked up. Raises ScenarioError naming the file, line and key."""
         model = self.found_model()
         cluster = self.found_cluster()
         try:
-            return Question(self.name, self.description, model, cluster, self.traffic, self.deployment, self.seed)
+            return Question(self.name, self.description, model, cluster, self.traffic, self.deployment, self.seed, self.memory)
         except Unanswerable as error:
             raise self.error_at(error.key, error) from None

@@ -14,7 +14,7 @@ from ...hwmodels import catalog
 from ...hwmodels.backends import backend_names, load_backend
 from ...hwmodels.errors import BadInput, UnknownName
 from ...hwmodels.prices import load_prices
-from ...hwmodels.specs import Datasheet
+from ...hwmodels.specs import Cluster, Datasheet, grade_of
 from ...hwmodels.units import format_bytes, format_rate, format_time
 from ...sim.ep.protocol import all_protocols, find_protocol
 from ...sim.inputs.model import MoeModel, load_model, model_names
@@ -95,8 +95,13 @@ def _gpu(name: str) -> dict[str, str]:
         **{f"{dtype} TFLOP/s": rates.get(dtype, "") for dtype in ("bf16", "fp8", "fp4")},
         "HBM": format_bytes(gpu.hbm_capacity, binary=True),
         "HBM rate": format_rate(gpu.hbm_bandwidth),
-        "NVLink, one way": format_rate(gpu.nvlink_bandwidth),
+        "in a domain, one way": format_rate(gpu.nvlink_bandwidth),
+        "assumed": ", ".join(_FIELDS.get(field, field.replace("_", " ")) for field in gpu.graded("assumed")),
     }
+
+
+#: Fields of a GPU by a word that is shorter.
+_FIELDS = {"nvlink_bandwidth": "domain rate", "pcie_bandwidth": "PCIe", "tensor_flop_per_cycle_sm": "tensor rate", "sms": "SMs"}
 
 
 def _nic(name: str) -> dict[str, str]:
@@ -187,7 +192,12 @@ _ROW: dict[str, Callable[[str], dict[str, str]]] = {
 
 
 def _record(record: BaseModel) -> Table:
-    return _table(("key", "value", "source"), _fields(record, "", {}))
+    rows = _fields(record, "", {})
+    if not isinstance(record, Datasheet | Cluster):
+        return _table(("key", "value", "source"), rows)
+    # How good a source is: the word it begins with, else the maker's own document. What is not stated has none.
+    graded = ((key, value, grade_of(said) if said else "", said) for key, value, said in rows if value)
+    return _table(("key", "value", "grade", "source"), graded)
 
 
 def _fields(record: BaseModel, prefix: str, above: dict[str, str]) -> Iterator[tuple[str, str, str]]:

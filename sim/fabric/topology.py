@@ -20,21 +20,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...hwmodels.specs import Cluster
 from ..engine import seconds_to_ps
+from .mesh import NO_LINK, Grid
 from .resources import Resources
+from .tiers import port_of, ports_per_node, tiers_of
 
 if TYPE_CHECKING:
     import networkx as nx
 
 Node = tuple[str, int]  # ("gpu", rank), ("nvswitch", domain), ("nic", n), ("leaf", n), ("spine", 0)
-NO_LINK = -1
 
 
 class Topology:
     """The first ``ranks`` GPUs of ``cluster`` and the links between them.
 
-    ``resources`` holds nvlink_tx/nvlink_rx [rank], nic_tx/nic_rx (bytes/s) and nic_msg (messages/s) [nic port], and, with
-    oversubscription, fabric_up/fabric_down [leaf]. A *NIC port* is what one rank sends through: its share-in-common of
-    a NIC that several GPUs share, or the sum of several NICs that serve one GPU; ``port_of`` [rank] numbers them.
+    ``resources`` holds nvlink_tx/nvlink_rx [rank] (nvlink_mesh [link] where GPUs are joined directly), nic_tx/nic_rx (bytes/s)
+    and nic_msg (messages/s) [nic port], and, with oversubscription, fabric_up/fabric_down [leaf]. A *NIC port* (`tiers.Port`)
+    is what one rank sends through; ``port_of`` [rank] numbers them.
     ``efficiency`` (kind -> 0..1] scales capacities; the default is the line rate.
 
     Raises ValueError if the cluster has too few GPUs, or for a bad efficiency.
@@ -49,10 +50,10 @@ class Topology:
         self.node_of: NDArray[np.int64] = rank // node.gpus
         self.local_of: NDArray[np.int64] = rank % node.gpus
         self.domain_of: NDArray[np.int64] = self.node_of // cluster.nodes_per_nvlink_domain
-        self.ports_per_node = min(node.gpus, node.nics)
-        gpus_per_port = node.gpus // self.ports_per_node
-        nics_per_port = node.nics // self.ports_per_node
-        self.port_of: NDArray[np.int64] = self.node_of * self.ports_per_node + self.local_of // gpus_per_port
+        self.domain, self.leaf, self.spine = tiers_of(cluster)
+        self.ports_per_node, rank_port = ports_per_node(node), port_of(node)
+        self.port_of: NDArray[np.int64] = self.node_of * self.ports_per_node + self.local_of // rank_port.gpus
+        self.grid = None if cluster.mesh is None else Grid.of(cluster.mesh)
         self.ports = int(self.port_of[-1]) + 1
         port = np.arange(self.ports)
         self.leaf_of_port = self._leaf(port // self.ports_per_node, port % self.ports_per_node)
@@ -67,16 +68,17 @@ class Topology:
                 raise ValueError(f"efficiency of {kind} must lie in (0, 1], got {share}")
             self.resources.add(kind, np.asarray(capacity) * share, count)
 
-        add("nvlink_tx", node.gpu.nvlink_bandwidth, ranks)
-        add("nvlink_rx", node.gpu.nvlink_bandwidth, ranks)
-        # A NIC is never faster than the PCIe links of the GPUs behind it.
-        port_rate = min(node.nic.bandwidth * nics_per_port, node.gpu.pcie_bandwidth * gpus_per_port)
-        add("nic_tx", port_rate, self.ports)
-        add("nic_rx", port_rate, self.ports)
-        add("nic_msg", node.nic.message_rate * nics_per_port, self.ports)
+        if self.grid is None or cluster.mesh is None:
+            add("nvlink_tx", self.domain.gpu_bytes_per_s, ranks)
+            add("nvlink_rx", self.domain.gpu_bytes_per_s, ranks)
+        else:
+            add("nvlink_mesh", cluster.mesh.link_bandwidth, self.grid.links * (int(self.domain_of[-1]) + 1))
+        add("nic_tx", rank_port.bytes_per_s, self.ports)
+        add("nic_rx", rank_port.bytes_per_s, self.ports)
+        add("nic_msg", rank_port.messages_per_s, self.ports)
         self.oversubscribed = cluster.fabric.oversubscription > 1 and self.leaves > 1
         if self.oversubscribed:
-            uplink = self._leaf_hosts() * node.nic.bandwidth * nics_per_port / cluster.fabric.oversubscription
+            uplink = self._leaf_hosts() * rank_port.line_bytes_per_s / cluster.fabric.oversubscription
             add("fabric_up", uplink, self.leaves)
             add("fabric_down", uplink, self.leaves)
         scale.pop("fabric_up", None), scale.pop("fabric_down", None)
@@ -84,8 +86,7 @@ class Topology:
             raise ValueError(f"efficiency names unknown kinds {sorted(scale)}: known are {list(self.resources.kinds)}")
 
     def _leaf(self, node: NDArray[np.int64], rail: NDArray[np.int64]) -> NDArray[np.int64]:
-        pod = node // self.cluster.fabric.nodes_per_leaf
-        return np.asarray(pod * self.ports_per_node + rail if self.cluster.fabric.kind == "rail-optimised" else pod)
+        return np.asarray(node // self.leaf.nodes * self.leaf.rails + rail % self.leaf.rails)
 
     def _leaf_hosts(self) -> NDArray[np.float64]:
         """Host ports on each leaf [leaf], of all the cluster's nodes: uplinks are built for them, used here or not."""
@@ -98,12 +99,25 @@ class Topology:
         return np.asarray(self.domain_of[np.asarray(src)] == self.domain_of[np.asarray(dst)])
 
     def nvlink_path(self, src: ArrayLike, dst: ArrayLike) -> NDArray[np.int32]:
-        """[pair, 2] resources nvlink_tx, nvlink_rx. Raises ValueError for a pair that NVLink does not join."""
+        """[pair, hop] resources nvlink_tx and nvlink_rx, or the links of a mesh in order, -1 where the way is over.
+
+        Raises ValueError for a pair that NVLink does not join.
+        """
         s, d = np.broadcast_arrays(np.atleast_1d(src), np.atleast_1d(dst))
         far = np.flatnonzero(~self.nvlink_reaches(s, d) | (s == d))
         if far.size:
             raise ValueError(f"no NVLink from rank {s[far[0]]} to rank {d[far[0]]}: use rdma_path")
+        if self.grid is not None:
+            links = self.grid.routes(s % self.grid.gpus, d % self.grid.gpus)
+            first = self.resources.ids("nvlink_mesh")[self.domain_of[s] * self.grid.links]
+            return np.where(links >= 0, first[:, None] + links, NO_LINK).astype(np.int32)
         return np.stack([self.resources.ids("nvlink_tx")[s], self.resources.ids("nvlink_rx")[d]], axis=1)
+
+    def nvlink_extra_ps(self, src: ArrayLike, dst: ArrayLike) -> NDArray[np.int64]:
+        """[pair] latency of the links of a mesh beyond the first; 0 through a switch, whose latency is in fitted launches."""
+        path = self.nvlink_path(src, dst)
+        hop = 0 if self.cluster.mesh is None else seconds_to_ps(self.cluster.mesh.link_latency)
+        return np.asarray(np.maximum((path >= 0).sum(axis=1) - 1, 0) * hop, np.int64)
 
     def rdma_path(self, src: ArrayLike, dst: ArrayLike) -> NDArray[np.int32]:
         """[pair, 4] resources nic_tx, fabric_up, fabric_down, nic_rx; -1 where a pair crosses no bounded uplink.
@@ -135,9 +149,9 @@ class Topology:
 
     def rdma_latency_ps(self, src: ArrayLike, dst: ArrayLike) -> NDArray[np.int64]:
         """[pair] one way: the NIC's latency (which holds one switch) and that of every further switch."""
-        nic = seconds_to_ps(self.cluster.node.nic.latency)
-        hop = seconds_to_ps(self.cluster.fabric.switch.latency)
-        return np.asarray(nic + np.maximum(self.switch_hops(src, dst) - 1, 0) * hop, np.int64)
+        nic = seconds_to_ps(self.leaf.latency_s)
+        spine = self.switch_hops(src, dst) > 1
+        return np.asarray(nic + np.where(spine, seconds_to_ps(self.spine.latency_s), 0), np.int64)
 
     def graph(self, medium: Literal["all", "nvlink", "rdma"] = "all") -> nx.DiGraph[Node]:
         """The machine as a directed graph; edge attribute ``resource`` is its number, -1 for a link that bounds nothing."""
@@ -147,7 +161,7 @@ class Topology:
         ids = self.resources.ids
         for r in range(self.ranks):
             gpu, domain, nic = ("gpu", r), ("nvswitch", int(self.domain_of[r])), ("nic", int(self.port_of[r]))
-            if medium != "rdma":
+            if medium != "rdma" and self.grid is None:
                 graph.add_edge(gpu, domain, resource=int(ids("nvlink_tx")[r]))
                 graph.add_edge(domain, gpu, resource=int(ids("nvlink_rx")[r]))
             if medium != "nvlink":

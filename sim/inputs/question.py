@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ...hwmodels.specs import Cluster
 from .deployment import Deployment
@@ -15,15 +16,19 @@ from .feasible import (
     sms_are_left,
 )
 from .model import MoeModel
+from .playable import can_be_played
 from .traffic import Traffic
 
-__all__ = ["Question", "Unanswerable"]
+__all__ = ["Memory", "Question", "Unanswerable"]
+
+Memory = Literal["check", "ignore"]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What one MoE layer costs: this model, on this cluster, under this traffic, deployed like this.
 
+    ``memory``: whether the whole model has to fit ("check"), or the layer is asked alone, without its weights ("ignore").
     Raises Unanswerable if the parts do not go together.
     """
 
@@ -34,6 +39,7 @@ class Question:
     traffic: Traffic
     deployment: Deployment
     seed: int
+    memory: Memory = "check"
 
     def __post_init__(self) -> None:
         deployment, ep = self.deployment, self.deployment.ep
@@ -50,6 +56,8 @@ class Question:
             self.traffic.on_ranks(ep)
         except ValueError as error:
             raise Unanswerable(("traffic", "tokens_per_rank"), str(error)) from None
+        for key, protocol in asked:
+            can_be_played(protocol, ep, max(self.traffic.on_ranks(ep)) * self.model.top_k, ("deployment", key))
         replicas = ((("deployment", "redundant_experts"), deployment.redundant_experts),)
         routing_is_possible(self.model, self.traffic.routing, self.nodes_used, replicas, "traffic")
 

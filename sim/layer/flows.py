@@ -113,6 +113,7 @@ def _add_direct(parts: _Parts, move: Move, drawn: Drawn, layout: Layout, topolog
     for load in move.loads:
         if load.resource == "nvlink":
             table = topology.nvlink_path(src, dst).astype(np.int64)
+            extra = topology.nvlink_extra_ps(src, dst)
         elif load.resource == "nic":
             table = topology.rdma_path(src, dst).astype(np.int64)
             extra = _extra_ps(topology, src, dst)
@@ -160,6 +161,13 @@ def _enter_forward(
         (rank < layout.ranks) & (rank != via[:, None]), copies[home[:, None], np.minimum(rank, layout.ranks - 1)], 0.0
     )
     share = amount / count[:, None] * per_byte
+    if topology.grid is not None:
+        i, j = np.nonzero(share)
+        ends = (rank[i, j], via[i]) if back else (via[i], rank[i, j])
+        links = topology.nvlink_path(*ends).astype(np.int64) if len(i) else np.empty((0, 1), np.int64)
+        pair, hop = np.nonzero(links >= 0)
+        parts.entries.append(_summed(flow[i[pair]], links[pair, hop], share[i, j][pair]))
+        return
     one, many = ("nvlink_rx", "nvlink_tx") if back else ("nvlink_tx", "nvlink_rx")
     ids = topology.resources.ids
     whole = share.sum(axis=1)
@@ -167,6 +175,12 @@ def _enter_forward(
     parts.entries.append((flow[some], ids(one)[via[some]].astype(np.int64), whole[some]))
     i, j = np.nonzero(share)
     parts.entries.append((flow[i], ids(many)[rank[i, j]].astype(np.int64), share[i, j]))
+
+
+def _summed(flow: Ints, resource: Ints, coefficient: Floats) -> tuple[Ints, Ints, Floats]:
+    """Entries with one for every flow and resource."""
+    key, where = np.unique(np.stack([flow, resource]), axis=1, return_inverse=True)
+    return key[0], key[1], np.asarray(np.bincount(where.ravel(), coefficient, minlength=key.shape[1]), float)
 
 
 def _per_byte(load: Load, row_bytes: float) -> float:

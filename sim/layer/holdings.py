@@ -17,7 +17,7 @@ RUNTIME_BYTES = 3 * 2**30
 
 
 def holdings(question: Question, program: Program) -> tuple[MemoryItem, ...]:
-    """Items of one rank's HBM, the busiest rank's where they differ.
+    """Items of one rank's HBM, the busiest rank's where they differ; without the model's weights where a layer is asked alone.
 
     Raises Unanswerable if they do not fit, saying by how much and what would help.
     """
@@ -26,7 +26,7 @@ def holdings(question: Question, program: Program) -> tuple[MemoryItem, ...]:
     experts = ceil(slots * model.expert_params * WEIGHT_BYTES[deployment.weights] * model.moe_layers)
     buffers = list(program.protocol.buffers(_demand(question, program)))
     rest = ceil((model.total_params - model.total_expert_params) * WEIGHT_BYTES[model.weight_dtype])
-    items = [
+    weights = [
         MemoryItem(
             "expert weights", experts, f"{slots} experts x {model.moe_layers} layers in {deployment.weights} ({model.name})"
         ),
@@ -35,6 +35,9 @@ def holdings(question: Question, program: Program) -> tuple[MemoryItem, ...]:
             rest,
             f"attention, shared experts, embeddings, in {model.weight_dtype}, on every rank (data-parallel attention)",
         ),
+    ]
+    items = [
+        *(weights if question.memory == "check" else ()),
         *(MemoryItem(b.name, ceil(size), b.said) for b in buffers if (size := float(np.asarray(b.bytes))) > 0.0),
         MemoryItem("runtime", RUNTIME_BYTES, "assumed: CUDA context, communication heaps, workspaces"),
     ]
@@ -47,7 +50,8 @@ def holdings(question: Question, program: Program) -> tuple[MemoryItem, ...]:
             f"memory does not fit on {question.cluster.node.gpu.label}: "
             f"{program.protocol.name} needs {format_bytes(used, binary=True)}, "
             f"{format_bytes(used - have, binary=True)} more than its {format_bytes(have, binary=True)}; the largest part is "
-            f"{largest.name} ({format_bytes(largest.bytes, binary=True)}): {_lever(question, largest.name, buffers)}",
+            f"{largest.name} ({format_bytes(largest.bytes, binary=True)}): {_lever(question, largest.name, buffers)}"
+            f"{', or ask for the layer alone (memory=ignore)' if largest in weights else ''}",
         )
     return tuple(items)
 

@@ -158,6 +158,8 @@ def _longest(layer: LayerResult) -> tuple[str, float]:
 
 
 def _notes(question: Question, program: Program) -> Iterator[str]:
+    if question.memory == "ignore":
+        yield f"the layer is asked alone: the weights of {question.model.name} are left out of the memory"
     if program.micro_batches > 1:
         yield f"{program.micro_batches} micro-batches of at most {int(program.shape.tokens)} tokens a rank, one after another"
     systems = sorted({s.system for s in program.sources} - {question.cluster.calibration})

@@ -173,6 +173,12 @@ def links(
         "fabric_up": np.bincount(leaf, crossing.sum(axis=1), minlength=topology.leaves),
         "fabric_down": np.bincount(leaf, crossing.sum(axis=0), minlength=topology.leaves),
     }
+    if topology.grid is not None:
+        src, dst = np.nonzero(nvlink)
+        path = topology.nvlink_path(src, dst) - int(resources.ids("nvlink_mesh")[0])
+        pair, hop = np.nonzero(path >= 0)
+        size = len(resources.ids("nvlink_mesh"))
+        moved["nvlink_mesh"] = np.bincount(path[pair, hop], nvlink[src, dst][pair], minlength=size)
     counted = network.moved
     found = []
     for kind in resources.kinds:

@@ -19,6 +19,7 @@ from ..ep.machine import machine_of
 from ..ep.protocol import Context, describe, find_protocol
 from ..ep.shape import Rows, Shape
 from ..ep.stage import Machine, Stage
+from ..fabric.tiers import slowdown
 from ..inputs.model import MoeModel
 from ..precision import PAYLOAD_BYTES
 from .part import Num, Part
@@ -99,29 +100,8 @@ def inbox_share(protocol: str, imbalance: Num, top_k: float, ranks: Num, domain_
 
 
 def on_fabric(machine: Machine, cluster: Cluster, ranks: Num, protocol: str) -> Machine:
-    """The machine whose NIC is as fast as the fabric lets all nodes be at once.
-
-    A group of ``n`` nodes fills leaves of ``l`` in order. Of a node's uniform traffic to others what goes to the ``h`` nodes
-    under its own leaf stays below, the share ``(h - 1) / (n - 1)``; with a leaf for each rail only if it keeps to the rail, as
-    two-hop protocols do: one message of as many as a node has ports otherwise. A leaf's uplinks carry 1/oversubscription of
-    the bandwidth of its hosts, of the group or not; the first leaf and the last, which may be half full, are the ones to ask.
-    """
-    fabric, node = cluster.fabric, cluster.node
-    if fabric.oversubscription <= 1.0:
-        return machine
-    nodes = np.maximum(np.asarray(ranks, float) / node.gpus, 1.0)
-    leaf = float(fabric.nodes_per_leaf)
-    ports = 1.0 if fabric.kind == "fat-tree" or find_protocol(protocol).rails else float(min(node.gpus, node.nics))
-
-    def load(here: Num, hosts: Num) -> Num:
-        """Of the bandwidth of a leaf's ``hosts``, the share that its ``here`` nodes of the group send up."""
-        stays = (here - 1.0) / np.maximum((nodes - 1.0) * ports, 1e-9)
-        return np.where(nodes > 1.0, here * (1.0 - stays) / np.maximum(hosts, here), 0.0)
-
-    before = leaf * np.floor((np.ceil(nodes) - 1.0) / leaf)  # nodes under the leaves before the last
-    first = load(np.minimum(nodes, leaf), min(leaf, cluster.nodes))
-    most = np.maximum(first, load(nodes - before, np.minimum(leaf, cluster.nodes - before)))
-    slower = np.maximum(1.0, most * fabric.oversubscription)
+    """The machine whose NIC is as fast as the fabric lets all nodes be at once."""
+    slower = slowdown(cluster, ranks, on_rails=find_protocol(protocol).rails)
     return machine if np.all(slower == 1.0) else replace(machine, nic_bytes_per_s=machine.nic_bytes_per_s / slower)  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,79 @@ def two_hop(fp8: bool) -> float:
     return worst
 
 
+def balanced(protocol: str) -> float:
+    """A layer over more slots than experts, one expert in every token's choice, against a dense layer of the experts."""
+    from layers import PROTOCOLS, Inputs, draw, make, relative_error, run_phases
+
+    from epicycle.kernels.exchange.replicas import CHOICES, Replicas
+    from epicycle.kernels.exchange.symmetric import in_process
+    from epicycle.kernels.experts.expert_ffn import MoeShape
+
+    wide, experts, worst = DEVICE != "cpu", 6, 0.0
+    size = 2048 if wide else 128
+    shape = MoeShape(4, experts + 2, 2, hidden=size, inter=256 if wide else 128, capacity=64)
+    tokens = [64, 0, 17, 40] if wide else [3, 0, 2, 1]
+    held = torch.tensor([0, 1, 1, 2, 1, 3, 4, 5])
+    for seed, choice in enumerate(CHOICES):
+        drawn = draw(MoeShape(1, experts, 2, size, shape.inter, 64), tokens, seed, one_expert=True)
+        slots = Inputs(drawn.x, drawn.topk, drawn.weight, drawn.gate_up[held], drawn.down[held]).to(DEVICE)
+        drawn = drawn.to(DEVICE)
+        heaps = in_process(PROTOCOLS[protocol][1](shape), 4, DEVICE)
+        layers = [make(protocol, shape, heap, slots, programs=16 if wide else 2) for heap in heaps]
+        for rank, layer in enumerate(layers):
+            layer.balance(Replicas.of(held.to(DEVICE), experts, choice), sum(tokens[:rank]))
+        worst = max(worst, relative_error(run_phases(layers, slots), [drawn.expected(r) for r in range(4)]))
+    if not worst <= 0.006:
+        raise ValueError(f"relative error {worst:.3g}, allowed 0.006")
+    return worst
+
+
+def product(loads: str, fp8: bool) -> float:
+    """Both row orders by one way of loading, rows that no tile divides, on a tall and a low tile."""
+    from dataclasses import replace
+
+    from epicycle.kernels.experts.grouped_gemm import grouped_gemm, grouped_gemm_reference
+    from epicycle.kernels.experts.quantise import quantise_reference, quantise_weight
+    from epicycle.kernels.experts.tiles import Table, Tile
+
+    wide, worst = DEVICE != "cpu", 0.0
+    n, k = (768, 2048) if wide else (128, 256)
+    element = "fp8" if fp8 else "bf16"
+    tiles = [replace(Tile(16, 128, 128, 4, 2), loads=loads)]
+    if wide:
+        tiles = [Table.shipped().pick(element, rows, n, k, loads) for rows in (4096, 1)]
+    for tile in tiles:
+        each = 3 * tile.m // 2
+        counts = torch.tensor([each, 0, each - 5, tile.m])
+        for masked in (False, True):
+            heights = torch.full((4,), each) if masked else -(-counts // tile.m) * tile.m
+            expert = torch.arange(4).repeat_interleave(heights)
+            place = torch.cat([torch.arange(int(h)) for h in heights])
+            row_expert = torch.where(place < counts[expert], expert, -1) if masked else expert
+            order = {"count": counts.int().to(DEVICE)}
+            if not masked:
+                order = {"tile_expert": expert[:: tile.m].int().contiguous().to(DEVICE)}
+            g = torch.Generator().manual_seed(3)
+            x = torch.randn(row_expert.numel(), k, generator=g).to(DEVICE)
+            w = torch.randn(4, n, k, generator=g).to(DEVICE)
+            a, a_scale = quantise_reference(x) if fp8 else (x.bfloat16(), None)
+            b, b_scale = quantise_weight(w) if fp8 else (w.bfloat16(), None)
+            by_k = a_scale.T.contiguous() if a_scale is not None else None
+            y = torch.full((row_expert.numel(), n), float("nan"), device=DEVICE).bfloat16()
+            grouped_gemm(a, b, y, x_scale=by_k, w_scale=b_scale, tile=tile, **order)
+            row_expert = row_expert.to(DEVICE)
+            real, want = row_expert >= 0, grouped_gemm_reference(a, b, row_expert, by_k, b_scale)
+            if not bool(y[~real].isnan().all()):
+                raise ValueError(f"{tile} wrote rows that belong to nobody")
+            worst = max(worst, float((y[real].double() - want[real]).norm() / want[real].norm()))
+    if not worst <= 0.005:
+        raise ValueError(f"relative error {worst:.3g}, allowed 0.005")
+    return worst
+
+
 MORE: dict[str, Callable[[], float]] = {
+    **{f"balanced_layer_{p}": partial(balanced, p) for p in ("high_throughput", "low_latency")},
+    **{f"product_{way}_{e}": partial(product, way, e == "fp8") for way in ("tma", "pointer") for e in ("bf16", "fp8")},
     "two_hop_layer_bf16": lambda: two_hop(False),
     "two_hop_layer_fp8": lambda: two_hop(True),
 }

@@ -9,8 +9,9 @@ import torch
 
 from epicycle.kernels.exchange.symmetric import Heap
 from epicycle.kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
-from epicycle.kernels.experts.grouped_gemm import Tile, dequantise_weight
+from epicycle.kernels.experts.grouped_gemm import dequantise_weight
 from epicycle.kernels.experts.quantise import quantise_weight
+from epicycle.kernels.experts.tiles import Tile, Tiles
 from epicycle.kernels.layers.high_throughput import HighThroughput, high_throughput_plan
 from epicycle.kernels.layers.low_latency import LowLatency, low_latency_plan
 from epicycle.kernels.layers.two_hop import TwoHop, two_hop_plan
@@ -65,9 +66,9 @@ def _float8_weight(w: torch.Tensor) -> torch.Tensor:
 def make(protocol: str, shape: MoeShape, heap: Heap, inputs: Inputs, programs: int = 2):
     mine = slice(heap.rank * shape.local_experts, (heap.rank + 1) * shape.local_experts)
     weights = ExpertWeights.of(inputs.gate_up[mine], inputs.down[mine], shape.fp8)
-    tile = Tile(16, 128, 128, 4, 2)
+    tiles = Tiles.same(Tile(16, 128, 128, 4, 2))
     few = {"low_latency": {"splits": 1}, "two_hop": {"local_ranks": NODE}}.get(protocol, {})
-    return ALL[protocol][0](shape, heap, weights, tile, programs, **few)
+    return ALL[protocol][0](shape, heap, weights, tiles, programs, **few)
 
 
 def run_phases(layers: list, inputs: Inputs) -> list[torch.Tensor]:

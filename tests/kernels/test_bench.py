@@ -5,18 +5,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from epicycle.validate.bench import BenchFailed, run_bench
+from epicycle.hwmodels.errors import BadInput
+from epicycle.validate.bench import Asked, BenchFailed, run_bench
 from epicycle.validate.bench.case import Case, Problem
 from epicycle.validate.bench.check import CheckError, check, check_zeros_cost_as_much
-from epicycle.validate.bench.rows import TABLES, Rows
+from epicycle.validate.bench.rows import Rows
 from epicycle.validate.bench.single_rank import Point
 from epicycle.validate.bench.timing import sets_beyond_l2, summarise
 from epicycle.validate.bench.watchdog import Watchdog
+from epicycle.validate.tables.vocabulary import EVERY, SCOPES, TABLES, identity, scope_of
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], None]
 
@@ -77,18 +80,15 @@ def test_a_wrong_answer_is_caught() -> None:
         check(_doubling(lambda x, out: torch.mul(x, 2.001, out=out)))
 
 
-def test_real_kernels_pass_in_the_interpreter(tmp_path: Path) -> None:
+def test_real_kernels_pass_in_the_interpreter() -> None:
     said: list[str] = []
-    rows = run_bench(
-        "interpret",
-        kernels=["quantise", "gemm_masked_fp8", "ht_combine_bf16", "ll_send_receive_fp8"],
-        shapes=["3x128x128x4x2"],
-        ranks=2,
-        out=tmp_path / "m.csv",
-        say=said.append,
-    )
+    wanted = [
+        "quantise", "gemm_masked_fp8", "gemm_contiguous_int4_down", "ht_layout_bf16", "ht_notify_post_bf16",
+        "ht_notify_wait_fp8", "ht_combine_bf16", "ll_send_fp8", "ll_give_back_bf16", "ll_send_receive_fp8",
+    ]  # fmt: skip
+    rows = run_bench(Asked("interpret", wanted, ["3x128x128x4x2"], ranks=2), said.append)
     assert rows == []  # nothing is timed without a device, so nothing is reported
-    assert len(said) == 4
+    assert len(said) == len(wanted)
     assert all("checked" in line for line in said)
 
 
@@ -97,19 +97,24 @@ def test_a_broken_kernel_fails_the_run_by_name(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(single_rank, "permute", lambda *_: None)
     with pytest.raises(BenchFailed, match=r"permute: .* were not written"):
-        run_bench("interpret", kernels=["permute"], shapes=["3x128x128x4x2"], ranks=2, say=lambda _: None)
+        run_bench(Asked("interpret", ["permute"], ["3x128x128x4x2"], ranks=2), lambda _: None)
 
 
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="mode 'gpu': one of interpret, virtual, node, cluster"):
-        run_bench("gpu")
+        run_bench(Asked("gpu"))
     with pytest.raises(ValueError, match="tokens x hidden x inter x experts x top_k"):
         Point.parse("128x7168")
     with pytest.raises(ValueError, match="no case matches"):
-        run_bench("interpret", kernels=["nothing"], shapes=["3x128x128x4x2"], say=lambda _: None)
+        run_bench(Asked("interpret", ["nothing"], ["3x128x128x4x2"]), lambda _: None)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="needs a CUDA device"):
-            run_bench("virtual")
+            run_bench(Asked("virtual"))
+    for option in ("out", "html", "json"):
+        with pytest.raises(ValueError, match=f"there are no rows for --{option}"):
+            run_bench(Asked("interpret", **{option: Path("m")}))
+    with pytest.raises(ValueError, match="say which with --out"):
+        run_bench(Asked(resume=True))
 
 
 def test_rows_are_on_disk_as_they_are_added_in_the_tables_columns(tmp_path: Path) -> None:
@@ -118,7 +123,7 @@ def test_rows_are_on_disk_as_they_are_added_in_the_tables_columns(tmp_path: Path
     rows.add("gemm", {"system": "h200", "m": 1, "latency_us": 1.0})
     with (tmp_path / "m.ep_comm.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert list(row)[: len(TABLES["ep_comm"])] == TABLES["ep_comm"]
+    assert tuple(row)[: len(TABLES["ep_comm"])] == TABLES["ep_comm"]
     assert (row["op"], row["latency_us"], row["role"], row["gpu"]) == ("dispatch", "12.3457", "measured", "NVIDIA H200")
     with (tmp_path / "m.csv").open() as file:
         assert [r["table"] for r in csv.DictReader(file)] == ["ep_comm", "gemm"]
@@ -126,13 +131,98 @@ def test_rows_are_on_disk_as_they_are_added_in_the_tables_columns(tmp_path: Path
         rows.add("gemm", {"colour": "red"})
 
 
+def test_a_run_is_taken_up_where_it_was_ended(tmp_path: Path) -> None:
+    """Half a line at the end was never a row; what is there is not measured again, and other rows are not mixed in."""
+    out, facts = tmp_path / "m.csv", {"gpu": "NVIDIA H200", "commit": "abc", "torch": "2.11", "triton": "3.6"}
+    rows = Rows(out, facts=facts)
+    row = {"system": "h200_sxm", "mode": "virtual", "scope": "kernel", "case": "permute", "tokens": 8, "kernel": "permute"}
+    rows.add("grouped_gemm", {**row, "latency_us": 3.0, **facts})
+    rows.add("grouped_gemm", {**row, "tokens": 16, "latency_us": 4.0, **facts})
+    with pytest.raises(BadInput, match="has 2 rows already: --resume goes on with them"):
+        Rows(out, facts=facts)
+    out.write_text(out.read_text() + "grouped_gemm,h200_sxm,1")
+    again = Rows(out, resume=True, facts=facts)
+    assert (again.dropped, len(again.rows)) == (1, 2)
+    assert again.has(row)
+    assert not again.has({**row, "tokens": 32})
+    again.add("grouped_gemm", {**row, "tokens": 32, "latency_us": 5.0, **facts})
+    for path, n in ((out, 3), (tmp_path / "m.grouped_gemm.csv", 3)):
+        with path.open() as file:
+            assert [r["tokens"] for r in csv.DictReader(file)] == ["8", "16", "32"], (path, n)
+    with pytest.raises(BadInput, match="its rows are of commit abc, this run is of def"):
+        Rows(out, resume=True, facts={**facts, "commit": "def"})
+    with pytest.raises(BadInput, match="its rows are of gpu NVIDIA H200"):
+        Rows(out, resume=True, facts={**facts, "gpu": "NVIDIA H100 80GB HBM3"})
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(BadInput, match="is not a file of this bench's rows"):
+        Rows(tmp_path / "other.csv", resume=True)
+
+
+def test_what_a_row_is_of_does_not_depend_on_what_it_read() -> None:
+    row = {"table": "gemm", "system": "h200_sxm", "mode": "virtual", "m": 8, "latency_us": 3.0, "commit": "a", "error": 0.1}
+    assert identity(row) == identity({**row, "m": "8", "latency_us": 4.0, "commit": "b"})
+    assert identity(row) != identity({**row, "m": 9})
+    assert [scope_of({"mode": m}) for m in ("virtual", "node", "cluster")] == ["kernel", "one-node", "multi-node"]
+    assert scope_of({"mode": "node", "scope": "nvlink-domain"}) == "nvlink-domain" in SCOPES
+    assert {"scope", "sm_clock_mhz", "power_w", "throttled", "virtual_ranks"} <= set(EVERY)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "system"),
+    [
+        ("NVIDIA H200", "h200_sxm"),
+        ("NVIDIA H100 80GB HBM3", "h100_sxm"),
+        ("NVIDIA H100 PCIe", "h100_pcie"),
+        ("NVIDIA A100-SXM4-80GB", "a100_sxm"),
+        ("NVIDIA H20-3e", "h20_3e"),
+        ("NVIDIA H20", "h20_sxm"),
+        ("NVIDIA GB200", "gb200"),
+        ("NVIDIA B200", "b200_sxm"),
+        ("NVIDIA L40S", "l40s"),
+        ("AMD Instinct MI300X", "mi300x"),
+    ],
+)
+def test_a_gpu_is_named_as_the_catalogue_spells_it(gpu: str, system: str) -> None:
+    from epicycle.validate.bench.device import system_of
+
+    assert system_of(gpu) == system
+
+
+def test_a_gpu_that_the_catalogue_lacks_is_one_line() -> None:
+    from epicycle.validate.bench.device import system_of
+
+    with pytest.raises(BadInput, match=r"no system for 'NVIDIA GeForce GT 710': say which it is nearest to with --system"):
+        system_of("NVIDIA GeForce GT 710")
+    assert system_of("NVIDIA GeForce GT 710", "h100_sxm") == "h100_sxm"
+    with pytest.raises(BadInput, match="unknown system 'h200'"):
+        system_of("NVIDIA H200", "h200")
+
+
+def test_what_held_the_clock_back_is_named() -> None:
+    from epicycle.validate.bench.clocks import reading
+
+    assert reading(1980, 412.5, 0) == {"sm_clock_mhz": 1980.0, "power_w": 412.5, "throttled": ""}
+    assert reading(1400, 700, 0x24)["throttled"] == "power cap+software thermal"
+
+
+def test_the_time_left_follows_from_what_the_cases_took() -> None:
+    from epicycle.validate.bench.plan import Progress, case_seconds
+
+    small = _doubling(lambda x, out: None)
+    large = replace(small, flops=10**13)
+    assert case_seconds(large) > 10 * case_seconds(small)
+    progress = Progress([small, large])
+    assert progress.first() == "2 cases, about 22 s"
+    assert progress.next().startswith("1 cases, ")
+
+
 def test_columns_are_those_of_the_published_tables() -> None:
     folder = Path(__file__).parents[3] / "shared" / "measurements"
     if not folder.is_dir():
         pytest.skip("no ../shared/measurements here")
-    for table, columns in TABLES.items():
+    for table in ("ep_comm", "grouped_gemm", "gemm"):
         with (folder / f"{table}.csv").open() as file:
-            assert next(csv.reader(file)) == columns
+            assert tuple(next(csv.reader(file))) == TABLES[table]
 
 
 def test_summary_and_rotation() -> None:
@@ -188,7 +278,7 @@ from epicycle.validate.bench.rows import Rows
 from epicycle.validate.bench.watchdog import Watchdog
 from pathlib import Path
 rank, port, out, how = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
-store = dist.TCPStore("127.0.0.1", port, 2, rank == 0, timeout=timedelta(seconds=20))
+store = dist.TCPStore("127.0.0.1", port, 2, rank == 0, timeout=timedelta(seconds=200))
 watch = Watchdog(store, rank, 2, 1.5).start()
 if rank == 0:
     Rows(out).add("ep_comm", {"op": "dispatch", "latency_us": 1.0})
@@ -216,7 +306,7 @@ def test_processes_end_within_the_limit_and_keep_their_rows(how: str, tmp_path: 
         for r in range(2)
     ]
     try:
-        _, said = ranks[0].communicate(timeout=60)
+        _, said = ranks[0].communicate(timeout=300)
         assert ranks[0].returncode == 3
         assert "rank 1 has not moved on from 'timing dispatch'" in said
         assert len(out.read_text().splitlines()) == 2

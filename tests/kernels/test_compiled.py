@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 # One of each kind; `python -m epicycle.kernels.compiled` does all and writes the records the GPU model reads.
-KERNELS = ["ht_dispatch_fp8", "ll_send_bf16", "rail_forward", "gemm_contiguous_bf16", "gemm_masked_fp8"]
+KERNELS = ["ht_dispatch_fp8", "ht_reduce", "ll_send_bf16", "rail_forward", "gemm_contiguous_bf16_tma", "gemm_masked_fp8"]
 
 
 def _compile(*arguments: str) -> str:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "epicycle.kernels.compiled", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, cwd="/")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, cwd="/")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

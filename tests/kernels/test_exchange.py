@@ -74,7 +74,7 @@ def test_high_throughput_step_by_step(fp8: bool) -> None:
                     row = int(layer.arrivals.base[source, local] + place[t, k])
                     assert layer.position[at, k] == row
                     assert torch.equal(layer.expert_x[row].view(torch.uint8), payload[t].view(torch.uint8))
-                    assert scale is None or torch.equal(layer.expert_scale[row], scale[t])
+                    assert scale is None or torch.equal(layer.expert_scale[:, row], scale[t])
 
     for layer in layers:
         layer.ffn.y.copy_(torch.randn(layer.ffn.y.shape, generator=torch.Generator().manual_seed(layer.heap.rank)))
@@ -109,7 +109,7 @@ def test_low_latency_step_by_step(fp8: bool) -> None:
                     t, k, from_rank, _slot = layer.packed.header[local, row].tolist()
                     assert (sent.pop(t), source) == (k, from_rank)
                     assert torch.equal(layer.packed.x[local, row].view(torch.uint8), payload[t].view(torch.uint8))
-                    assert scale is None or torch.equal(layer.packed.scale[local, row], scale[t])
+                    assert scale is None or torch.equal(layer.packed.scale[:, local, row], scale[t])
                     row += 1
             assert int(layer.packed.count[local]) == row
 

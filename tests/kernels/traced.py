@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 from layers import ALL, Inputs, make
 
 from epicycle.kernels.exchange.symmetric import in_process
+from epicycle.kernels.exchange.tracing import Trace
 from epicycle.kernels.experts.expert_ffn import MoeShape
-from epicycle.kernels.tracing import Trace
 
 WANTED = {
     "high_throughput": ("notify_post", "dispatch", "combine"),
@@ -19,11 +21,15 @@ WANTED = {
 IDLE = {"compute", "expand", "cast"}
 
 
-def trace_phases(protocol: str, shape: MoeShape, inputs: Inputs) -> tuple[list, dict[str, Trace]]:
-    """(layers, phase -> trace) of the phases that move bytes between ranks."""
+def trace_phases(
+    protocol: str, shape: MoeShape, inputs: Inputs, ready: Callable[[Any], None] | None = None
+) -> tuple[list, dict[str, Trace]]:
+    """(layers, phase -> trace) of the phases that move bytes between ranks; ``ready`` is called on each layer first."""
     heaps = in_process(ALL[protocol][1](shape), shape.ranks)
     layers = [make(protocol, shape, heap, inputs, programs=1) for heap in heaps]
     for rank, layer in enumerate(layers):
+        if ready is not None:
+            ready(layer)
         layer.load(inputs.x[rank], inputs.topk[rank], inputs.weight[rank])
     traces = {}
     for phase in layers[0].PHASES:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .run import MODES, BenchFailed, run_bench
+from .run import MODES, Asked, BenchFailed, run_bench
 
-__all__ = ["MODES", "BenchFailed", "run_bench"]
+__all__ = ["MODES", "Asked", "BenchFailed", "run_bench"]

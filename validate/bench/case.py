@@ -8,7 +8,32 @@ from typing import Any
 
 import torch
 
+from ...kernels.experts.tiles import Table, Tile, Tiles
+
 Tensors = dict[str, torch.Tensor]
+
+#: The most programs of a launch: several times what an SM holds, so that no SM waits for the last of another.
+PROGRAMS_PER_SM = 16
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where cases are built: ``device``, the most ``programs`` of a launch, how products load, which tiles they take.
+
+    ``small``: for the interpreter (tiles of 16 rows, buffers for the worst case).
+    """
+
+    device: str
+    programs: int
+    loads: str = "pointer"
+    small: bool = False
+    table: Table = field(default_factory=Table.shipped)
+
+    def tiles(self, element: str, rows: float, hidden: int, inter: int) -> Tiles:
+        """The tiles of an expert's two products."""
+        if self.small:
+            return Tiles.same(Tile(16, 128, 128, 4, 2))
+        return self.table.pair(element, rows, hidden, inter, "pointer" if element == "int4" else self.loads)
 
 
 @dataclass(frozen=True)
@@ -46,4 +71,6 @@ class Case:
     flops: int = 0
     work: str = "copy"
     shape: dict[str, int] = field(default_factory=dict)
+    tile: Tile | None = None
+    imbalance: str = ""  # of the experts' rows over the ranks, before and after balancing
     repeat: int = 1  # launches of the same step on different ranks inside one run: the time is divided by it

@@ -8,20 +8,21 @@ from typing import Any
 
 import torch
 
-from ...kernels.exchange.ht_combine import combine_bytes, combine_reference, reduce_bytes
+from ...kernels.exchange.ht_combine import combine_bytes, reduce_bytes
 from ...kernels.exchange.ht_dispatch import dispatch_bytes, expand_bytes
-from ...kernels.exchange.ll_combine import ll_combine_reference
+from ...kernels.exchange.layout import layout_bytes
 from ...kernels.exchange.ll_dispatch import message_bytes
+from ...kernels.exchange.notify import notify_bytes
 from ...kernels.exchange.symmetric import in_process
 from ...kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
-from ...kernels.experts.grouped_gemm import BF16_SMALL, BF16_TILE, FP8_SMALL, FP8_TILE, Tile, dequantise, dequantise_weight
-from ...kernels.experts.quantise import quantise_reference, quantise_weight
+from ...kernels.experts.grouped_gemm import dequantise_weight
+from ...kernels.experts.quantise import quantise_weight
 from ...kernels.layers.high_throughput import HighThroughput, formats, high_throughput_plan
 from ...kernels.layers.low_latency import LowLatency, low_latency_plan
-from .case import Case, Problem, Tensors
+from .answers import HT, LL, answers, packed_rows, payload_of, play, sorted_rows
+from .case import Case, Problem, Setup, Tensors
 from .single_rank import Point
 
-HT, LL = "high-throughput", "low-latency"
 #: phase -> the column ``op`` of its row; phases not named here are not timed alone.
 OPS = {
     HT: {"layout": "layout", "notify_post": "notify_post", "notify_wait": "notify_wait", "dispatch": "dispatch",
@@ -30,31 +31,38 @@ OPS = {
 }  # fmt: skip
 
 
-def exchange_cases(point: Point, device: str, programs: int, small_tiles: bool = False) -> list[Case]:
+#: phases timed alone, in the order of the layer; the cast and the experts are single-rank cases.
+TIMED = {
+    HT: ("layout", "notify_post", "notify_wait", "dispatch", "expand", "reduce", "combine"),
+    LL: ("send", "receive", "give_back", "combine"),
+}
+
+
+def exchange_cases(point: Point, setup: Setup) -> list[Case]:
     """Phases and whole layers of both protocols in bf16 and with float8 payload. Low latency up to 256 tokens only."""
     cases = []
     for fp8 in (False, True):
         for protocol in (HT, LL) if point.tokens <= 256 else (HT,):
-            build = _Build(point, protocol, fp8, device, programs, small_tiles)
-            cases += [build.phase(phase) for phase in ("dispatch", "expand", "reduce", "combine")] if protocol == HT else []
+            build = _Build(point, protocol, fp8, setup)
+            cases += [build.phase(phase) for phase in TIMED[protocol]]
             if protocol == LL:
-                cases += [build.phase("receive"), build.phase("combine"), build.first_token()]
+                cases.append(build.first_token())
             cases.append(build.whole())
     return cases
 
 
 class _Build:
-    def __init__(self, point: Point, protocol: str, fp8: bool, device: str, programs: int, small_tiles: bool) -> None:
-        self.point, self.protocol, self.fp8, self.device, self.programs = point, protocol, fp8, device, programs
+    def __init__(self, point: Point, protocol: str, fp8: bool, setup: Setup) -> None:
+        self.point, self.protocol, self.fp8 = point, protocol, fp8
+        self.device, self.programs = setup.device, setup.programs
         local = point.experts // point.ranks
         mean = point.tokens * point.top_k
-        room = None if small_tiles else min(point.ranks * point.tokens * min(point.top_k, local), 2 * mean + 64 * local)
+        room = None if setup.small else min(point.ranks * point.tokens * min(point.top_k, local), 2 * mean + 64 * local)
         self.shape = MoeShape(
             point.ranks, point.experts, point.top_k, point.hidden, point.inter, point.tokens, fp8, max_rows=room
         )
-        each = mean * point.ranks // point.experts
-        big, small = (FP8_TILE, FP8_SMALL) if fp8 else (BF16_TILE, BF16_SMALL)
-        self.tile = Tile(16, 128, 128, 4, 2) if small_tiles else big if each >= 128 else small
+        each = mean * point.ranks / point.experts
+        self.tiles = setup.tiles("fp8" if fp8 else "bf16", each, point.hidden, point.inter)
 
     def layers(self, seed: int, weights: bool) -> tuple[list[Any], Tensors, tuple[torch.Tensor, torch.Tensor]]:
         """Loaded ranks, their inputs, and the experts as held (float32). ``weights`` False: tiny ones."""
@@ -74,7 +82,7 @@ class _Build:
         plan = (high_throughput_plan if self.protocol == HT else low_latency_plan)(shape)
         kind: Callable[..., Any] = HighThroughput if self.protocol == HT else LowLatency
         layers = [
-            kind(shape, heap, held[heap.rank], self.tile, self.programs) for heap in in_process(plan, point.ranks, device)
+            kind(shape, heap, held[heap.rank], self.tiles, self.programs) for heap in in_process(plan, point.ranks, device)
         ]
         inputs: Tensors = {}
         for r, layer in enumerate(layers):
@@ -94,7 +102,7 @@ class _Build:
 
             def expected() -> Tensors:
                 # From x as it travels: the cast is checked by itself, and would hide smaller faults here.
-                outs = [dense_moe(_payload(a, self.fp8), a.topk, a.weight, gate_up, down) for a in layers]
+                outs = [dense_moe(payload_of(a, self.fp8), a.topk, a.weight, gate_up, down) for a in layers]
                 return {"out": torch.cat(outs)}
 
             def plain() -> None:
@@ -130,13 +138,13 @@ class _Build:
                     y.copy_(torch.randn(y.shape, generator=g, device=y.device).bfloat16())
             run_before = [p for p in before if p != "compute"]
             play(layers, tuple(run_before))
-            outputs, expected, finish = _answers(self.protocol, phase, layers)
+            outputs, expected, finish = answers(self.protocol, phase, layers)
             return Problem(
                 inputs,
                 outputs,
                 lambda: play(layers, (phase,), check=False),
                 expected,
-                tuple(inputs),
+                () if phase in ("layout", "notify_post", "notify_wait") else tuple(inputs),
                 finish=finish,
                 torch_run=_plain_phase(phase, layers),
                 prepare=lambda: play(layers, tuple(run_before), check=False),
@@ -160,9 +168,9 @@ class _Build:
                 inputs,
                 {"x0": layers[0].packed.x},
                 run,
-                lambda: {"x0": _sorted_rows(layers, 0)},
+                lambda: {"x0": sorted_rows(layers, 0)},
                 tuple(inputs),
-                finish=lambda: {"x0": _packed_rows(layers[0])},
+                finish=lambda: {"x0": packed_rows(layers[0])},
                 prepare=lambda: play(layers, before, check=False),
             )
 
@@ -180,7 +188,11 @@ class _Build:
             return {"send": p.tokens * 2 * p.hidden + pairs * message, "receive": 2 * pairs * message,
                     "give_back": 2 * returned, "combine": returned + p.tokens * 2 * p.hidden}[phase]  # fmt: skip
         layer_row, sums = formats(self.shape)
+        local = p.experts // p.ranks
         return {
+            "layout": layout_bytes(p.tokens, p.top_k, p.ranks, p.experts),
+            "notify_post": notify_bytes(p.ranks, local),
+            "notify_wait": notify_bytes(p.ranks, local),
             "dispatch": dispatch_bytes(layer_row, p.tokens, copies),
             "expand": expand_bytes(layer_row, copies, pairs),
             "reduce": reduce_bytes(sums, copies, pairs),
@@ -193,7 +205,8 @@ class _Build:
         p, dtype = self.point, "fp8" if self.fp8 else "bfloat16"
         labels = {
             "nodes": 1,
-            "gpus_per_node": p.ranks,
+            "gpus_per_node": 1,
+            "virtual_ranks": p.ranks,
             "library": "epicycle-triton",
             "protocol": f"epicycle-{self.protocol}",
             "op": op,
@@ -206,128 +219,8 @@ class _Build:
         }
         short = {HT: "ht", LL: "ll"}[self.protocol]
         full = f"{short}_{name}_{'fp8' if self.fp8 else 'bf16'}"
-        return Case(full, "ep_comm", labels, make, tolerance, size, flops, work, repeat=p.ranks)
-
-
-def play(layers: list[Any], phases: tuple[str, ...], check: bool = True) -> None:
-    """Each phase on every rank before the next."""
-    for phase in phases:
-        for layer in layers:
-            getattr(layer, phase)()
-            if check and phase == "notify_wait":
-                layer.check()
-
-
-def _payload(layer: Any, fp8: bool) -> torch.Tensor:
-    """[tokens, hidden] float64: what travels of a rank's x, after the cast."""
-    return dequantise(*quantise_reference(layer.x)) if fp8 else layer.x.double()
-
-
-def _sorted_rows(layers: list[Any], rank: int) -> torch.Tensor:
-    """Rows a rank's experts should hold: by local expert, source rank, token."""
-    local = layers[0].shape.local_experts
-    wanted = []
-    for e in range(rank * local, (rank + 1) * local):
-        wanted += [_payload(source, layers[0].shape.fp8)[(source.topk == e).any(1)] for source in layers]
-    return torch.cat(wanted)
-
-
-def _answers(protocol: str, phase: str, layers: list[Any]) -> tuple[Tensors, Callable[[], Tensors], Callable[[], Tensors]]:
-    """(outputs to poison, expected, what the outputs mean) of one phase."""
-    ranks = range(len(layers))
-    if protocol == LL and phase == "receive":
-        outputs = {f"x{r}": layers[r].packed.x for r in ranks}
-
-        def packed() -> Tensors:
-            return {f"x{r}": _packed_rows(layers[r]) for r in ranks}
-
-        return outputs, lambda: {f"x{r}": _sorted_rows(layers, r) for r in ranks}, packed
-    if phase == "combine":
-        outputs = {f"out{r}": layers[r].out for r in ranks}
-
-        def combined() -> Tensors:
-            return {f"out{r}": _combined(layers, r, protocol) for r in ranks}
-
-        return outputs, combined, lambda: outputs
-    if phase == "dispatch":
-        outputs = {f"row{r}": layers[r].heap.view("row") for r in ranks}
-        return outputs, lambda: {f"row{r}": _slots_wanted(layers, r) for r in ranks}, lambda: _slots(layers)
-    if phase == "expand":
-        outputs = {f"x{r}": layers[r].expert_x for r in ranks}
-        return outputs, lambda: {f"x{r}": _sorted_rows(layers, r) for r in ranks}, lambda: _expert_rows(layers)
-    outputs = {f"partial{r}": layers[r].heap.view("partial") for r in ranks}
-    return outputs, lambda: _partials_wanted(layers), lambda: _partials(layers)
-
-
-def _packed_rows(layer: Any) -> torch.Tensor:
-    rows = []
-    for e, n in enumerate(layer.packed.count.tolist()):
-        header = layer.packed.header[e, :n].long()
-        order = torch.argsort(header[:, 2] * (1 << 32) + header[:, 0])
-        scale = layer.packed.scale[e, :n][order] if layer.packed.scale is not None else None
-        rows.append(dequantise(layer.packed.x[e, :n].double()[order], scale))
-    return torch.cat(rows)
-
-
-def _combined(layers: list[Any], rank: int, protocol: str) -> torch.Tensor:
-    me = layers[rank]
-    if protocol == LL:
-        return ll_combine_reference(me.heap.view("return_x")[: me.x.shape[0]], me.topk, me.weight)
-    partials = torch.stack([p.sums.values(p.heap.view("partial")[rank]) for p in layers])
-    return combine_reference(partials, me.groups.slot)
-
-
-def _slots(layers: list[Any]) -> Tensors:
-    """Payload of every received row, by rank, source and slot."""
-    found = {}
-    for r, layer in enumerate(layers):
-        row, counts = layer.heap.view("row"), layer.arrivals.rows.tolist()
-        real = torch.cat([row[s, :n] for s, n in enumerate(counts)])
-        values = real[:, : layer.row.payload_words].contiguous().view(layer.payload().dtype)
-        scale = real[:, layer.row.payload_words :][:, : layer.row.scales].contiguous().view(torch.float32)
-        found[f"row{r}"] = dequantise(values.double(), scale if layer.row.scales else None)
-    return found
-
-
-def _slots_wanted(layers: list[Any], rank: int) -> torch.Tensor:
-    local = layers[0].shape.local_experts
-    return torch.cat([_payload(s, s.shape.fp8)[(s.topk // local == rank).any(1)] for s in layers])
-
-
-def _expert_rows(layers: list[Any]) -> Tensors:
-    found = {}
-    for r, layer in enumerate(layers):
-        start, count = layer.arrivals.start.tolist(), layer.arrivals.count.tolist()
-        real = torch.cat([torch.arange(start[e], start[e] + n) for e, n in enumerate(count)]).to(layer.expert_x.device)
-        scale = layer.expert_scale[real] if layer.expert_scale is not None else None
-        found[f"x{r}"] = dequantise(layer.expert_x[real].double(), scale)
-    return found
-
-
-def _partials(layers: list[Any]) -> Tensors:
-    return {
-        f"partial{r}": torch.cat([p.sums.values(p.heap.view("partial")[s, :n]) for s, n in enumerate(p.arrivals.rows.tolist())])
-        for r, p in enumerate(layers)
-    }
-
-
-def _partials_wanted(layers: list[Any]) -> Tensors:
-    found = {}
-    local = layers[0].shape.local_experts
-    for r, p in enumerate(layers):
-        parts = []
-        for s, source in enumerate(layers):
-            here = (source.topk // local == r) & (source.topk >= 0)
-            sent = here.any(1)
-            e = (source.topk - r * local).clamp(0, local - 1)[sent]
-            rows = (p.arrivals.base[s][e] + source.experts.place[sent]).clamp(0, p.ffn.y.shape[0] - 1).long()
-            share = torch.where(here, source.weight, 0)[sent]
-            total = torch.zeros(int(sent.sum()), p.ffn.y.shape[1], dtype=torch.float64, device=p.ffn.y.device)
-            for k in range(rows.shape[1]):
-                total += share[:, k, None].double() * p.ffn.y[rows[:, k]].double().nan_to_num() * here[sent][:, k, None]
-            parts.append(total)
-        found[f"partial{r}"] = torch.cat(parts)
-    return found
+        tile = self.tiles.up if name == "layer" else None
+        return Case(full, "ep_comm", labels, make, tolerance, size, flops, work, tile=tile, repeat=p.ranks)
 
 
 def _plain_phase(phase: str, layers: list[Any]) -> Callable[[], None] | None:

@@ -8,10 +8,15 @@ cluster     as node over several nodes, NVSHMEM between them
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+
+from ..tables.vocabulary import MODE_SCOPES
+from .plan import minutes
 
 MODES = ("interpret", "virtual", "node", "cluster")
 DEFAULT_SHAPES = {
@@ -27,26 +32,47 @@ class BenchFailed(RuntimeError):  # noqa: N818 - what the command prints, not a 
     """At least one case failed its check; the others were measured and kept."""
 
 
-def run_bench(
-    mode: str = "virtual",
-    kernels: Sequence[str] | None = None,
-    shapes: Sequence[str] | None = None,
-    out: Path | None = None,
-    html: Path | None = None,
-    ranks: int | None = None,
-    step_limit_s: float = 120.0,
-    say: Callable[[str], None] = print,
-) -> list[dict[str, Any]]:
-    """Check, then time; returns the measurement rows.
+@dataclass(frozen=True)
+class Asked:
+    """What a run is asked for. ``out``, ``html``: files that rows reach as they are measured; ``json``: the caller writes it.
 
     ``kernels``: patterns of case names ("gemm_*", "ht_dispatch_*"); ``shapes``: ``tokens x hidden x inter x experts x top_k``;
-    ``out``: CSV file (rows are written as they are measured); ``html``: the page comparing with plain torch; ``ranks``: virtual
-    ranks; ``step_limit_s``: under torchrun, how long a rank may stay silent. Raises ValueError for a bad argument or a missing
-    device, BenchFailed after the last case if any failed its check.
+    ``ranks``: virtual ranks; ``step_limit_s``: under torchrun, how long a rank may stay silent; ``system``: the catalogue's
+    name of this machine; ``resume``: go on with the rows of ``out``; ``tiles``: a table asked before the shipped one.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode {mode!r}: one of {', '.join(MODES)}")
-    if mode == "interpret":
+
+    mode: str = "virtual"
+    kernels: Sequence[str] | None = None
+    shapes: Sequence[str] | None = None
+    out: Path | None = None
+    html: Path | None = None
+    json: Path | None = None
+    ranks: int | None = None
+    step_limit_s: float = 120.0
+    system: str | None = None
+    resume: bool = False
+    tiles: Path | None = None
+    limit_s: float | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for a mode there is not, or an output that this mode would never write."""
+        if self.mode not in MODES:
+            raise ValueError(f"mode {self.mode!r}: one of {', '.join(MODES)}")
+        if self.mode == "interpret":
+            for name, path in (("--out", self.out), ("--html", self.html), ("--json", self.json)):
+                if path is not None:
+                    raise ValueError(f"mode interpret times nothing, so there are no rows for {name} {path}: leave it out")
+        if self.resume and self.out is None:
+            raise ValueError("--resume goes on with the rows of a file: say which with --out")
+
+
+def run_bench(asked: Asked, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+    """Check, then time; returns the measurement rows.
+
+    Raises ValueError for a bad argument or a missing device, BenchFailed after the last case if any failed its check.
+    """
+    asked.check()
+    if asked.mode == "interpret":
         from ...kernels import interpreter
 
         interpreter.use()
@@ -54,139 +80,119 @@ def run_bench(
 
     from .single_rank import Point
 
-    texts = shapes or DEFAULT_SHAPES[mode]
-    if mode != "interpret" and not torch.cuda.is_available():
-        raise ValueError(f"mode {mode} needs a CUDA device, and torch sees none: use --mode interpret for the checks alone")
-    if mode in ("node", "cluster"):
+    texts = asked.shapes or DEFAULT_SHAPES[asked.mode]
+    points = [Point.parse(t, asked.ranks or RANKS.get(asked.mode, 8)) for t in texts]
+    if asked.mode != "interpret" and not torch.cuda.is_available():
+        raise ValueError(
+            f"mode {asked.mode} needs a CUDA device, and torch sees none: use --mode interpret for the checks alone"
+        )
+    if asked.mode in ("node", "cluster"):
         from .torchrun import run_under_torchrun
 
-        return run_under_torchrun(mode, [Point.parse(t) for t in texts], kernels, out, step_limit_s, say)
-    points = [Point.parse(t, ranks or RANKS[mode]) for t in texts]
-    return _one_process(mode, points, kernels, out, html, say)
+        return run_under_torchrun(asked, points, say)
+    return _one_process(asked, points, say)
 
 
-def _one_process(
-    mode: str,
-    points: Sequence[Any],
-    kernels: Sequence[str] | None,
-    out: Path | None,
-    html: Path | None,
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    from . import device
+def _one_process(asked: Asked, points: Sequence[Any], say: Callable[[str], None]) -> list[dict[str, Any]]:
     from .check import CheckError, check
-    from .rows import Rows
+    from .page import Page
+    from .plan import Progress
 
-    timed = mode == "virtual"
-    facts = device.provenance()
-    rows = Rows(out)
-    ceilings = device.measure_ceilings() if timed else None
-    if ceilings is not None:
-        copied, multiplied = ceilings.copy_bytes_per_s / 1e12, ceilings.matmul_flops / 1e12
-        say(f"ceilings: copy {copied:.2f} TB/s, matmul {multiplied:.0f} TFLOP/s bf16")
-        square = {"kernel": "torch.mm", "dtype": "bfloat16", "m": 8192, "n": 8192, "k": 8192}
-        rows.add("gemm", {**square, "latency_us": 2e6 * 8192**3 / ceilings.matmul_flops, "mode": mode, **facts})
-    failures, seen = [], 0
-    for point in points:
-        for case in cases(point, mode, kernels):
-            seen += 1
+    found = [case for point in points for case in cases(point, asked.mode, asked.kernels, asked.tiles)]
+    if not found:
+        raise ValueError(f"no case matches {list(asked.kernels or [])}")
+    if asked.mode == "interpret":
+        failures = []
+        for case in found:
             try:
-                error = check(case, seeds=(1, 2) if timed else (1,))
+                say(f"{case.name:28} checked, relative error {check(case, seeds=(1,)):.2g}")
             except CheckError as failure:
                 failures.append(str(failure))
                 say(f"FAILED {failure}")
-                continue
-            if not timed or ceilings is None:
-                say(f"{case.name:28} checked, relative error {error:.2g}")
-                continue
-            row = _time(case, ceilings, mode, error) | facts
-            rows.add(case.table, {"system": _system(facts["gpu"]), **case.labels, **row})
-            say(_line(case, row))
-    if not seen:
-        raise ValueError(f"no case matches {list(kernels or [])}")
-    if html is not None and rows.rows:
-        from .page import write_page
+        return _finished([], failures, len(found))
 
-        write_page(html, rows.rows)
+    from . import device
+    from .measure import row_of
+    from .rows import Rows
+
+    facts = device.provenance()
+    system = device.system_of(facts["gpu"], asked.system)
+    rows = Rows(asked.out, asked.resume, facts)
+    page = Page(asked.html, rows)
+    if rows.dropped:
+        say(f"{asked.out}: its last line was only half written and is measured again")
+    identified = {"system": system, "mode": asked.mode, "scope": MODE_SCOPES[asked.mode]}
+    left = [case for case in found if not rows.has({**identified, "case": case.name, **case.labels})]
+    if len(left) < len(found):
+        say(f"{len(found) - len(left)} of {len(found)} cases are in {asked.out} already")
+    progress = Progress(left)
+    say(f"{facts['gpu']} as {system}: {progress.first()}")
+    ceilings = device.measure_ceilings()
+    say(f"ceilings: copy {ceilings.copy_bytes_per_s / 1e12:.2f} TB/s, matmul {ceilings.matmul_flops / 1e12:.0f} TFLOP/s bf16")
+    for table, row in _ceiling_rows(ceilings):
+        if not rows.has({**identified, **row}):
+            rows.add(table, {**identified, **row, **facts})
+    failures, start = [], time.monotonic()
+    for number, case in enumerate(left):
+        if asked.limit_s is not None and time.monotonic() - start > asked.limit_s:
+            say(f"{minutes(asked.limit_s)} are over: {len(left) - number} cases are left for --resume")
+            break
+        try:
+            error = check(case, seeds=(1, 2))
+        except CheckError as failure:
+            failures.append(str(failure))
+            say(f"FAILED {failure}")
+            progress.next()
+            continue
+        row = row_of(case, ceilings, error)
+        rows.add(case.table, {**identified, **case.labels, **row, **facts})
+        page.grow()
+        say(f"{_line(case, row)}  [{progress.next()}]")
+    page.write()
+    return _finished(rows.rows, failures, len(left))
+
+
+def _finished(rows: list[dict[str, Any]], failures: list[str], seen: int) -> list[dict[str, Any]]:
     if failures:
         raise BenchFailed(f"{len(failures)} of {seen} cases failed their check: " + "; ".join(failures))
-    return rows.rows
+    return rows
 
 
-def cases(point: Any, mode: str, kernels: Sequence[str] | None) -> list[Any]:
+def _ceiling_rows(ceilings: Any) -> list[tuple[str, dict[str, Any]]]:
+    side = ceilings.side
+    square = {"kernel": "torch.mm", "dtype": "bfloat16", "m": side, "n": side, "k": side, "case": "ceiling_matmul"}
+    copied = {"kernel": "torch.mul", "dtype": "float32", "elements": ceilings.copy_elements, "case": "ceiling_copy"}
+    return [
+        ("gemm", {**square, "latency_us": ceilings.matmul_us, "flops": 2 * side**3}),
+        ("copy", {**copied, "latency_us": ceilings.copy_us, "bytes": 8 * ceilings.copy_elements}),
+    ]
+
+
+def cases(point: Any, mode: str, kernels: Sequence[str] | None, tiles: Path | None = None) -> list[Any]:
     """The cases of one operating point whose names match."""
+    from ...kernels.experts.tiles import Table
+    from .case import PROGRAMS_PER_SM, Setup
     from .exchange import exchange_cases
     from .single_rank import single_rank_cases
 
     if mode == "interpret":
-        found = single_rank_cases(point, "cpu", 2, small_tiles=True) + exchange_cases(point, "cpu", 2, small_tiles=True)
+        setup = Setup("cpu", 2, small=True)
     else:
+        import torch
+
+        from ...kernels.experts.tma_gemm import has_tma
         from .device import multiprocessors
 
-        programs = 8 * multiprocessors()
-        found = single_rank_cases(point, "cuda", programs) + exchange_cases(point, "cuda", programs)
+        loads = "tma" if has_tma(torch.device("cuda", torch.cuda.current_device())) else "pointer"
+        table = Table.shipped() if tiles is None else Table.shipped().with_file(tiles)
+        setup = Setup("cuda", PROGRAMS_PER_SM * multiprocessors(), loads, table=table)
+    found = single_rank_cases(point, setup) + exchange_cases(point, setup)
     return [c for c in found if not kernels or any(fnmatch(c.name, pattern) for pattern in kernels)]
-
-
-def _time(case: Any, ceilings: Any, mode: str, error: float) -> dict[str, Any]:
-    """Time ``case`` over rotating problems, verify what the timed runs left, and compare with plain torch."""
-    import torch
-
-    from .check import check_zeros_cost_as_much, poison, refill, verify
-    from .device import l2_bytes
-    from .timing import graphed, launched, sets_beyond_l2
-
-    first = case.make(100)
-    inside = sum(t.numel() * t.element_size() for t in (*first.inputs.values(), *first.outputs.values()))
-    problems = [first] + [case.make(101 + i) for i in range(sets_beyond_l2(inside, l2_bytes()) - 1)]
-    for problem in problems:
-        poison(problem.outputs)
-    timing = graphed([p.run for p in problems])
-    for problem in problems:
-        verify(case, problem, "after timing")
-    if first.random:
-        for problem in problems:
-            refill(problem, 1, keep=0.0)
-            if problem.prepare is not None:
-                problem.prepare()
-        zeros = graphed([p.run for p in problems], replays=10)
-        check_zeros_cost_as_much(case, timing.median_us, zeros.median_us)
-        for i, problem in enumerate(problems):
-            refill(problem, 7 + i)
-            if problem.prepare is not None:
-                problem.prepare()
-    share = case.repeat
-    ceiling = ceilings.copy_bytes_per_s if case.work == "copy" else ceilings.matmul_flops
-    amount = case.bytes if case.work == "copy" else case.flops
-    median = timing.median_us / share
-    row: dict[str, Any] = {
-        "mode": mode,
-        "case": case.name,
-        "latency_us": median,
-        "latency_low_us": timing.low_us / share,
-        "latency_high_us": timing.high_us / share,
-        "runs": timing.runs,
-        "bytes": case.bytes,
-        "flops": case.flops,
-        "error": error,
-    }
-    if amount:
-        row["share_of_ceiling"] = amount / (median * 1e-6) / ceiling
-    plain = [p.torch_run for p in problems if p.torch_run is not None]
-    if plain:
-        row["torch_us"] = launched(plain).median_us / share
-        row["speedup"] = row["torch_us"] / median
-    torch.cuda.empty_cache()
-    return row
 
 
 def _line(case: Any, row: dict[str, Any]) -> str:
     share = f"{row['share_of_ceiling']:6.1%} of ceiling" if "share_of_ceiling" in row else " " * 17
     torch_part = f"  {row['speedup']:5.1f}x torch" if "speedup" in row else ""
     spread = f"({row['latency_low_us']:.1f}-{row['latency_high_us']:.1f})"
-    return f"{case.name:28} {row['latency_us']:10.1f} us {spread:20} {share}{torch_part}  error {row['error']:.2g}"
-
-
-def _system(gpu: str) -> str:
-    """The catalogue's way of writing a GPU's name: "NVIDIA H200" -> "h200"."""
-    return gpu.replace("NVIDIA", "").strip().lower().replace(" ", "_").replace("-", "_")
+    held = f"  clock held back: {row['throttled']}" if row.get("throttled") else ""
+    return f"{case.name:28} {row['latency_us']:10.1f} us {spread:20} {share}{torch_part}  error {row['error']:.2g}{held}"

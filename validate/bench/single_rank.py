@@ -8,11 +8,6 @@ from typing import Any
 import torch
 
 from ...kernels.experts.grouped_gemm import (
-    BF16_SMALL,
-    BF16_TILE,
-    FP8_SMALL,
-    FP8_TILE,
-    Tile,
     dequantise,
     dequantise_weight,
     gemm_bytes,
@@ -20,10 +15,11 @@ from ...kernels.experts.grouped_gemm import (
     grouped_gemm,
     grouped_gemm_reference,
 )
+from ...kernels.experts.int4 import dequantise_int4, int4_bytes, int4_gemm, quantise_int4
 from ...kernels.experts.permute import permute, permute_bytes, unpermute, unpermute_bytes
 from ...kernels.experts.quantise import quantise, quantise_bytes, quantise_reference, quantise_weight
 from ...kernels.experts.swiglu import swiglu, swiglu_bytes, swiglu_reference
-from .case import Case, Problem, Tensors
+from .case import Case, Problem, Setup, Tensors
 
 
 @dataclass(frozen=True)
@@ -47,14 +43,15 @@ class Point:
         return cls(tokens, hidden, inter, experts, top_k, ranks)
 
 
-def single_rank_cases(point: Point, device: str, programs: int, small_tiles: bool = False) -> list[Case]:
-    """Every kernel that works inside one rank. ``small_tiles``: for the interpreter."""
+def single_rank_cases(point: Point, setup: Setup) -> list[Case]:
+    """Every kernel that works inside one rank; of an expert's two products, "down" is the second."""
+    device, programs = setup.device, setup.programs
     cases = [_quantise(point, device, programs), _permute(point, device, programs), _unpermute(point, device, programs)]
-    for fp8 in (False, True):
-        cases.append(_swiglu(point, device, fp8))
-        big, small = (FP8_TILE, FP8_SMALL) if fp8 else (BF16_TILE, BF16_SMALL)
-        tile = Tile(16, 128, 128, 4, 2) if small_tiles else big if _rows_each(point) >= 128 else small
-        cases += [_gemm(point, device, fp8, masked, tile) for masked in (False, True)]
+    for element in ("bf16", "fp8", "int4"):
+        if element != "int4":
+            cases.append(_swiglu(point, device, element == "fp8"))
+        for down in (False, True):
+            cases += [_gemm(point, setup, element, masked, down) for masked in (False, True)]
     return cases
 
 
@@ -177,7 +174,7 @@ def _swiglu(point: Point, device: str, fp8: bool) -> Case:
     def make(seed: int) -> Problem:
         h = _randn(seed, device, rows, 2 * point.inter)
         out = torch.empty(rows, point.inter, dtype=torch.float8_e4m3fn if fp8 else torch.bfloat16, device=device)
-        scale = torch.empty(rows, point.inter // 128, device=device) if fp8 else None
+        scale = torch.empty(point.inter // 128, rows, device=device) if fp8 else None
 
         def expected() -> Tensors:
             gate, up = h.double().chunk(2, -1)
@@ -189,7 +186,7 @@ def _swiglu(point: Point, device: str, fp8: bool) -> Case:
             lambda: swiglu(h, out, scale, tile_expert=tile_expert, tile_rows=64),
             expected,
             ("h",),
-            finish=lambda: {"values": dequantise(out.double(), scale)},
+            finish=lambda: {"values": dequantise(out.double(), scale.T if scale is not None else None)},
             torch_run=lambda: swiglu_reference(h, fp8),
         )
 
@@ -198,9 +195,11 @@ def _swiglu(point: Point, device: str, fp8: bool) -> Case:
     return Case(name, "grouped_gemm", labels, make, 0.04 if fp8 else 0.004, swiglu_bytes(rows, point.inter, fp8))
 
 
-def _gemm(point: Point, device: str, fp8: bool, masked: bool, tile: Tile) -> Case:
-    local, each = point.experts // point.ranks, _rows_each(point)
-    n, k = 2 * point.inter, point.hidden
+def _gemm(point: Point, setup: Setup, element: str, masked: bool, down: bool) -> Case:
+    local, each, device = point.experts // point.ranks, _rows_each(point), setup.device
+    pair = setup.tiles(element, each, point.hidden, point.inter)
+    n, k, tile = (point.hidden, point.inter, pair.down) if down else (2 * point.inter, point.hidden, pair.up)
+    fp8 = element == "fp8"
     if masked:
         room = -(-each // tile.m) * tile.m
         row_expert = torch.where(torch.arange(room) < each, 0, -1).repeat(local)
@@ -210,33 +209,44 @@ def _gemm(point: Point, device: str, fp8: bool, masked: bool, tile: Tile) -> Cas
         tile_expert, row_expert = _order(point, tile.m, device)
         order = {"tile_expert": tile_expert}
     rows = int((row_expert >= 0).sum())
+    held = {"bf16": lambda w: (w, None), "fp8": quantise_weight, "int4": quantise_int4}[element]
 
     def make(seed: int) -> Problem:
         x = _randn(seed, device, row_expert.numel(), k)
         w = torch.cat([_randn(seed + 77 * e, device, 1, n, k) for e in range(local)]) / k**0.5
         a, a_scale = quantise_reference(x) if fp8 else (x, None)
-        b, b_scale = quantise_weight(w) if fp8 else (w, None)
+        by_k = a_scale.T.contiguous() if a_scale is not None else None
+        b, b_scale = held(w)
         y = torch.empty(row_expert.numel(), n, dtype=torch.bfloat16, device=device)
         real = row_expert >= 0
-        wide = dequantise_weight(b, b_scale).bfloat16() if fp8 else b
+        wide = dequantise_int4(b, b_scale) if element == "int4" else dequantise_weight(b, b_scale)
+        wide16 = wide.bfloat16()
+
+        def run() -> None:
+            if element == "int4":
+                int4_gemm(a, b, b_scale, y, tile=tile, **order)
+            else:
+                grouped_gemm(a, b, y, x_scale=by_k, w_scale=b_scale, tile=tile, **order)
 
         def plain() -> None:
             for e in range(local):
                 part = slice(e * row_expert.numel() // local, (e + 1) * row_expert.numel() // local)
-                torch.mm(x[part], wide[e].T, out=y[part])
+                torch.mm(x[part], wide16[e].T, out=y[part])
 
+        scales = {"x_scale": by_k, "w_scale": b_scale}
         return Problem(
-            {"x": a, "w": b}
-            | ({"x_scale": a_scale, "w_scale": b_scale} if a_scale is not None and b_scale is not None else {}),
+            {"x": a, "w": b} | {name: scale for name, scale in scales.items() if scale is not None},
             {"y": y},
-            lambda: grouped_gemm(a, b, y, x_scale=a_scale, w_scale=b_scale, tile=tile, **order),
-            lambda: {"y": grouped_gemm_reference(a, b, row_expert, a_scale, b_scale)},
+            run,
+            lambda: {"y": grouped_gemm_reference(a, wide, row_expert, by_k)},
             ("x",),
             written=lambda: {"y": real},
             torch_run=plain,
         )
 
-    kernel, dtype = ("masked" if masked else "contiguous"), ("fp8" if fp8 else "bf16")
-    labels = _labels(point, f"gemm-{kernel}", "fp8_block" if fp8 else "bfloat16")
-    size, flops = gemm_bytes(rows, local, n, k, 1 if fp8 else 2), gemm_flops(rows, n, k)
-    return Case(f"gemm_{kernel}_{dtype}", "grouped_gemm", labels, make, 0.01, size, flops, "matmul")
+    kind, part = ("masked" if masked else "contiguous"), ("-down" if down else "")
+    dtype = {"bf16": "bfloat16", "fp8": "fp8_block", "int4": "int4_block"}[element]
+    labels = _labels(point, f"gemm-{kind}{part}", dtype)
+    size = int4_bytes(rows, local, n, k) if element == "int4" else gemm_bytes(rows, local, n, k, 1 if fp8 else 2)
+    name = f"gemm_{kind}_{element}{part.replace('-', '_')}"
+    return Case(name, "grouped_gemm", labels, make, 0.01, size, gemm_flops(rows, n, k), "matmul", tile=tile)

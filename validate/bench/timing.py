@@ -29,6 +29,11 @@ def summarise(samples_us: Sequence[float]) -> Timing:
 
 def graphed(runs: Sequence[Callable[[], object]], warm_up: int = 3, replays: int = 30) -> Timing:
     """Time per run of ``runs`` (one per input set), captured once into a graph and replayed whole."""
+    return summarise(_replayed(captured(runs, warm_up), replays, len(runs)))
+
+
+def captured(runs: Sequence[Callable[[], object]], warm_up: int = 3) -> Callable[[], None]:
+    """Replays a graph of ``runs``, warmed up and replayed once."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -43,21 +48,34 @@ def graphed(runs: Sequence[Callable[[], object]], warm_up: int = 3, replays: int
             run()
     graph.replay()
     torch.cuda.synchronize()
-    return summarise(_replayed(graph.replay, replays, len(runs)))
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
-def launched(runs: Sequence[Callable[[], object]], warm_up: int = 3, replays: int = 20) -> Timing:
-    """As ``graphed`` without a graph, for work that synchronises or allocates (plain torch): queued behind a wait."""
-    for _ in range(warm_up):
-        for run in runs:
-            run()
+def timed(replay: Callable[[], object], runs: int, replays: int = 30) -> Timing:
+    """Time per run of a replay of ``runs`` runs."""
+    return summarise(_replayed(replay, replays, runs))
+
+
+def while_busy(replay: Callable[[], object], once_us: float, look: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """What ``look`` sees in the middle of some 60 ms of replays of ``once_us`` each."""
+    for _ in range(max(2, min(2000, int(60_000 / max(once_us, 1.0))))):
+        replay()
+    seen = look()
     torch.cuda.synchronize()
+    return seen
 
-    def once() -> None:
-        for run in runs:
-            run()
 
-    return summarise(_replayed(once, replays, len(runs)))
+def alternating(ours: Callable[[], object], theirs: Callable[[], object], runs: int, rounds: int = 10) -> tuple[float, float]:
+    """Median microseconds per run of both, turn and turn about: a clock that sinks under load sinks for both."""
+    for _ in range(2):
+        theirs()
+    torch.cuda.synchronize()
+    samples: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for replay, into in zip((ours, theirs), samples, strict=True):
+            into += _replayed(replay, 1, runs)
+    return summarise(samples[0]).median_us, summarise(samples[1]).median_us
 
 
 def _replayed(replay: Callable[[], object], times: int, runs: int) -> list[float]:

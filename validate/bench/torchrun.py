@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +18,18 @@ import torch.distributed as dist
 
 from ...kernels.exchange.symmetric import across_nodes, on_node
 from ...kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
-from ...kernels.experts.grouped_gemm import BF16_SMALL, BF16_TILE, FP8_SMALL, FP8_TILE, dequantise, dequantise_weight
+from ...kernels.experts.grouped_gemm import dequantise, dequantise_weight
 from ...kernels.experts.quantise import quantise_reference, quantise_weight
+from ...kernels.experts.tiles import Table
+from ...kernels.experts.tma_gemm import has_tma
 from ...kernels.layers.high_throughput import HighThroughput, high_throughput_plan
 from ...kernels.layers.low_latency import LowLatency, low_latency_plan
 from ...kernels.layers.two_hop import TwoHop, two_hop_plan
-from . import device
-from .exchange import HT, LL
+from ..tables.vocabulary import MODE_SCOPES
+from . import clocks, device
+from .answers import HT, LL
+from .case import PROGRAMS_PER_SM, Setup
+from .page import Page
 from .rows import Rows
 from .single_rank import Point
 from .timing import summarise
@@ -48,15 +52,9 @@ ROWS: dict[str, dict[str, tuple[str, ...]]] = {
 ITERATIONS = 30
 
 
-def run_under_torchrun(
-    mode: str,
-    points: Sequence[Point],
-    kernels: Sequence[str] | None,
-    out: Path | None,
-    step_limit_s: float,
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Raises ValueError outside torchrun; ends the process (exit code 3) if a rank dies or hangs."""
+def run_under_torchrun(asked: Any, points: Sequence[Point], say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """``asked``: as `run.Asked`. Raises ValueError outside torchrun; ends the process (exit code 3) if a rank dies or hangs."""
+    mode, kernels, step_limit_s = asked.mode, asked.kernels, asked.step_limit_s
     if "LOCAL_RANK" not in os.environ:
         raise ValueError(f"mode {mode} runs under torchrun: torchrun --nproc-per-node=8 -m epicycle bench --mode {mode}")
     local = int(os.environ["LOCAL_RANK"])
@@ -65,8 +63,17 @@ def run_under_torchrun(
     rank, ranks = dist.get_rank(), dist.get_world_size()
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
     watch = Watchdog(dist.distributed_c10d._get_default_store(), rank, ranks, step_limit_s).start()
-    rows = Rows(out if rank == 0 else None)
     facts = device.provenance()
+    system = device.system_of(facts["gpu"], asked.system)
+    # Every rank reads what is there, so that all leave out the same cases; only rank 0 writes.
+    known = Rows(asked.out, asked.resume, facts) if rank == 0 else None
+    rows, page = known or Rows(None), Page(asked.html if rank == 0 else None, known or Rows(None))
+    shared: list[Any] = [rows.rows]
+    dist.broadcast_object_list(shared, src=0)
+    rows.rows = shared[0]
+    table = Table.shipped() if asked.tiles is None else Table.shipped().with_file(asked.tiles)
+    loads = "tma" if has_tma(torch.device("cuda", local)) else "pointer"
+    setup = Setup("cuda", PROGRAMS_PER_SM * device.multiprocessors(), loads, table=table)
     protocols = (HT, LL) if mode == "node" else ("two-hop",)
     for point in points:
         for protocol in protocols:
@@ -76,18 +83,27 @@ def run_under_torchrun(
                 name = f"{protocol}_{'fp8' if fp8 else 'bf16'}"
                 if kernels and not any(fnmatch(name, pattern) for pattern in kernels):
                     continue
+                labels = {op: _row(asked, system, protocol, op, point, ranks, per_node, fp8) for op in ROWS[protocol]}
+                if all(rows.has({**row, "case": f"{name}_{op}"}) for op, row in labels.items()):
+                    continue
                 watch.step(f"building {name}, {point.tokens} tokens")
-                layer, expected = _build(mode, protocol, point, ranks, per_node, fp8)
+                layer, expected = _build(mode, protocol, point, ranks, per_node, fp8, setup)
                 watch.step(f"checking {name}, {point.tokens} tokens")
                 error = _check(layer, expected, fp8)
                 watch.step(f"timing {name}, {point.tokens} tokens")
                 for op, samples in _time(layer, protocol).items():
                     timing = summarise(samples)
-                    row = _row(mode, protocol, op, point, ranks, per_node, fp8)
-                    row |= {"latency_us": timing.median_us, "latency_low_us": timing.low_us, "latency_high_us": timing.high_us}
-                    rows.add("ep_comm", {**row, "runs": timing.runs, "error": error, "case": f"{name}_{op}", **facts})
+                    row = labels[op] | {
+                        "latency_us": timing.median_us,
+                        "latency_low_us": timing.low_us,
+                        "latency_high_us": timing.high_us,
+                    }
+                    row |= clocks.read(local) | {"runs": timing.runs, "error": error, "case": f"{name}_{op}"}
+                    rows.add("ep_comm", {**row, **facts})
+                    page.grow()
                     if rank == 0:
                         say(f"{name + '_' + op:32} {timing.median_us:10.1f} us ({timing.low_us:.1f}-{timing.high_us:.1f})")
+    page.write()
     watch.step("finishing")
     dist.barrier()
     watch.stop()
@@ -95,22 +111,23 @@ def run_under_torchrun(
     return rows.rows
 
 
-def _build(mode: str, protocol: str, point: Point, ranks: int, per_node: int, fp8: bool) -> tuple[Any, torch.Tensor]:
+def _build(
+    mode: str, protocol: str, point: Point, ranks: int, per_node: int, fp8: bool, setup: Setup
+) -> tuple[Any, torch.Tensor]:
     """(loaded layer of this rank, its expected output). Routing, inputs and weights follow from seeds every rank knows."""
     rank = dist.get_rank()
     room = 2 * point.tokens * point.top_k + 64 * (point.experts // ranks)
     shape = MoeShape(ranks, point.experts, point.top_k, point.hidden, point.inter, point.tokens, fp8, max_rows=room)
     make = across_nodes if mode == "cluster" else on_node
-    each = max(1, point.tokens * ranks * point.top_k // point.experts)
-    big, small = (FP8_TILE, FP8_SMALL) if fp8 else (BF16_TILE, BF16_SMALL)
-    tile, programs = big if each >= 128 else small, 4 * device.multiprocessors()
+    each, programs = point.tokens * ranks * point.top_k / point.experts, setup.programs
+    tiles = setup.tiles("fp8" if fp8 else "bf16", each, point.hidden, point.inter)
     weights = ExpertWeights.of(*_experts(shape, rank), fp8)
     if protocol == "two-hop":
-        layer: Any = TwoHop(shape, make(two_hop_plan(shape, per_node, staged=True)), weights, tile, programs, per_node)
+        layer: Any = TwoHop(shape, make(two_hop_plan(shape, per_node, staged=True)), weights, tiles, programs, per_node)
     elif protocol == HT:
-        layer = HighThroughput(shape, make(high_throughput_plan(shape)), weights, tile, programs)
+        layer = HighThroughput(shape, make(high_throughput_plan(shape)), weights, tiles, programs)
     else:
-        layer = LowLatency(shape, make(low_latency_plan(shape)), weights, tile, programs)
+        layer = LowLatency(shape, make(low_latency_plan(shape)), weights, tiles, programs)
     g = torch.Generator().manual_seed(1000 + rank)
     x = torch.randn(point.tokens, point.hidden, generator=g).bfloat16().cuda()
     best = torch.rand(point.tokens, point.experts, generator=g).topk(point.top_k)
@@ -179,10 +196,11 @@ def _time(layer: Any, protocol: str) -> dict[str, list[float]]:
     return samples
 
 
-def _row(mode: str, protocol: str, op: str, point: Point, ranks: int, per_node: int, fp8: bool) -> dict[str, Any]:
+def _row(asked: Any, system: str, protocol: str, op: str, point: Point, ranks: int, per_node: int, fp8: bool) -> dict[str, Any]:
     return {
-        "mode": mode,
-        "system": torch.cuda.get_device_name().replace("NVIDIA", "").strip().lower().replace(" ", "_"),
+        "mode": asked.mode,
+        "scope": MODE_SCOPES[asked.mode],
+        "system": system,
         "nodes": ranks // per_node,
         "gpus_per_node": per_node,
         "library": "epicycle-triton",

@@ -66,7 +66,7 @@ def test_weights_are_the_local_experts_of_every_layer(ask):
 @pytest.mark.parametrize(
     ("keys", "lever"),
     [
-        ({"ep": 8}, "raise deployment.ep above 8, or store the experts in fp4"),
+        ({"ep": 8}, "raise deployment.ep above 8, or store the experts in fp4, or ask for the layer alone (memory=ignore)"),
         ({"ep": 32, "deployment__max_tokens": 4096}, "lower deployment.max_tokens, or use protocol=high-throughput"),
         ({"ep": 32, "protocol": "elastic", "tokens": 131072}, "lower traffic.tokens_per_rank"),
         (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..hwmodels.specs import Gpu
-from .step.part import Num
+from epicycle.hwmodels.specs import Gpu
+from epicycle.sim.step.part import Num
 
 
 def ridge_flop_per_byte(gpu: Gpu, dtype: Literal["bf16", "fp8", "fp4"] = "bf16") -> float:

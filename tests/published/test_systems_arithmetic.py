@@ -9,14 +9,8 @@ import math
 
 import numpy as np
 import pytest
-
-from epicycle.hwmodels.catalog import load_cluster, load_gpu, load_nic
-from epicycle.hwmodels.prices import load_prices
-from epicycle.scenarios.answer.cost import break_even, cost_of, idle_multiple, utilisation_of
-from epicycle.sim.ep.shape import Shape
-from epicycle.sim.fabric.pod import all_to_all_load, boardfly, hops, hops_by_level, torus
-from epicycle.sim.inputs.model import MoeModel, load_model, with_overrides
-from epicycle.sim.roofline import (
+from pods import all_to_all_load, boardfly, hops, hops_by_level, torus
+from published_bounds import (
     decode_mfu,
     exchange_bound_tpot_seconds,
     exchange_seconds,
@@ -24,6 +18,12 @@ from epicycle.sim.roofline import (
     ridge_flop_per_byte,
     ring_all_reduce_seconds,
 )
+
+from epicycle.hwmodels.catalog import load_cluster, load_gpu, load_nic
+from epicycle.hwmodels.prices import load_prices
+from epicycle.scenarios.answer.cost import break_even, cost_of, idle_multiple, utilisation_of
+from epicycle.sim.ep.shape import Shape
+from epicycle.sim.inputs.model import MoeModel, load_model, with_overrides
 
 PRICES = load_prices()
 DAY_SECONDS = 86_400
