@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..hwmodels.errors import BadInput
+from ..hwmodels.plain_file import read_csv
 from .predict.ep_timings import ep_rows
 from .predict.expert_rows import expert_rows
 from .predict.kernel_rows import kernel_rows
@@ -51,8 +52,4 @@ def _other_table(path: Path) -> Found | None:
 
 
 def _header(path: Path) -> set[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return set(file.readline().strip().split(","))
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not a text file") from None
+    return set(read_csv(path).fieldnames)
