@@ -67,6 +67,7 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
         limits = best.limits
         notes += best.notes
     else:
+        notes.append(question.model.said)
         closest = shown[0].answer if shown else None
         limits = unmet(_closest(tables), closest, notes.append)
     if progress is not None:

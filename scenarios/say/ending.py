@@ -32,7 +32,7 @@ _STOPPING = ("SIGTERM", "SIGHUP")
 
 @contextmanager
 def stopping_cleanly() -> Iterator[None]:
-    """Signals that stop a process raise SystemExit inside, so that everything begun is cleaned up; ignored ones stay ignored."""
+    """Signals that stop a process raise SystemExit inside, so that what was begun is cleaned up; ignored ones stay so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
