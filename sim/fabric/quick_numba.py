@@ -10,9 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, TypeVar, cast
-
-F = TypeVar("F", bound=Callable[..., Any])
+from typing import Any
 
 
 @contextmanager
@@ -34,7 +32,7 @@ with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_bla
     import_module("numba.np.arraymath")  # where it looks; compiled loops load it anyway
 
 
-def njit(function: F) -> F:
+def njit(function: Callable[..., Any]) -> Any:
     """``function`` compiled, kept in numba's cache where there is one that works.
 
     A read-only folder, a full disk or a file that another run left half-written only cost the time to compile again.
@@ -45,7 +43,7 @@ def njit(function: F) -> F:
         cache.load_overload, cache.save_overload = _or_nothing(cache.load_overload), _or_nothing(cache.save_overload)
     except (RuntimeError, OSError, AttributeError):  # no folder to keep it in
         compiled = numba.njit(function)
-    return cast(F, compiled)
+    return compiled
 
 
 def _or_nothing(ask: Callable[..., Any]) -> Callable[..., Any]:
