@@ -162,6 +162,7 @@ def _notes(
     question: ServingQuestion, serving: Serving, backend: Backend, setting: Setting, found: Running, pools: Pools
 ) -> Iterator[str]:
     served, load = found.served, question.workload
+    yield from question.unused
     yield question.model.said
     if load.rate is None and load.concurrency is None:
         held = f"{pools.sequences:,} that memory holds"

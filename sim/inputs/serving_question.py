@@ -27,6 +27,7 @@ class ServingQuestion:
     """What this model costs to serve, on this cluster, under this workload, within these limits.
 
     ``serving`` is None where the deployment is what is looked for. ``prices_overrides``: dotted key of the price file -> value.
+    ``unused``: what was given and changes no number, a line each, for the notes of the answer.
     Raises Unanswerable if the parts do not go together.
     """
 
@@ -40,6 +41,7 @@ class ServingQuestion:
     prices_overrides: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     bill: Bill = field(default_factory=Bill)
+    unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _context_is_known(self.model, self.workload)

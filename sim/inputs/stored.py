@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -104,6 +105,7 @@ class Stored(BaseModel):
         return ((kind, self.of(kind)) for kind in KINDS)
 
 
+@cache
 def stored_as(weights: Dtype, experts: Dtype) -> Stored:
     """What two bare precisions stand for: everything but the routed experts in the one, these in the other, the head in
     bf16.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..document import shown
 from ..feed_forward import EXPERTS, SHARED, after_dense, agreed, dense, every_step, experts, groups
 from ..keys import Keys
 from ..mixers import by_kind, every, grouped, layer_count, layer_types, longest, tables
@@ -139,13 +140,13 @@ def bailing(keys: Keys) -> Facts:
 def exaone_moe(keys: Keys) -> Facts:
     """K-EXAONE: windows by a word of letters, a few dense layers first."""
     layers = layer_count(keys)
-    mask = keys.raw("is_moe_layer")
-    if mask is not None:
-        listed = [keys.flag("is_moe_layer")] * layers if isinstance(mask, bool) else [bool(x) for x in keys.raw("is_moe_layer")]
-        keys.ignore("first_k_dense_replace")
-        placing = agreed(keys, layers, listed[:layers])
-    else:
-        placing = after_dense(keys, layers)
+    placing = after_dense(keys, layers)
+    listed = keys.raw("is_moe_layer")
+    if listed is not None:
+        if not isinstance(listed, list) or len(listed) < layers or not all(isinstance(item, bool) for item in listed):
+            keys.refuse("is_moe_layer", f"wanted true or false for each of {layers} layers, got {shown(listed)}")
+        if listed[:layers] != placing:
+            keys.refuse("is_moe_layer", "disagrees with first_k_dense_replace or mlp_layer_types: keep one of them")
     block = experts(keys, placing, shared=SHARED, **groups(keys))
     return {**tables(keys), "layers": layers, "attention": attention(keys, layers), **block}
 
@@ -154,7 +155,9 @@ def ernie(keys: Keys) -> Facts:
     """ERNIE-4.5: MoE layers from a first to a last one, every so many; shared experts as wide as routed ones."""
     layers = layer_count(keys)
     first = keys.level("moe_layer_start_index", default=0, low=0)
-    last = keys.level("moe_layer_end_index", default=layers - 1, low=0)
+    end = keys.level("moe_layer_end_index", default=-1, low=-1)
+    last = layers - 1 if end == -1 else end
+    keys.ignore("use_moe")
     step = keys.count("moe_layer_interval", default=1)
     said = [first <= layer <= last and (layer + 1) % step == 0 for layer in range(layers)]
     block = experts(
@@ -273,8 +276,8 @@ def grok(keys: Keys) -> Facts:
     )
     if residual:
         block["residual_intermediate"] = wide
-    if (keys.raw("sliding_window_size") or -1) != -1:
-        keys.refuse("sliding_window_size", "only -1, no window, is read")
+    if keys.raw("sliding_window_size") not in (None, -1) or keys.raw("global_attn_every_n") not in (None, 1):
+        keys.refuse("sliding_window_size", "only full attention in every layer is read (-1, and global_attn_every_n 1)")
     keys.ignore(*_GROK.split())
     return {**tables(keys, tied=not residual), "layers": layers, "attention": attention(keys, layers), **block}
 
