@@ -23,7 +23,7 @@ from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.steady import Setting
 from ...sim.step.worker import precision_of
 from ..answer.cost import cost_of
-from ..answer.evaluate import setting_of
+from ..answer.operating_point import setting_of
 from ..ask.search import Search
 from .pools import Deployments, Rows, aggregated_pools, disaggregated_pools, joined, worth_pairing
 from .widths import Floats

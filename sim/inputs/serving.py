@@ -87,12 +87,26 @@ class Bill(BaseModel):
 
 
 class Slo(BaseModel):
-    """Mean time to first token and mean time per output token that a request may take; None: no limit."""
+    """Mean time to first token and mean time per output token that a request may take; None: no limit. ``confidence``: the
+    chance, known from the engine's measured deployments, with which they have to be kept (default: more likely than not).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ttft: Duration | None = None
     tpot: Duration | None = None
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _sure_of_something(self) -> Self:
+        if self.confidence is not None and self.ttft is None and self.tpot is None:
+            raise ValueError("slo.confidence goes with slo.ttft or slo.tpot: there is no limit to be sure of")
+        return self
+
+    @property
+    def sure(self) -> float:
+        """The chance with which a limit has to be kept."""
+        return 0.5 if self.confidence is None else self.confidence
 
 
 class Worker(BaseModel):

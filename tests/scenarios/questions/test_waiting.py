@@ -64,7 +64,7 @@ def test_prompts_wait_for_the_step_under_way(asked: Asked) -> None:
     found = values(sweep(asked["q2b"], over), "ttft")
     assert found == sorted(found)
     step = found[0]
-    assert 0.25 * step < found[2] - found[0] < 0.6 * step, "about half a lock-step"
+    assert 0.25 * step < found[2] - found[0] < 0.75 * step, "about half a lock-step, which grows with what boards it"
     even = values(sweep(asked["q2b"], over, ["workload.arrivals=even"]), "ttft")
     bursts = values(sweep(asked["q2b"], over, ["workload.arrivals=bursty"]), "ttft")
     assert even[1] == pytest.approx(even[0], rel=1e-3), "one each second never meets a step of less"
