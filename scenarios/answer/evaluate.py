@@ -24,7 +24,7 @@ from .deployment_metrics import metrics_of
 from .evaluation import Evaluation, Limit, Pool
 from .flow import Flow, flow_of
 from .limits import LIMIT_WORDS, limits_of
-from .operating_point import Pools, Running, pools_of, running, setting_of, workers_of
+from .operating_point import Pools, Running, pools_of, running, setting_of
 from .placement_notes import placement_notes
 from .provenance import provenance
 from .step_time import BOUND_WORDS, step_time
@@ -119,7 +119,7 @@ def _pools(
     question: ServingQuestion, serving: Serving, precision: Precision, served: Served, memory: Mapping[str, WorkerMemory]
 ) -> Iterator[Pool]:
     hbm, moe = int(question.cluster.node.gpu.hbm_capacity), question.model.experts > 0
-    for role, worker in workers_of(serving):
+    for role, worker in serving.workers.items():
         rates = served.prefill if role == "prefill" else served.decode
         assert rates is not None
         batch = _one(served.batch) if role == "decode" else 0.0
@@ -183,7 +183,7 @@ def _notes(
     yield from placement_notes(question, serving, setting, _one(served.batch), routed)
     if backend.fit is None:
         yield f"{backend.name} has not been fitted to measured deployments: its own times are assumed"
-    used = dict.fromkeys(worker.protocol for _, worker in workers_of(serving) if worker.dp > 1)
+    used = dict.fromkeys(worker.protocol for _, worker in serving.workers.items() if worker.dp > 1)
     for name in (name for name in used if find_protocol(name).lend is not None):
         yield f"nobody has measured the {name} exchange: links and barriers are measured kernels', intervals too narrow"
 

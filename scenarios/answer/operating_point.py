@@ -6,7 +6,7 @@ every limit, which is all that its memory holds where that meets them or nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +60,6 @@ class Running:
     hopeless: bool = False
 
 
-def workers_of(serving: Serving) -> Iterator[tuple[str, Worker]]:
-    """Role and worker of each pool."""
-    yield "decode", serving.decode
-    if serving.prefill is not None:
-        yield "prefill", serving.prefill
-
-
 def setting_of(question: ServingQuestion, serving: Serving, backend: Backend, precision: Precision) -> Setting:
     """What all pools of a deployment share. Raises BadInput for a routing file that cannot be read."""
     workload = question.workload
@@ -115,18 +108,24 @@ def pools_of(question: ServingQuestion, serving: Serving, precision: Precision) 
     memory: dict[str, WorkerMemory] = {}
     shapes: dict[str, PoolShape] = {}
     asked = None
-    for role, worker in workers_of(serving):
-        batch = _batch(question, serving, role, worker, precision)
-        found = _memory(question, serving, role, worker, precision, batch)
-        if refusal := found.refusal():
-            lever = f"more GPUs a worker (deployment.{role}.tp or .ep), or narrower precisions"
-            raise Unanswerable(("deployment", role), f"a {role} worker {refusal}: {lever} (deployment.experts=fp4, .kv=fp8)")
-        slots = max(1.0, min(float(np.asarray(found.sequences)), float(batch)))
-        if role == "decode" and worker.batch and slots < worker.batch:
+    for role, worker in serving.workers.items():
+        memory[role], shapes[role] = pool_of(question, serving, role, worker, precision)
+        if role == "decode" and worker.batch and float(shapes[role].slots) < worker.batch:
             asked = worker.batch
-        memory[role] = found
-        shapes[role] = PoolShape(arrangement_of(worker), float(worker.count), slots, float(worker.chunk_tokens))
     return Pools(memory, shapes["decode"], shapes.get("prefill"), asked)
+
+
+def pool_of(
+    question: ServingQuestion, serving: Serving, role: str, worker: Worker, precision: Precision
+) -> tuple[WorkerMemory, PoolShape]:
+    """What one pool's memory holds. Raises Unanswerable where a worker does not fit."""
+    batch = _batch(question, serving, role, worker, precision)
+    found = _memory(question, serving, role, worker, precision, batch)
+    if refusal := found.refusal():
+        lever = f"more GPUs a worker (deployment.{role}.tp or .ep), or narrower precisions"
+        raise Unanswerable(("deployment", role), f"a {role} worker {refusal}: {lever} (deployment.experts=fp4, .kv=fp8)")
+    slots = max(1.0, min(float(np.asarray(found.sequences)), float(batch)))
+    return found, PoolShape(arrangement_of(worker), float(worker.count), slots, float(worker.chunk_tokens))
 
 
 def running(question: ServingQuestion, serving: Serving, backend: Backend, setting: Setting, pools: Pools) -> Running:
@@ -139,7 +138,7 @@ def running(question: ServingQuestion, serving: Serving, backend: Backend, setti
         return disaggregated(setting, pools.prefill, pools.decode, concurrency, load.rate)
 
     def sure(served: Served) -> dict[Time, Sure]:
-        widest = max(worker.tp * worker.dp for _, worker in workers_of(serving))
+        widest = max(worker.tp * worker.dp for _, worker in serving.workers.items())
         decode = serving.decode
         workers = Workers(float(decode.gpus), float(widest), decode.protocol if decode.dp > 1 else "")
         return sure_times(question, backend, workers, served.batch, {"tpot": served.tpot_s, "ttft": served.ttft_s})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...hwmodels.specs import Cluster
@@ -43,7 +43,7 @@ class ServingQuestion:
 
     def __post_init__(self) -> None:
         _context_is_known(self.model, self.workload)
-        roles = dict(_workers(self.serving)) if self.serving else {}
+        roles = self.serving.workers if self.serving else {}
         for role, worker in roles.items():
             _worker_is_whole(self.model, self.cluster, role, worker)
         if self.serving:
@@ -55,12 +55,6 @@ class ServingQuestion:
             replicas = [(_key(role, "redundant_experts"), worker.redundant_experts) for role, worker in roles.items()]
             nodes = -(-exchange // self.cluster.node.gpus)
             routing_is_possible(self.model, self.workload.routing, nodes, replicas, "workload")
-
-
-def _workers(serving: Serving) -> Iterator[tuple[Role, Worker]]:
-    yield "decode", serving.decode
-    if serving.prefill is not None:
-        yield "prefill", serving.prefill
 
 
 def _key(role: Role, name: str) -> KeyPath:
