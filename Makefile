@@ -15,9 +15,10 @@ TORCH ?= torch==2.13.0
 TRITON ?= triton==3.7.1; platform_system == 'Linux'
 TORCH_INDEX ?=
 NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
+TABLES ?= ../shared/measurements
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine clean
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine clean regenerate
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -80,6 +81,13 @@ bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process p
 	$(BIN)/python tests/benchmarks/engine_speed.py
 	$(BIN)/python tests/benchmarks/closed_form_speed.py
 	$(BIN)/python tests/benchmarks/start_speed.py
+
+regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated pages again (needs the measurement tables)
+	$(BIN)/python -m epicycle.validate.fit.shipped $(TABLES)
+	$(BIN)/python -m epicycle.validate.serving.shipped $(TABLES)
+	$(BIN)/python -m epicycle.validate.pages.docs_page $(TABLES)
+	$(BIN)/python tests/scenarios/printed.py
+	$(BIN)/python tests/house/import_graph.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(OLDEST) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -92,6 +92,12 @@ class Mla(_AttentionLayers):
     q_lora_rank: Positive | None = None
     indexer: Indexer | None = None
     head_gated: bool = False  # one gate a head, from the layer's input (Ling 3)
+    gated: bool = False  # one gate for every value that leaves the heads (Kimi-K3)
+
+    @property
+    def gates(self) -> int:
+        """Columns of the projection that gates the output."""
+        return self.heads * self.v_head_dim if self.gated else self.heads if self.head_gated else 0
 
     @property
     def words(self) -> str:
@@ -107,8 +113,7 @@ class Mla(_AttentionLayers):
         kv = hidden * (self.kv_lora_rank + self.rope_head_dim)
         kv += self.kv_lora_rank * self.heads * (self.nope_head_dim + self.v_head_dim)
         index = self.indexer.params(hidden, self.q_lora_rank or hidden) if self.indexer else 0
-        gate = hidden * self.heads if self.head_gated else 0
-        return q + kv + self.heads * self.v_head_dim * hidden + index + gate
+        return q + kv + self.heads * self.v_head_dim * hidden + index + hidden * self.gates
 
 
 class _Grouped(_AttentionLayers):
@@ -203,7 +208,8 @@ Form = Literal["delta", "kda", "mamba2", "mamba", "lightning", "conv"]
 class Linear(_AttentionLayers):
     """A mixer whose memory does not grow: ``heads`` heads, each an fp32 state of ``key_dim`` x ``value_dim``, by its ``form``.
 
-    ``rank``: width through which the gates of ``kda`` (0: they are whole projections), or the time step of ``mamba``, pass.
+    ``rank``: width through which the decay and the output gate of ``kda`` (0: they are whole projections), or the time step of
+    ``mamba``, pass. ``full_gate``: of these two only the decay does (Kimi-K3).
     """
 
     kind: Literal["linear"] = "linear"
@@ -213,6 +219,12 @@ class Linear(_AttentionLayers):
     value_dim: Positive
     conv_kernel: Positive
     rank: Count = 0
+    full_gate: bool = False
+
+    @property
+    def expanded(self) -> int:
+        """Columns that ``rank`` expands to in ``kda``: of the decay, and of the gate unless it is whole."""
+        return 0 if self.form != "kda" or not self.rank else self.inner * (1 if self.full_gate else 2)
 
     @property
     def cache_heads(self) -> int:
@@ -253,15 +265,15 @@ class Linear(_AttentionLayers):
         if self.form in ("mamba", "conv"):
             return (2 if self.form == "mamba" else 3) * self.inner
         if self.form == "kda":
-            gates = 2 * (self.rank or self.inner)
-            return queries_keys + self.inner + gates + self.heads
+            narrow = self.rank or self.inner
+            return queries_keys + self.inner + narrow + (self.inner if self.full_gate else narrow) + self.heads
         gates = {"delta": 2 * self.heads, "mamba2": self.heads, "lightning": 0}[self.form]
         return queries_keys + 2 * self.inner + gates
 
     def inner_params(self) -> int:
         """Weights between the input's projections and the output's: what expands gates and time steps, state matrices."""
         if self.form == "kda":
-            return 2 * self.rank * self.inner
+            return self.rank * self.expanded
         if self.form == "mamba":
             return self.inner * (2 * self.rank + 3 * self.key_dim)
         return 0

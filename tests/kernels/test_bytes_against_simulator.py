@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from layers import NODE, Inputs, draw
 from traced import trace_phases
 
+from epicycle.kernels.exchange.tracing import LOAD, STORE
 from epicycle.kernels.experts.expert_ffn import MoeShape
-from epicycle.kernels.tracing import LOAD, STORE
 from epicycle.sim.ep.protocols import high_throughput, low_latency
 from epicycle.sim.ep.shape import Shape
 from epicycle.sim.ep.stage import Machine

@@ -14,8 +14,8 @@ from layers import ALL, NODE, draw, make
 from traced import trace_phases
 
 from epicycle.kernels.exchange.symmetric import in_process
+from epicycle.kernels.exchange.tracing import ATOMIC, LOAD, STORE, Trace
 from epicycle.kernels.experts.expert_ffn import MoeShape
-from epicycle.kernels.tracing import ATOMIC, LOAD, STORE, Trace
 
 ROUTINGS = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 

@@ -9,8 +9,8 @@ from typing import Any
 from layers import ALL, Inputs, make
 
 from epicycle.kernels.exchange.symmetric import in_process
+from epicycle.kernels.exchange.tracing import Trace
 from epicycle.kernels.experts.expert_ffn import MoeShape
-from epicycle.kernels.tracing import Trace
 
 WANTED = {
     "high_throughput": ("notify_post", "dispatch", "combine"),

@@ -211,7 +211,7 @@ def test_a_path_to_a_config_or_its_folder_is_a_model(tmp_path: Path) -> None:
         ({"num_experts_per_tok": 9}, "top_k (9) must lie within 1 and experts (8)"),
         ({"layer_types": ["full_attention"]}, "layer_types: lists 1 layers, num_hidden_layers says 32"),
         ({"layer_types": ["mystery"] * 32}, "layers of kind 'mystery' are none of full_attention"),
-        ({"mlp_only_layers": [3, 7]}, "mlp_only_layers: says something of the model's structure"),
+        ({"mlp_only_layers": [3, 7]}, "mlp_only_layers: may speak of the model's structure"),
         (
             {
                 "model_type": "deepseek_v3",
@@ -221,7 +221,7 @@ def test_a_path_to_a_config_or_its_folder_is_a_model(tmp_path: Path) -> None:
             },
             "qk_rope_head_dim: wanted",
         ),
-        ({"compress_ratios": [4] * 32}, "compress_ratios: says something of the model's structure"),
+        ({"compress_ratios": [4] * 32}, "compress_ratios: may speak of the model's structure"),
         (
             {"model_type": "deepseek_v4", "sliding_window": 8, "head_dim": 8, "qk_rope_head_dim": 8, "q_lora_rank": 8},
             "o_groups: wanted",
@@ -231,7 +231,7 @@ def test_a_path_to_a_config_or_its_folder_is_a_model(tmp_path: Path) -> None:
             "decoder_sparse_step: wanted a whole number, got 'two'",
         ),
         ({"text_config": "none"}, "text_config: wanted an object"),
-        ({"n_group": "x"}, "n_group: says something"),
+        ({"n_group": "x"}, "n_group: may speak"),
     ],
 )
 def test_an_unreadable_config_is_one_line(tmp_path: Path, fields: dict[str, object], says: str) -> None:

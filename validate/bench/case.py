@@ -12,6 +12,9 @@ from ...kernels.experts.tiles import Table, Tile, Tiles
 
 Tensors = dict[str, torch.Tensor]
 
+#: The most programs of a launch: several times what an SM holds, so that no SM waits for the last of another.
+PROGRAMS_PER_SM = 16
+
 
 @dataclass(frozen=True)
 class Setup:

@@ -26,8 +26,6 @@ DEFAULT_SHAPES = {
     "cluster": ("4096x7168x2048x256x8", "128x7168x2048x256x8", "1x7168x2048x256x8"),
 }
 RANKS = {"interpret": 2, "virtual": 8}
-#: The most programs of a launch: several times what an SM holds, so that no SM waits for the last of another.
-PROGRAMS_PER_SM = 16
 
 
 class BenchFailed(RuntimeError):  # noqa: N818 - what the command prints, not a fault of the program
@@ -173,7 +171,7 @@ def _ceiling_rows(ceilings: Any) -> list[tuple[str, dict[str, Any]]]:
 def cases(point: Any, mode: str, kernels: Sequence[str] | None, tiles: Path | None = None) -> list[Any]:
     """The cases of one operating point whose names match."""
     from ...kernels.experts.tiles import Table
-    from .case import Setup
+    from .case import PROGRAMS_PER_SM, Setup
     from .exchange import exchange_cases
     from .single_rank import single_rank_cases
 

@@ -28,10 +28,9 @@ from ...kernels.layers.two_hop import TwoHop, two_hop_plan
 from ..tables.vocabulary import MODE_SCOPES
 from . import clocks, device
 from .answers import HT, LL
-from .case import Setup
+from .case import PROGRAMS_PER_SM, Setup
 from .page import Page
 from .rows import Rows
-from .run import PROGRAMS_PER_SM
 from .single_rank import Point
 from .timing import summarise
 from .watchdog import Watchdog

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from .inert import INERT, INERT_ENDINGS
@@ -18,27 +17,25 @@ dtype param split
 """
 
 
-def close(keys: Keys) -> tuple[str, ...]:
-    """The unused keys that an answer names. Raises BadInput for one that may be structure and was read by nobody."""
+def close(keys: Keys, *, outside: bool = False) -> tuple[str, ...]:
+    """The unused keys that an answer names. Raises BadInput for one that may be structure and was read by nobody.
+
+    ``outside``: the object is a wrapper around the language model, whose numbers and lists speak of other parts: names decide.
+    """
     named = []
     for key, value in keys.left().items():
         if key in INERT or key.endswith(INERT_ENDINGS):
             continue
-        if _structural(key, value):
+        if _structural(key, value, outside):
             keys.refuse(
-                key, "says something of the model's structure that this family's reader does not read: remove it if it does not"
+                key, "may speak of the model's structure, and this family's reader does not know it: remove it, if it does not"
             )
         named.append(key)
     return tuple(sorted(named))
 
 
-def close_all(objects: Iterable[Keys]) -> tuple[str, ...]:
-    """`close` of several objects of one file."""
-    return tuple(sorted({key for keys in objects for key in close(keys)}))
-
-
-def _structural(key: str, value: Any) -> bool:
-    if value is True or isinstance(value, list | dict) or (isinstance(value, int) and not isinstance(value, bool)):
+def _structural(key: str, value: Any, outside: bool) -> bool:
+    if not outside and (value is True or isinstance(value, list | dict) or (isinstance(value, int) and value is not False)):
         return True
     lowered = key.lower()
     return any(part in lowered for part in _STRUCTURE.split())

@@ -23,6 +23,8 @@ def read_object(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
         if found.st_size > most:
             raise BadInput(f"{path}: {found.st_size / 2**20:,.0f} MiB is no model config: at most {most >> 20} MiB are read")
         text = path.read_text(encoding="utf-8")
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # not UTF-8

@@ -18,14 +18,13 @@ MODEL_TYPES: dict[str, Reader] = {
     **dict.fromkeys(
         ("llama", "mistral", "ministral", "ministral3", "phi3", "olmo", "olmo2", "olmo3", "granite", "seed_oss"), plain.llama
     ),
-    **dict.fromkeys(
-        ("smollm3", "exaone4", "internlm2", "internlm3", "arcee", "helium", "hunyuan_v1_dense", "ernie4_5"), plain.llama
-    ),
+    **dict.fromkeys(("smollm3", "exaone4", "internlm2", "internlm3", "helium", "hunyuan_v1_dense", "ernie4_5"), plain.llama),
     **dict.fromkeys(
         ("qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text"), plain.qwen_dense
     ),
-    **dict.fromkeys(("mixtral", "minimax_m2", "olmoe", "flex_olmo", "granitemoe", "granitemoeshared"), plain.mixtral),
+    **dict.fromkeys(("mixtral", "olmoe", "flex_olmo", "granitemoe", "granitemoeshared"), plain.mixtral),
     "phimoe": plain.mixtral,
+    "minimax_m2": plain.minimax_m2,
     **dict.fromkeys(
         ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_thinker"), plain.qwen_moe
     ),
@@ -33,6 +32,12 @@ MODEL_TYPES: dict[str, Reader] = {
     "hy_v3": plain.hy_v3,
     **dict.fromkeys(("bailing_moe", "bailing_moe_v2"), plain.bailing),
     "exaone_moe": plain.exaone_moe,
+    "exaone4_5_text": plain.llama,
+    "aria_text": plain.aria,
+    "arcee": plain.arcee,
+    "sarvam_moe": plain.sarvam,
+    "sarvam_mla": mla.lite,
+    "deepseek": plain.deepseek_moe,
     "ernie4_5_moe": plain.ernie,
     **dict.fromkeys(("hunyuan_v1_moe", "hunyuan_moe", "hunyuan"), plain.hunyuan),
     "dbrx": plain.dbrx,
@@ -52,7 +57,7 @@ MODEL_TYPES: dict[str, Reader] = {
     "afmoe": windows.afmoe,
     **dict.fromkeys(("mimo_v2_flash", "mimo_v2"), windows.mimo),
     **dict.fromkeys(("minimax_m3", "minimax_m3_text", "minimax_m3_vl_text"), windows.minimax_m3),
-    "step3_text": step.step3,
+    **dict.fromkeys(("step3_text", "step3_vl"), step.step3),
     "step3p5": step.step35,
     **dict.fromkeys(("qwen3_next", "qwen3_5_moe_text", "qwen3_5_text"), hybrids.qwen_next),
     "jamba": hybrids.jamba,
@@ -66,6 +71,20 @@ MODEL_TYPES: dict[str, Reader] = {
     **dict.fromkeys(
         ("bailing_moe_linear", "bailing_moe_linear_v2", "bailing_hybrid", "bailing_moe_v2_5"), linear.bailing_hybrid
     ),
+}
+#: Wrappers whose language model may not name its family itself.
+MODEL_TYPES |= {
+    **dict.fromkeys(("kimi_vl", "kimi_k25", "deepseek_vl_v2"), mla.deepseek),
+    **dict.fromkeys(("qwen3_vl_moe", "qwen3_omni_moe"), plain.qwen_moe),
+    "qwen3_vl": plain.qwen_dense,
+    "glm4v_moe": plain.glm_moe,
+    "llama4": windows.llama4,
+    "gemma3": windows.gemma3,
+    "gemma4": windows.gemma4,
+    "mistral3": plain.llama,
+    **dict.fromkeys(("qwen3_5_moe", "qwen3_5"), hybrids.qwen_next),
+    "kimi_k3": linear.kimi_linear,
+    "minimax_m3_vl": windows.minimax_m3,
 }
 #: Architectures whose files carry another model's ``model_type``, or none, or a wrapper's.
 ARCHITECTURES: dict[str, Reader] = {

@@ -275,6 +275,15 @@ def _torchao(keys: Keys) -> tuple[Rule, Dtype | None]:
     return _unless(form, _rules(keys, "modules_to_not_convert", also=("lm_head", "head", "output"))), None
 
 
+def _mistral(keys: Keys) -> tuple[Rule, Dtype | None]:
+    """Mistral's own files: FP8 of every linear but the head."""
+    form = keys.word("qformat_weight")
+    keys.ignore("qscheme_act")
+    if form != "fp8_e4m3":
+        keys.refuse("qformat_weight", f"{shown(form)} is not fp8_e4m3")
+    return _unless(named("fp8 channel"), _rules(keys, "modules_to_not_convert", also=("lm_head", "head", "output"))), None
+
+
 def _mlx(keys: Keys) -> tuple[Rule, Dtype | None]:
     """MLX: a scale and a bias of fp16 for every group, the head too; layers named apart have other bits, or none."""
     mode = keys.word("mode", default="affine")
@@ -321,4 +330,5 @@ METHODS: dict[str, Callable[[Keys], tuple[Rule, Dtype | None]]] = {
     "quark": _quark,
     "torchao": _torchao,
     "mlx": _mlx,
+    "mistral": _mistral,
 }

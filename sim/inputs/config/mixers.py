@@ -34,15 +34,24 @@ def hidden_size(keys: Keys) -> int:
     return keys.count("hidden_size", "d_model", "n_embd", "dim")
 
 
-def tables(keys: Keys, *, tied: bool = False) -> dict[str, Any]:
-    """Vocabulary, hidden size, whether the head is the embedding (``tied``: if unsaid), and the longest context, if said."""
-    longest = [keys.optional(name, high=1 << 32) for name in _LONGEST]
-    said = next((value for value in longest if value), None)
+def longest(keys: Keys) -> int:
+    """Tokens of the longest context, or more than any model's where the file does not say."""
+    said = [keys.optional(name, high=1 << 40) for name in _LONGEST]
+    return next((value for value in said if value), 1 << 40)
+
+
+def tables(keys: Keys, *, tied: bool = False, vocab: int | None = None) -> dict[str, Any]:
+    """Vocabulary (``vocab``: if unsaid), hidden size, whether the head is the embedding (``tied``: if unsaid), longest
+    context.
+    """
+    context = longest(keys)
     return {
         "hidden": hidden_size(keys),
-        "vocab": keys.count("vocab_size"),
-        "tied_embeddings": keys.flag("tie_word_embeddings", "tie_embedding", "use_tied_embeddings", default=tied),
-        "max_context": None if said is None else min(said, 1 << 24),
+        "vocab": keys.count("vocab_size", default=vocab),
+        "tied_embeddings": keys.flag(
+            "tie_word_embeddings", "tie_embedding", "tied_embeddings", "use_tied_embeddings", default=tied
+        ),
+        "max_context": None if context > 1 << 24 else context,
     }
 
 

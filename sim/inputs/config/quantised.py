@@ -78,6 +78,8 @@ def _method(table: Keys, mlx: bool, beside: bool) -> str:
     if beside:
         return "modelopt"
     method = table.word("quant_method")
+    if table.has("qformat_weight"):
+        return "mistral"
     if mlx or (method is None and table.has("bits") and table.has("group_size")):
         return "mlx"
     if method is None and table.has("quant_algo"):

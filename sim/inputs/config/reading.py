@@ -9,7 +9,7 @@ from typing import Any
 
 from ....hwmodels.errors import BadInput
 from ..stored import stored_as
-from .closed import close_all
+from .closed import close
 from .document import read_object
 from .family import reader_of
 from .feed_forward import mtp
@@ -45,7 +45,9 @@ def read_config(path: Path) -> Read:
     inside: tuple[Keys, ...] = facts.pop("inside", ())
     facts = {**facts, **mtp(keys)}
     stored = stored_of(keys, path.parent / "hf_quant_config.json", facts)
-    unused = close_all((keys, *inside, *found.outside))
+    named = {key for each in (keys, *inside) for key in close(each)}
+    named |= {key for each in found.outside for key in close(each, outside=True)}
+    unused = tuple(sorted(named))
     _experts_read(found.kinds, facts, keys)
     if stored is not None:
         plain = {"weight_dtype": stored.formats.dense.dtype, "expert_dtype": stored.formats.experts.dtype}

@@ -15,6 +15,8 @@ _SHARED = ("quantization_config", "compression_config", "quantization", "tie_wor
 #: Objects of other parts of a wrapper: encoders of images and sound, speech, what joins them.
 _PARTS = (
     "vision",
+    "img",
+    "mm_",
     "visual",
     "audio",
     "image",

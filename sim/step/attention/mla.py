@@ -48,6 +48,11 @@ def mla_works(
     heads = heads_on(kind.heads, a.tp)
     yield "norm", norm(gpu, batch.tokens, hidden).where(batch.tokens), gpu.source
     works = [("projections", _projections(kind, hidden, heads, batch, precision, gpu, fast, slow), decode_source)]
+    if kind.gates:
+        columns = kind.gates / kind.heads * heads
+        passed = gpu.stream(3.0 * _BF16 * batch.tokens * heads * kind.v_head_dim)
+        gate = gpu.gemm(batch.tokens, columns, float(hidden), precision.weights) + passed
+        works.append(("gate projections", gate.where(batch.tokens), gpu.source))
     if kind.indexer is not None and not kind.indexer.shared:
         scored = index_work(kind.indexer, hidden, kind.q_lora_rank or hidden, batch, precision, gpu, 1.0)
         works.append(("indexer", scored, f"assumed: scores at flash attention's share of the tensor peak; {gpu.source}"))

@@ -37,7 +37,7 @@ def linear_works(
     columns = kind.columns() * here + 2.0 * kind.key_dim * (keys - kind.key_heads * here)  # repeated key heads
     works = gpu.gemm(rows, columns, hidden, precision.weights) + gpu.gemm(rows, hidden, value, precision.weights)
     if kind.form == "kda" and kind.rank:  # decay and gate are expanded from their narrow projections
-        works = works + gpu.gemm(rows, 2.0 * value, float(kind.rank), precision.weights)
+        works = works + gpu.gemm(rows, kind.expanded * here, float(kind.rank), precision.weights)
     if kind.form == "mamba":  # x to time step, B and C; the time step to every channel
         works = works + gpu.gemm(rows, kind.rank + 2.0 * kind.key_dim, value, precision.weights)
         works = works + gpu.gemm(rows, value, float(kind.rank), precision.weights)

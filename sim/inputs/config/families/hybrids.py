@@ -163,7 +163,7 @@ def bamba(keys: Keys) -> Facts:
 def falcon_h1(keys: Keys) -> Facts:
     """Falcon-H1: attention and Mamba-2 side by side in every layer."""
     layers = layer_count(keys)
-    keys.ignore("mamba_use_mlp", "mamba_rms_norm", "mamba_norm_before_gate", "attn_layer_indices", "expansion_factor")
+    keys.ignore("mamba_use_mlp", "mamba_rms_norm", "mamba_norm_before_gate", "attn_layer_indices", "mlp_expansion_factor")
     keys.ignore("layers_block_type", "layer_types")
     attention = [{"kind": "gqa", "layers": layers, **grouped(keys)}, {**mamba2(keys, beside=True), "layers": layers}]
     return {**tables(keys), "layers": layers, "attention": attention, **dense(keys)}

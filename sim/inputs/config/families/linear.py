@@ -46,7 +46,7 @@ def minimax(keys: Keys) -> Facts:
 
 
 def kimi_linear(keys: Keys) -> Facts:
-    """Kimi-Linear: Kimi delta attention, latent attention in every fourth layer."""
+    """Kimi-Linear and Kimi-K3: Kimi delta attention, latent attention in every fourth layer; K3's experts are narrower."""
     layers = layer_count(keys)
     inside = keys.table("linear_attn_config")
     if inside is not None:
@@ -57,16 +57,22 @@ def kimi_linear(keys: Keys) -> Facts:
         listed = layer_types(keys, layers, lambda i: "full_attention" if i + 1 in full else "linear_attention")
         heads, width = inside.count("num_heads"), inside.count("head_dim")
         kernel = inside.count("short_conv_kernel_size")
+        whole = inside.flag("use_full_rank_gate")
+        inside.ignore("gate_lower_bound")
     else:
         if not keys.has("layer_types"):
             keys.refuse("linear_attn_config", "wanted an object with the layers of each kind, the file has none")
         listed = layer_types(keys, layers)
         heads, width = keys.count("linear_num_heads"), keys.count("linear_head_dim")
         kernel = keys.count("linear_conv_kernel_dim", default=4)
-    kinds = {"full_attention": latent(keys), "linear_attention": kda(heads, width, kernel, rank=width)}
+        whole = keys.flag("use_full_rank_gate")
+    mixer = {**kda(heads, width, kernel, rank=width), "full_gate": whole}
+    kinds = {"full_attention": latent(keys, gated=keys.flag("mla_use_output_gate")), "linear_attention": mixer}
     mask = after_dense(keys, layers, "first_k_dense_replace", default=1)
-    block = experts(keys, mask, count=("num_experts",), shared=SHARED, **groups(keys))
-    keys.ignore("use_grouped_topk")
+    narrow = keys.count("routed_expert_hidden_size", default=0, low=0)
+    block = experts(keys, mask, count=("num_experts",), shared=SHARED, moe_latent=narrow, **groups(keys))
+    # Attention residuals mix the outputs of earlier blocks by one vector a layer.
+    keys.ignore("use_grouped_topk", "attn_res_block_size", "latent_moe_use_norm")
     facts = {**tables(keys), "layers": layers, "attention": by_kind(keys, listed, kinds), **block}
     return facts if inside is None else {**facts, "inside": (inside,)}
 
@@ -109,5 +115,6 @@ def bailing_hybrid(keys: Keys) -> Facts:
     keys.ignore("kda_safe_gate", "kda_lower_bound", "gated_attention_proj_granularity_type", "group_norm_size", "linear_silu")
     keys.ignore("num_kv_heads_for_linear_attn", "expert_swiglu_limit_list", "use_linear_gqa", "linear_scale", "linear_rope")
     keys.ignore("head_bias", "multi_gate", "num_key_value_heads", "head_dim", "linear_mode", "shared_expert_swiglu_limit_list")
+    keys.ignore("moe_router_enable_shared_expert", "rope_traditional", "norm_head")
     attention = by_kind(keys, listed, {"full_attention": own, "linear_attention": linear})
     return {**tables(keys), "layers": layers, "attention": attention, **block}

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..feed_forward import SHARED, after_dense, experts, groups, placed
 from ..keys import Keys
-from ..mixers import Entry, by_kind, indexer, latent, layer_count, layer_types, tables
+from ..mixers import Entry, by_kind, grouped, indexer, latent, layer_count, layer_types, tables
 
 Facts = dict[str, Any]
 
@@ -15,8 +15,13 @@ Facts = dict[str, Any]
 def deepseek(keys: Keys) -> Facts:
     """DeepSeek V2, V3 and V3.2, Kimi K2, GLM-4.7-Flash, GLM-5, Mistral 4: dense layers first, then experts with shared ones."""
     layers = layer_count(keys)
+    if not keys.flag("use_mla", default=True):
+        keys.ignore("use_mla", "qk_nope_head_dim", "qk_rope_head_dim", "kv_lora_rank", "q_lora_rank", "v_head_dim")
+        attention = [{"kind": "gqa", "layers": layers, **grouped(keys)}]
+    else:
+        attention = sparse(keys, layers, latent(keys))
     block = experts(keys, after_dense(keys, layers), shared=SHARED, **groups(keys))
-    return {**tables(keys), "layers": layers, "attention": sparse(keys, layers, latent(keys)), **block}
+    return {**tables(keys), "layers": layers, "attention": attention, **block}
 
 
 def lite(keys: Keys) -> Facts:
@@ -32,14 +37,17 @@ def sparse(keys: Keys, layers: int, own: Entry) -> list[Entry]:
     ``indexer_types``.
     """
     index = indexer(keys)
-    keys.ignore("indexer_rope_interleave", "index_topk_pattern", "index_skip_topk_offset")
+    keys.ignore("indexer_rope_interleave", "index_share_for_mtp_iteration", "use_index_cache")
     layer_types(keys, layers)
     if index is None:
         return [{**own, "layers": layers}]
     words = keys.words("indexer_types")
-    step = keys.optional("index_topk_freq")
-    if words is None:
-        words = ["full" if step is None or layer % step == 0 else "shared" for layer in range(layers)]
+    step, offset = keys.count("index_topk_freq", default=1), keys.count("index_skip_topk_offset", default=1, low=0)
+    pattern = keys.word("index_topk_pattern")
+    if pattern is not None:
+        words = [{"F": "full", "S": "shared"}.get(letter, letter) for letter in pattern]
+    elif words is None:
+        words = ["shared" if max(layer - offset + 1, 0) % step else "full" for layer in range(layers)]
     if len(words) < layers:
         keys.refuse("indexer_types", f"lists {len(words)} layers, the model has {layers}")
     kinds = {"full": {**own, "indexer": index}, "shared": {**own, "indexer": {**index, "shared": True}}}
@@ -127,13 +135,11 @@ def mistral_params(keys: Keys) -> Facts:
         "q_lora_rank": keys.optional("q_lora_rank"),
         "layers": layers,
     }
-    keys.ignore("n_kv_heads", "head_dim", "yarn", "llama_4_scaling", "max_batch_size", "sliding_window")
-    first, step = moe.count("first_k_dense_replace", default=0, low=0), moe.count("moe_every_n_layers", default=1)
+    keys.ignore("n_kv_heads", "head_dim", "yarn", "llama_4_scaling", "max_batch_size", "sliding_window", "vision_encoder")
+    first, step = moe.count("first_k_dense_replace", default=0, low=0), moe.count("route_every_n", default=1)
     shared = moe.count("num_shared_experts", default=0, low=0)
     width = moe.count("expert_hidden_dim")
-    moe.ignore(
-        "route_every_n", "expert_model_parallel", "expert_parallel", "routed_scale", "use_gating_softmax", "use_sinkhorn"
-    )
+    moe.ignore("expert_model_parallel", "expert_parallel", "routed_scale", "use_gating_softmax", "use_sinkhorn")
     mask = [layer >= first and layer % step == 0 for layer in range(layers)]
     moe.ignore("num_expert_groups", "num_expert_groups_per_tok", "num_redundant_experts")
     return {

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..feed_forward import EXPERTS, SHARED, after_dense, agreed, dense, every_step, experts, groups
 from ..keys import Keys
-from ..mixers import by_kind, every, grouped, layer_count, layer_types, tables
+from ..mixers import by_kind, every, grouped, layer_count, layer_types, longest, tables
 
 Facts = dict[str, Any]
 
@@ -18,6 +18,7 @@ def attention(keys: Keys, layers: int, *, used: bool = True, **extra: Any) -> li
     own = grouped(keys, **extra)
     window = keys.optional("sliding_window", low=0) or None
     used = keys.flag("use_sliding_window", default=used) and window is not None
+    endless = window is not None and window >= longest(keys)  # as long as the context: no window (Phi-3.5-MoE)
     step = keys.raw("sliding_window_pattern")
     if isinstance(step, str):  # a word of letters such as LLLG
         listed = layer_types(keys, layers, lambda i: "full_attention" if step[i % len(step)] == "G" else "sliding_attention")
@@ -25,6 +26,8 @@ def attention(keys: Keys, layers: int, *, used: bool = True, **extra: Any) -> li
         listed = layer_types(keys, layers, every(keys.checked("sliding_window_pattern", step, 1, 1 << 16)))
     else:
         listed = layer_types(keys, layers, (lambda _: "sliding_attention") if used else None)
+    if endless:
+        listed = ["full_attention" if word == "sliding_attention" else word for word in listed]
     kinds = {"full_attention": {"kind": "gqa", **own}}
     if window:
         kinds["sliding_attention"] = {"kind": "sliding", "window": window, **own}
@@ -34,7 +37,16 @@ def attention(keys: Keys, layers: int, *, used: bool = True, **extra: Any) -> li
 def llama(keys: Keys) -> Facts:
     """Dense: Llama, Qwen2 and 3, Mistral, Phi-3, OLMo, Granite, Seed, SmolLM."""
     layers = layer_count(keys)
+    if keys.word("hidden_act", default="silu") in ("relu2", "relu", "gelu_new"):
+        keys.refuse("hidden_act", f"{keys.word('hidden_act')} goes with an MLP of two matrices, this family has three")
     return {**tables(keys), "layers": layers, "attention": attention(keys, layers), **dense(keys)}
+
+
+def arcee(keys: Keys) -> Facts:
+    """Arcee's dense models: an MLP of two matrices, squared ReLU between."""
+    layers = layer_count(keys)
+    keys.ignore("hidden_act")
+    return {**tables(keys), "layers": layers, "attention": attention(keys, layers), **dense(keys), "mlp_matrices": 2}
 
 
 def qwen_dense(keys: Keys) -> Facts:
@@ -56,6 +68,17 @@ def mixtral(keys: Keys) -> Facts:
     return {**tables(keys), "layers": layers, "attention": attention(keys, layers), **block}
 
 
+def minimax_m2(keys: Keys) -> Facts:
+    """MiniMax-M2: full attention in every layer, experts everywhere."""
+    kinds = keys.counts("attn_type_list")
+    if kinds and not all(kinds):
+        keys.refuse("attn_type_list", "layers of linear attention (0) are MiniMax-01's, not M2's")
+    for kind in ("full_attention", "linear_attention", "mlp"):
+        keys.ignore(f"layernorm_{kind}_alpha", f"layernorm_{kind}_beta")
+    keys.ignore("shared_moe_mode", "postnorm")
+    return mixtral(keys)
+
+
 def qwen_moe(keys: Keys) -> Facts:
     """Qwen2-MoE, Qwen3-MoE, and their language models inside Qwen3-VL and Qwen3-Omni."""
     layers = layer_count(keys)
@@ -69,6 +92,19 @@ def glm_moe(keys: Keys) -> Facts:
     layers = layer_count(keys)
     block = experts(keys, after_dense(keys, layers), shared=SHARED, **groups(keys))
     return {**tables(keys), "layers": layers, "attention": attention(keys, layers, used=False), **block}
+
+
+def sarvam(keys: Keys) -> Facts:
+    """Sarvam's MoE: one dense layer first where no key says otherwise."""
+    layers = layer_count(keys)
+    block = experts(
+        keys,
+        after_dense(keys, layers, "first_k_dense_replace", default=1),
+        shared=SHARED,
+        shared_width=("moe_shared_expert_intermediate_size",),
+        **groups(keys),
+    )
+    return {**tables(keys), "layers": layers, "attention": attention(keys, layers), **block}
 
 
 def hy_v3(keys: Keys) -> Facts:
@@ -95,6 +131,7 @@ def bailing(keys: Keys) -> Facts:
         shared_width=("moe_shared_expert_intermediate_size",),
         **groups(keys),
     )
+    keys.ignore("moe_router_enable_shared_expert", "moe_shared_expert_overlap")
     keys.ignore("multi_gate", "head_bias", "embedding_dropout", "output_dropout", "norm_softmax")
     return {**tables(keys), "layers": layers, "attention": attention(keys, layers), **block}
 
@@ -130,6 +167,16 @@ def ernie(keys: Keys) -> Facts:
     return {**tables(keys, tied=True), "layers": layers, "attention": attention(keys, layers), **block}
 
 
+#: Keys of Hunyuan's files that speak of its classifier heads, its image encoder, or of what its other models have.
+_HUNYUAN = """
+num_shared_expert moe_layer_num_skipped num_media_embeds dense_list org_vocab_size use_mla kv_lora_rank q_lora_rank
+qk_nope_head_dim qk_rope_head_dim v_head_dim group_limited_greedy n_group topk_group add_classification_head class_num
+mask_init_id moe_random_routing_dropped_token pool_type position_embedding_xdrope xdrope_section skip_cls_token
+use_rotary_pos_emb vit_add_patchemb_bias vit_input_resolution vit_mapping_type vit_norm_type vit_patch vit_path
+vit_remove_prenorm vit_token vit_type vit_used_rms_norm video_end_id video_start_id image_token_id
+"""
+
+
 def hunyuan(keys: Keys) -> Facts:
     """Hunyuan-A13B and Hunyuan-Large, which shares the cache of a layer with the next ones (``use_cla``)."""
     layers = layer_count(keys)
@@ -142,7 +189,7 @@ def hunyuan(keys: Keys) -> Facts:
         dense_width=("intermediate_size",),
         shared=("num_shared_expert",) if keys.flag("use_mixed_mlp_moe", default=keys.has("num_shared_expert")) else (),
     )
-    keys.ignore("num_shared_expert", "moe_layer_num_skipped", "num_media_embeds", "dense_list")
+    keys.ignore(*_HUNYUAN.split())
     own = grouped(keys)
     share = keys.count("cla_share_factor", default=1)
     if not keys.flag("use_cla") or share == 1:
@@ -151,6 +198,30 @@ def hunyuan(keys: Keys) -> Facts:
         owners = -(-layers // share)
         kinds = [{"kind": "gqa", "layers": owners, **own}, {"kind": "gqa", "layers": layers - owners, "own_kv": False, **own}]
     return {**tables(keys), "layers": layers, "attention": kinds, **block}
+
+
+def aria(keys: Keys) -> Facts:
+    """Aria's language model: experts of the plain width, shared ones beside."""
+    layers = layer_count(keys)
+    block = experts(
+        keys,
+        [True] * layers,
+        count=("moe_num_experts",),
+        top_k=("moe_topk",),
+        width=("intermediate_size", "moe_intermediate_size"),
+        dense_width=(),
+        shared=("moe_num_shared_experts",),
+        shared_default=2,
+    )
+    keys.ignore("moe_z_loss_coeff", "moe_aux_loss_coeff")
+    return {**tables(keys), "layers": layers, "attention": attention(keys, layers), **block}
+
+
+def deepseek_moe(keys: Keys) -> Facts:
+    """DeepSeek-MoE (the first): grouped attention, dense layers first, shared experts."""
+    layers = layer_count(keys)
+    block = experts(keys, after_dense(keys, layers), shared=SHARED, **groups(keys))
+    return {**tables(keys), "layers": layers, "attention": attention(keys, layers), **block}
 
 
 def dbrx(keys: Keys) -> Facts:
@@ -180,6 +251,13 @@ def _without(keys: Keys, *names: str) -> Keys:
     return keys
 
 
+#: Keys of Grok's files that speak of soft caps and of how attention is scaled with the context.
+_GROK = """
+sequence_parallel attn_temperature_len xai_temperature_len attn_logit_softcapping_method max_attn_val max_attn_value
+attn_logit_softcap router_logit_softcap final_logit_softcap
+"""
+
+
 def grok(keys: Keys) -> Facts:
     """Grok-1 and Grok-2, whose experts have a dense MLP beside them (``residual_moe``)."""
     layers = layer_count(keys)
@@ -195,7 +273,9 @@ def grok(keys: Keys) -> Facts:
     )
     if residual:
         block["residual_intermediate"] = wide
-    keys.ignore("sequence_parallel", "attn_temperature_len", "attn_logit_softcapping_method", "mlp_only_layers", "max_attn_val")
+    if (keys.raw("sliding_window_size") or -1) != -1:
+        keys.refuse("sliding_window_size", "only -1, no window, is read")
+    keys.ignore(*_GROK.split())
     return {**tables(keys, tied=not residual), "layers": layers, "attention": attention(keys, layers), **block}
 
 

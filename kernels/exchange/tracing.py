@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .exchange.symmetric import Heap
+from .symmetric import Heap
 
 STORE, LOAD, ATOMIC = "store", "load", "atomic"
 
