@@ -70,5 +70,5 @@ def test_leaving_memory_out_changes_no_time() -> None:
 
 def test_what_the_layer_itself_holds_is_still_checked() -> None:
     small = ["cluster.node.gpu.hbm_capacity=4 GiB", "memory=ignore", "deployment.compare=[]"]
-    with pytest.raises(Unanswerable, match="memory does not fit .* the largest part is"):
+    with pytest.raises(Unanswerable, match=r"memory does not fit .* the largest part is"):
         simulate(load_layer("deepseek-v3-decode-ep32", small).resolve())
