@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import __version__
 from ...hwmodels.backends import Backend, load_backend
-from ...hwmodels.prices import load_prices
+from ...hwmodels.prices import load_prices, overrides_for
 from ...hwmodels.units import format_time
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving import Serving, Worker
@@ -68,30 +68,31 @@ def evaluate_pool(question: ServingQuestion, backend: Backend | None = None) -> 
     assert serving is not None
     role = str(serving.mode)
     (worker,) = serving.workers.values()
+    cluster = question.cluster_of(role)
     _is_about(question, role)
     backend = backend or load_backend(serving.backend)
     precision = precision_of(question.model, serving)
     memory, shape = pool_of(question, serving, role, worker, precision)
-    setting = setting_of(question, serving, backend, precision)
+    setting = setting_of(question, serving, backend, precision, role)
 
     def sure(key: Time, batch: float, seconds: object) -> Sure:
         exchange = worker.protocol if worker.dp > 1 else ""
         spread = Workers(float(worker.gpus), float(worker.tp * worker.dp), exchange)
-        return sure_times(question, backend, spread, batch, {key: _one(seconds)})[key]
+        return sure_times(question, backend, spread, batch, {key: _one(seconds)}, cluster)[key]
 
     found = (_decoding if role == "decode" else _prompting)(question, worker, setting, shape, sure)
     cost = _cost(question, serving, role, found)
     step = _step(question, role, worker, precision, found)
     times = {_TIME[role]: found.sure}
     items = memory.table(0, found.batch or None)
-    gpus, hbm = serving.gpus, int(question.cluster.node.gpu.hbm_capacity)
+    gpus, hbm = serving.gpus, int(cluster.node.gpu.hbm_capacity)
     arrangement = in_words(worker, question.model.experts > 0)
     return Evaluation(
         name=question.name,
         description=question.description,
         sentence=_sentence(question, serving, role, found, cost, step),
         model=question.model.name,
-        cluster=question.cluster.label,
+        cluster=cluster.label,
         gpus=gpus,
         serving=serving,
         metrics=tuple(_metrics(question, gpus, role, found, cost, step)),
@@ -190,7 +191,7 @@ def _carries(question: ServingQuestion, rate: float, capacity: float, role: str)
 
 
 def _cost(question: ServingQuestion, serving: Serving, role: str, found: _Alone) -> Cost:
-    node, load = question.cluster.node, question.workload
+    node, load = question.cluster_of(role).node, question.workload
     decodes = role == "decode"
     return cost_of(
         serving.gpus,
@@ -198,7 +199,7 @@ def _cost(question: ServingQuestion, serving: Serving, role: str, found: _Alone)
         node.gpus,
         0.0 if decodes else found.capacity_per_s * load.mean_input,
         found.capacity_per_s * load.mean_output if decodes else 0.0,
-        load_prices(question.prices_overrides, node.gpu),
+        load_prices(overrides_for(question.prices_overrides, node.gpu), node.gpu),
         basis=question.bill.basis,
         utilisation=min(1.0, found.served_per_s / found.capacity_per_s),
         input_share=0.0 if decodes else 1.0,
@@ -209,7 +210,7 @@ def _cost(question: ServingQuestion, serving: Serving, role: str, found: _Alone)
 def _step(question: ServingQuestion, role: str, worker: Worker, precision: Precision, found: _Alone) -> StepTime:
     step = found.rates.decode if role == "decode" else found.rates.prefill
     assert step is not None
-    return step_time(role, step, question, worker, precision, found.batch)  # type: ignore[arg-type]
+    return step_time(role, step, question, worker, precision, found.batch, question.cluster_of(role))  # type: ignore[arg-type]
 
 
 def _metrics(question: ServingQuestion, gpus: int, role: str, found: _Alone, cost: Cost, step: StepTime) -> Iterator[Metric]:
@@ -258,8 +259,9 @@ def _sentence(question: ServingQuestion, serving: Serving, role: str, found: _Al
         if decodes
         else f"first token {format_time(found.seconds)} after a prompt is taken up"
     )
+    gpu = question.cluster_of(role).node.gpu.label
     return (
-        f"{question.model.name}, the {role} pool alone, on {gpus} {question.cluster.node.gpu.label} GPUs ({serving.backend}): "
+        f"{question.model.name}, the {role} pool alone, on {gpus} {gpu} GPUs ({serving.backend}): "
         f"{what}, {tokens:,.0f} {'output' if decodes else 'prompt'} tokens/s a GPU, {price} per million of them. "
         f"A {role} step of {format_time(step.seconds)} is bound by {BOUND_WORDS[step.bound]}."
     )

@@ -7,7 +7,7 @@ every limit, which is all that its memory holds where that meets them or nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,12 +60,16 @@ class Running:
     hopeless: bool = False
 
 
-def setting_of(question: ServingQuestion, serving: Serving, backend: Backend, precision: Precision) -> Setting:
-    """What all pools of a deployment share. Raises BadInput for a routing file that cannot be read."""
+def setting_of(
+    question: ServingQuestion, serving: Serving, backend: Backend, precision: Precision, role: str = "decode"
+) -> Setting:
+    """What all pools of a deployment share but for their hardware, that of ``role``. Raises BadInput for a routing file that
+    cannot be read.
+    """
     workload = question.workload
     return Setting(
         question.model,
-        question.cluster,
+        question.cluster_of(role),
         precision,
         backend,
         workload,
@@ -131,17 +135,25 @@ def pool_of(
 def running(question: ServingQuestion, serving: Serving, backend: Backend, setting: Setting, pools: Pools) -> Running:
     """The deployment at its load. Raises Unanswerable for an arrival rate beyond its capacity."""
     load = question.workload
+    elsewhere = None
+    if pools.prefill is not None and question.prefill_cluster is not None:
+        elsewhere = replace(setting, cluster=question.prefill_cluster)
 
     def at(concurrency: float | NDArray[np.float64] | None) -> Served:
         if pools.prefill is None:
             return aggregated(setting, pools.decode, concurrency, load.rate)
-        return disaggregated(setting, pools.prefill, pools.decode, concurrency, load.rate)
+        return disaggregated(setting, pools.prefill, pools.decode, concurrency, load.rate, elsewhere)
 
     def sure(served: Served) -> dict[Time, Sure]:
         widest = max(worker.tp * worker.dp for _, worker in serving.workers.items())
         decode = serving.decode
         workers = Workers(float(decode.gpus), float(widest), decode.protocol if decode.dp > 1 else "")
-        return sure_times(question, backend, workers, served.batch, {"tpot": served.tpot_s, "ttft": served.ttft_s})
+        found = sure_times(question, backend, workers, served.batch, {"tpot": served.tpot_s, "ttft": served.ttft_s})
+        if elsewhere is None:
+            return found
+        # The first token comes from the other hardware.
+        there = sure_times(question, backend, workers, served.batch, {"ttft": served.ttft_s}, elsewhere.cluster)
+        return {**found, **there}
 
     if load.rate is not None or load.concurrency is not None:
         served = at(None if load.concurrency is None else float(load.concurrency))
@@ -230,7 +242,7 @@ def _memory(
         question.model,
         arrangement_of(worker),
         precision,
-        question.cluster,
+        question.cluster_of(role),
         tokens_per_step=np.asarray(batch, float) * (1 + serving.mtp) if decodes else 0.0,
         prompt_tokens=float(prompts),
         memory_share=serving.memory_share,

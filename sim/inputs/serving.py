@@ -118,6 +118,7 @@ class Worker(BaseModel):
     ``chunk_tokens``: prompt tokens of one attention group in one step at most (chunked prefill). ``placement``: which ranks the
     experts lie on, which matters where ``workload.routing`` says that some are chosen more often: ``contiguous`` in their
     order, ``balanced`` by their load (with copies, or rearranged without); default balanced where there are copies.
+    ``cluster``: other hardware that prefill workers run on, by its name or file (default: the scenario's).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -137,6 +138,7 @@ class Worker(BaseModel):
     cuda_graphs: bool = True
     batch: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
     chunk_tokens: Annotated[int, Field(ge=16, le=1 << 20)] = 8192
+    cluster: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="default: the scenario's cluster")
 
     @model_validator(mode="after")
     def _experts_fill_the_worker(self) -> Self:
@@ -185,6 +187,8 @@ class Serving(BaseModel):
 
     @model_validator(mode="after")
     def _pools_match_the_mode(self) -> Self:
+        if self.decode.cluster is not None:
+            raise ValueError("decode workers run on the scenario's cluster: set that, or prefill.cluster for prompts")
         if self.mode == "prefill" and self.prefill is None:
             raise ValueError("a prefill pool alone needs prefill, the workers that compute prompts")
         if self.mode == "prefill" and "decode" in self.model_fields_set:

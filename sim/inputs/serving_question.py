@@ -27,6 +27,7 @@ class ServingQuestion:
     """What this model costs to serve, on this cluster, under this workload, within these limits.
 
     ``serving`` is None where the deployment is what is looked for. ``prices_overrides``: dotted key of the price file -> value.
+    ``prefill_cluster``: other hardware of the prefill workers, on a fabric that reaches the cluster's.
     Raises Unanswerable if the parts do not go together.
     """
 
@@ -40,21 +41,29 @@ class ServingQuestion:
     prices_overrides: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     bill: Bill = field(default_factory=Bill)
+    prefill_cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
         _context_is_known(self.model, self.workload)
         roles = self.serving.workers if self.serving else {}
         for role, worker in roles.items():
-            _worker_is_whole(self.model, self.cluster, role, worker)
+            _worker_is_whole(self.model, self.cluster_of(role), role, worker)
         if self.serving:
             _drafts_have_layers(self.model, self.serving)
-            words = " and ".join(_in_words(role, worker) for role, worker in roles.items())
-            cluster_holds(self.cluster, self.serving.gpus, f"a deployment of {words} ({self.serving.gpus} GPUs)", "one")
+            for cluster in {id(c): c for c in map(self.cluster_of, roles)}.values():
+                here = {role: worker for role, worker in roles.items() if self.cluster_of(role) is cluster}
+                words = " and ".join(_in_words(role, worker) for role, worker in here.items())
+                gpus = sum(worker.gpus * worker.count for worker in here.values())
+                cluster_holds(cluster, gpus, f"a deployment of {words} ({gpus} GPUs)", "one")
         if self.model.experts:
             exchange = max((worker.tp * worker.dp for worker in roles.values()), default=self.cluster.gpus)
             replicas = [(_key(role, "redundant_experts"), worker.redundant_experts) for role, worker in roles.items()]
             nodes = -(-exchange // self.cluster.node.gpus)
             routing_is_possible(self.model, self.workload.routing, nodes, replicas, "workload")
+
+    def cluster_of(self, role: Role) -> Cluster:
+        """The hardware that the workers of ``role`` run on."""
+        return self.prefill_cluster if role == "prefill" and self.prefill_cluster is not None else self.cluster
 
 
 def _key(role: Role, name: str) -> KeyPath:
