@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ... import __version__
 from ...hwmodels.backends import Backend, load_backend
@@ -138,27 +139,27 @@ def _decoding(
     def at(batch: object) -> Rates:
         return decode_worker(setting, shape.arrangement, np.asarray(batch, float))
 
-    def per_s(batch: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    def per_s(batch: object) -> NDArray[np.float64]:
         return np.asarray(at(batch).requests_per_s, float) * worker.count
 
-    batch, capacity = most, _one(per_s(most))
-    if load.rate is not None:
-        _carries(question, load.rate, capacity, "decode")
-        batch = _one(largest_batch(lambda b: np.less_equal(per_s(b), load.rate), np.asarray(most)))
+    batch, capacity, rate = most, _one(per_s(most)), load.rate
+    if rate is not None:
+        _carries(question, rate, capacity, "decode")
+        batch = _one(largest_batch(lambda b: np.less_equal(per_s(b), rate), np.asarray(most)))
     elif load.concurrency is not None:
         batch = min(most, load.concurrency / groups)
     elif worker.batch is None and question.slo.tpot is not None:
         limit = question.slo.tpot
 
-        def keeps(batches: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
+        def keeps(batches: NDArray[np.float64]) -> NDArray[np.bool_]:
             one = _one(batches)
-            return bool(_one(sure("tpot", one, at(one).tpot_s).within(question.slo.sure)) <= limit)
+            return np.asarray(_one(sure("tpot", one, at(one).tpot_s).within(question.slo.sure)) <= limit)
 
         batch = max(1.0, np.floor(_one(largest_batch(keeps, np.asarray(most)))))
     rates = at(batch)
     found = sure("tpot", batch, rates.tpot_s)
     slower = _one(found.residuals.median)
-    served = load.rate if load.rate is not None else _one(rates.requests_per_s) * worker.count / slower
+    served = rate if rate is not None else _one(rates.requests_per_s) * worker.count / slower
     return _Alone(rates, found, found, served, capacity / slower, batch * groups, batch)
 
 

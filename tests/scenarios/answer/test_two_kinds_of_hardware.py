@@ -1,4 +1,4 @@
-"""Prompts on other hardware than decoding: each pool has its own times, memory and price, and the slower fabric between them."""
+"""Prompts on other hardware than decoding: each pool has its own times, memory and price; the slower fabric joins them."""
 
 from __future__ import annotations
 
