@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -226,11 +227,15 @@ def validate(
     engine: Annotated[
         Literal["closed", "events"], typer.Option(help="The closed form (quick) or the event engine (slow).")
     ] = "closed",
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="A calibration of yours, before that of the system it names.")
+    ] = None,
 ) -> None:
     """Predict every row of a measurement table and report the error of each group."""
+    from .hwmodels.calibration import standing_in
     from .scenarios.say.output import Outputs
 
-    with Outputs((json, html, csv)) as outputs:
+    with Outputs((json, html, csv)) as outputs, standing_in(str(calibration)) if calibration else nullcontext():
         from .validate.predict.handover import group_records, print_validation, rows_csv, validation_json
         from .validate.validate import validate_table
 
@@ -239,7 +244,8 @@ def validate(
         if html is not None:
             from .validate.pages.report import write_validation_report
 
-            again = shlex.join(["epicycle", "validate", str(table), "--engine", engine, "--html", str(html)])
+            named = ["--calibration", str(calibration)] if calibration else []
+            again = shlex.join(["epicycle", "validate", str(table), "--engine", engine, *named, "--html", str(html)])
             groups = group_records(outcome)
             facts = {"source": table.name, "version": __version__, "command": again, "notes": outcome.notes}
             outputs.put(html, lambda path: write_validation_report(groups, outcome.rows, outcome.skipped, path, **facts))
@@ -252,7 +258,9 @@ def validate(
 
 @app.command()
 def calibrate(
-    table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="A measurement table.", show_default=False)],
+    tables: Annotated[
+        list[Path], typer.Argument(metavar="FILE.csv...", help="Measurement tables of any kind.", show_default=False)
+    ],
     system: Annotated[str, typer.Option(metavar="NAME", help="The system of the table to fit.", show_default=False)],
     cluster: Annotated[
         str | None,
@@ -264,24 +272,46 @@ def calibrate(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Write the calibration ('-': to stdout).")] = None,
 ) -> None:
-    """Fit a system's constants to at most 24 rows of each kernel, with their uncertainty and what the rows cannot tell."""
+    """Fit a system's constants to tables of every kind, with their uncertainty and what the rows cannot tell.
+
+    Of other libraries' exchanges at most 24 rows of each kernel are used; this project's own kernels are fitted together.
+    """
     from .hwmodels.calibration import load_shipped
     from .hwmodels.catalog import load_cluster
     from .scenarios.say.output import Outputs
 
     with Outputs((out,)) as outputs:
-        from .validate.fit.calibrate import calibrate as fitted_to
         from .validate.fit.calibrate import to_yaml
-        from .validate.fit.summary import print_calibration
+        from .validate.fit.summary import print_together
+        from .validate.fit.tables import calibrate_all
 
         where = cluster or load_shipped(system).cluster
         relative = load_shipped(relative or load_cluster(where).calibration).system
         with _terminal().progress(f"fitting {system}") as step:
-            found = fitted_to(table, system, where, relative=relative, progress=step)
+            found = calibrate_all(tables, system, where, relative=relative, progress=step)
         outputs.put(out, lambda path: _write(path, to_yaml(found.calibration)))
     console = _terminal().console(stderr=outputs.uses_stdout)
-    print_calibration(found, console)
+    print_together(found, console)
     _say_written(console, calibration=out)
+
+
+@app.command(name="calibrate-here")
+def calibrate_here(
+    work: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Rows, calibration and report; a later run goes on with its rows.")
+    ] = Path("out"),
+    minutes: Annotated[float, typer.Option(min=0.5, help="Time for measuring; a later run does the rest.")] = 8.0,
+    system: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The catalogue's name of this machine; default: by the GPU's own name.")
+    ] = None,
+) -> None:
+    """Measure this machine's GPU (under torchrun: its node), fit its constants, and judge them on rows kept aside."""
+    try:
+        from .validate.here.run import calibrate_here as run
+
+        run(work, minutes, system)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"this needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
 
 
 @app.command()

@@ -9,11 +9,14 @@ from ..hwmodels.errors import BadInput
 from .predict.ep_timings import ep_rows
 from .predict.expert_rows import expert_rows
 from .predict.kernel_rows import kernel_rows
+from .predict.own_rows import own_rows
 from .predict.predicted import Found, Validation, errors_by_group
 from .predict.published_rows import published_rows
 from .serving.table import COLUMNS, serving_table
+from .tables.columns import columns_of
 from .tables.expert_group import COLUMNS as EXPERTS
 from .tables.kernel_tables import kind_of
+from .tables.own_rows import is_own
 from .tables.published import COLUMNS as PUBLISHED
 
 Progress = Callable[[int, int], None]
@@ -39,7 +42,9 @@ def validate_table(path: Path, *, engine: str = "closed", progress: Progress | N
 
 def _other_table(path: Path) -> Found | None:
     """The predicted rows, skips and notes of any table but EP timings; None for those (or for a table of no kind)."""
-    header = _header(path)
+    header = columns_of(path)
+    if is_own(header):
+        return own_rows(path)
     if set(PUBLISHED) <= header:
         return published_rows(path)
     if set(EXPERTS) <= header:
@@ -48,11 +53,3 @@ def _other_table(path: Path) -> Found | None:
         return serving_table(path)
     kind = kind_of(header)
     return kernel_rows(path, kind) if kind else None
-
-
-def _header(path: Path) -> set[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return set(file.readline().strip().split(","))
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not a text file") from None

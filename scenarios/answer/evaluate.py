@@ -150,6 +150,7 @@ def _sentence(
 def _notes(
     question: ServingQuestion, serving: Serving, backend: Backend, setting: Setting, found: Running, pools: Pools
 ) -> Iterator[str]:
+    yield question.model.said
     served, load = found.served, question.workload
     if load.rate is None and load.concurrency is None:
         held = f"{pools.sequences:,} that memory holds"

@@ -181,6 +181,12 @@ class Sweep:
     axes: tuple[str, ...]
     points: tuple[SweepPoint, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What qualifies every point that has an answer, each note once."""
+        told = [point.evaluation.notes for point in self.points if point.evaluation is not None]
+        return tuple(note for note in (told[0] if told else ()) if all(note in notes for notes in told))
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

@@ -277,6 +277,7 @@ def _notes(
     memory: WorkerMemory,
     backend: Backend,
 ) -> Iterator[str]:
+    yield question.model.said
     other = "prefill" if role == "decode" else "decode"
     yield f"the {role} pool is asked alone: no {other} pool, no wait for one, and no way of the KV cache is in this answer"
     (worker,) = serving.workers.values()

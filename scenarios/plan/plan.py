@@ -72,6 +72,7 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
         notes += best.notes
         shown = _best_first(shown, settled[0])[: search.keep]
     else:
+        notes.append(question.model.said)
         limits = unmet(_closest(tables), notes.append)
     if progress is not None:
         progress(steps - 1, steps)

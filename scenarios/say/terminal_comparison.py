@@ -27,6 +27,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     _print_metrics(comparison, console)
     for step in step_changes(comparison.a, comparison.b):
         _print_parts(step, console)
+    for note in (note for note in comparison.a.notes if note not in comparison.b.notes):
+        console.print(Text(f"A: {note}", style="dim"), soft_wrap=True)
     print_notes(comparison.b, console)
 
 

@@ -35,6 +35,8 @@ def print_sweep(sweep: Sweep, console: Console) -> None:
             limits = [_limits(answer)] if limited else []
             table.add_row(*point.values, *(_cell(answer, metric.key) for metric in shown), *limits)
     print_table(sweep.name, table, console)
+    for note in sweep.notes:
+        console.print(Text(note, style="dim"), soft_wrap=True)
     if len(sweep.points) > _ROWS:
         console.print(Text(f"{len(sweep.points) - _ROWS} more points: --csv, --json or --html has them all", style="dim"))
     for reason, count in Counter(point.refusal for point in sweep.points if point.evaluation is None).items():

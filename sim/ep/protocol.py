@@ -31,11 +31,13 @@ Describe = Callable[[Shape, Machine, Any, "Context"], tuple[Stage, ...]]
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a few protocols need beyond the shape: GPUs of one server, separate wire fields of a row (fp4: values and
-    scales), slot size of a padded all-to-all."""
+    scales), slot size of a padded all-to-all, and the share of a kernel's rows that are not in L2 when it starts (a benchmark
+    that repeats a small case finds them there)."""
 
     gpus_per_node: Num = 8.0
     fields: Num = 1.0
     capacity_factor: Num = 1.0
+    cold: Num = 1.0
 
 
 @dataclass(frozen=True, slots=True)

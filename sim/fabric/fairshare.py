@@ -122,7 +122,8 @@ def max_min(capacity: ArrayLike, flows: Routes, cap: ArrayLike | None = None) ->
     rate = np.zeros(n)
     bottleneck = np.full(n, filling.OWN_CAP, np.int32)
     alive = np.ones(n, np.uint8)
-    used = filling.fill(capacities, *flows.csr, *by_resource, caps, rising(caps), alive, rate, bottleneck)
+    newer: Entries = (np.zeros(capacities.size + 1, np.int64), np.empty(0, np.int32), np.empty(0))
+    used = filling.fill(capacities, *flows.csr, *by_resource, *newer, caps, rising(caps), alive, rate, bottleneck)
     return Shares(rate, bottleneck, used)
 
 

@@ -2,8 +2,9 @@
 
 All loops run in a fixed order without fast-math, so the same inputs give the same bits.
 
-Shapes: ``flow`` rows in CSR (``indptr``, ``resource``, ``coefficient``), the same entries by resource
-(``row_ptr`` [resource + 1], ``row_flow``, ``row_coefficient``), both possibly holding flows that are not ``alive``.
+Shapes: ``flow`` rows in CSR (``indptr``, ``resource``, ``coefficient``), the same entries by resource in two parts, older
+flows (``row_ptr`` [resource + 1], ``row_flow``, ``row_coefficient``) and newer ones (``more_…``), all possibly holding flows
+that are not ``alive``. Whatever is summed is summed in the order of flows.
 """
 
 from __future__ import annotations
@@ -45,17 +46,17 @@ def merged(resources, indptr, resource, coefficient):  # type: ignore[no-untyped
 
 
 @njit(cache=True)
-def transpose(resources, indptr, resource, coefficient):  # type: ignore[no-untyped-def]
-    """CSR by flow -> (row_ptr, row_flow, row_coefficient), each row in flow order."""
+def transpose(resources, indptr, resource, coefficient, first=0):  # type: ignore[no-untyped-def]
+    """CSR by flow, from flow ``first`` on -> (row_ptr, row_flow, row_coefficient), each row in flow order."""
     row_ptr = np.zeros(resources + 1, np.int64)
-    for e in range(resource.size):
+    for e in range(indptr[first], indptr[-1]):
         row_ptr[resource[e] + 1] += 1
     for r in range(resources):
         row_ptr[r + 1] += row_ptr[r]
     at = row_ptr[:-1].copy()
-    row_flow = np.empty(resource.size, np.int32)
-    row_coefficient = np.empty(resource.size, np.float64)
-    for f in range(indptr.size - 1):
+    row_flow = np.empty(row_ptr[-1], np.int32)
+    row_coefficient = np.empty(row_ptr[-1], np.float64)
+    for f in range(first, indptr.size - 1):
         for e in range(indptr[f], indptr[f + 1]):
             k = at[resource[e]]
             row_flow[k] = f
@@ -82,7 +83,23 @@ def _sift(key, item, size, i):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def fill(capacity, indptr, resource, coefficient, row_ptr, row_flow, row_coefficient, cap, cap_order, alive, rate, bottleneck):  # type: ignore[no-untyped-def]
+def fill(  # type: ignore[no-untyped-def]
+    capacity,
+    indptr,
+    resource,
+    coefficient,
+    row_ptr,
+    row_flow,
+    row_coefficient,
+    more_ptr,
+    more_flow,
+    more_coefficient,
+    cap,
+    cap_order,
+    alive,
+    rate,
+    bottleneck,
+):
     """Progressive filling over the ``alive`` flows; writes ``rate`` and ``bottleneck`` [flow], returns used [resource].
 
     ``cap_order``: flows with a finite cap by rising cap. The level at which a resource fills only rises as flows
@@ -94,21 +111,19 @@ def fill(capacity, indptr, resource, coefficient, row_ptr, row_flow, row_coeffic
     picked = np.empty(free.size + 1, np.int32)
     left = 0
     for f in range(free.size):
-        left += free[f]
+        if free[f]:
+            left += 1
+            for e in range(indptr[f], indptr[f + 1]):
+                r = resource[e]
+                state[r, WEIGHT] += coefficient[e]
+                state[r, RISING] += 1.0
     key = np.empty(resources)
     item = np.empty(resources, np.int64)
     size = 0
     for r in range(resources):
-        w = 0.0
-        c = 0
-        for e in range(row_ptr[r], row_ptr[r + 1]):
-            if free[row_flow[e]]:
-                w += row_coefficient[e]
-                c += 1
-        state[r, WEIGHT] = state[r, TRUSTED] = w
-        state[r, RISING] = c
-        if c > 0:
-            key[size] = capacity[r] / w
+        state[r, TRUSTED] = state[r, WEIGHT]
+        if state[r, RISING] > 0.0:
+            key[size] = capacity[r] / state[r, WEIGHT]
             item[size] = r
             size += 1
     for i in range(size // 2 - 1, -1, -1):
@@ -129,12 +144,16 @@ def fill(capacity, indptr, resource, coefficient, row_ptr, row_flow, row_coeffic
             if state[r, WEIGHT] < _REFRESH * state[r, TRUSTED]:
                 w = 0.0
                 u = 0.0
-                for e in range(row_ptr[r], row_ptr[r + 1]):
-                    f = row_flow[e]
-                    if free[f]:
-                        w += row_coefficient[e]
-                    elif alive[f]:
-                        u += row_coefficient[e] * rate[f]
+                for part in range(2):
+                    ptr, who, weight = (
+                        (row_ptr, row_flow, row_coefficient) if part == 0 else (more_ptr, more_flow, more_coefficient)
+                    )
+                    for e in range(ptr[r], ptr[r + 1]):
+                        f = who[e]
+                        if free[f]:
+                            w += weight[e]
+                        elif alive[f]:
+                            u += weight[e] * rate[f]
                 state[r, WEIGHT] = state[r, TRUSTED] = w
                 state[r, USED] = u
             now = max(level, (capacity[r] - state[r, USED]) / state[r, WEIGHT])
@@ -169,6 +188,9 @@ def fill(capacity, indptr, resource, coefficient, row_ptr, row_flow, row_coeffic
             for i in range(row_ptr[full], row_ptr[full + 1]):
                 picked[n] = row_flow[i]
                 n += free[row_flow[i]]
+            for i in range(more_ptr[full], more_ptr[full + 1]):
+                picked[n] = more_flow[i]
+                n += free[more_flow[i]]
             left -= n
             for i in range(n):
                 f = picked[i]
@@ -202,22 +224,23 @@ def predict(now, remaining, rate, alive, finish):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def least_time(capacity, row_ptr, row_flow, row_coefficient, alive, remaining, cap):  # type: ignore[no-untyped-def]
+def least_time(capacity, indptr, resource, coefficient, alive, remaining, cap):  # type: ignore[no-untyped-def]
     """Seconds the alive flows need at least: the busiest resource's work over its capacity, the longest flow at its cap.
 
     Resources and flows that are stalled (capacity or cap 0) do not count.
     """
     least = 0.0
+    work = np.zeros(capacity.size)
     for f in range(alive.size):
-        if alive[f] and remaining[f] > least * cap[f] and cap[f] > 0.0:
+        if not alive[f]:
+            continue
+        if remaining[f] > least * cap[f] and cap[f] > 0.0:
             least = remaining[f] / cap[f]
+        for e in range(indptr[f], indptr[f + 1]):
+            work[resource[e]] += coefficient[e] * remaining[f]
     for r in range(capacity.size):
-        work = 0.0
-        for e in range(row_ptr[r], row_ptr[r + 1]):
-            f = row_flow[e]
-            work += row_coefficient[e] * remaining[f] * alive[f]
         if capacity[r] > 0.0:
-            least = max(least, work / capacity[r])
+            least = max(least, work[r] / capacity[r])
     return least
 
 
@@ -284,21 +307,22 @@ def retire(gone, now, finish, rate, indptr, resource, coefficient, size, alive, 
 
 
 @njit(cache=True)
-def backdate(wait_s, idle, indptr, resource, coefficient, row_ptr, row_flow, row_coefficient, alive, before, rate, remaining):  # type: ignore[no-untyped-def]
+def backdate(wait_s, idle, indptr, resource, coefficient, alive, before, rate, remaining):  # type: ignore[no-untyped-def]
     """Let the flows that sped up have done so ``wait_s`` ago, as far as what was ``idle`` [resource] units allows.
 
     A flow gains its rate's rise over the shortest of ``wait_s`` and, for each of its resources, the seconds that the
     idle units last at everybody's rise together. So no resource hands out more than it had, and no flow passes its cap.
     """
-    lasts = np.zeros(idle.size)
+    rises = np.zeros(idle.size)
+    for f in range(alive.size):
+        rise = rate[f] - before[f]
+        if alive[f] and rise > 0.0:
+            for e in range(indptr[f], indptr[f + 1]):
+                rises[resource[e]] += coefficient[e] * rise
+    lasts = np.full(idle.size, wait_s)
     for r in range(idle.size):
-        rise = 0.0
-        for e in range(row_ptr[r], row_ptr[r + 1]):
-            f = row_flow[e]
-            rise += row_coefficient[e] * max(0.0, rate[f] - before[f]) * alive[f]
-        lasts[r] = wait_s
-        if rise > 0.0 and rise * wait_s > idle[r]:
-            lasts[r] = max(0.0, idle[r]) / rise
+        if rises[r] > 0.0 and rises[r] * wait_s > idle[r]:
+            lasts[r] = max(0.0, idle[r]) / rises[r]
     for f in range(alive.size):
         rise = rate[f] - before[f]
         if alive[f] and rise > 0.0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,52 +86,121 @@ class Arrival:
 
 
 class LiveFlows:
-    """The flows in flight, columns by [slot]. Slots of ended flows (``alive`` 0) stay until the next :meth:`admit`."""
+    """The flows in flight, columns by [slot]. Slots of ended flows (``alive`` 0) stay until they are more than half.
+
+    ``csr``: what each flow uses; ``by_resource`` and ``newer``: the same entries by resource, of older and of the newest flows,
+    so that an admission sorts few of them anew.
+    """
+
+    _COLUMNS: ClassVar[dict[str, type]] = {
+        "flow": np.int64,  # its row in the network's records
+        "group": np.int64,
+        "owner": np.int64,  # the group of the whole batch
+        "size": np.float64,  # bytes at the start
+        "remaining": np.float64,
+        "cap": np.float64,
+        "latency_ps": np.int64,
+        "rate": np.float64,
+        "bottleneck": np.int32,
+        "finish_ps": np.int64,  # predicted under the rates in force
+        "alive": np.uint8,
+    }
+    flow: NDArray[np.int64]
+    group: NDArray[np.int64]
+    owner: NDArray[np.int64]
+    size: NDArray[np.float64]
+    remaining: NDArray[np.float64]
+    cap: NDArray[np.float64]
+    latency_ps: NDArray[np.int64]
+    rate: NDArray[np.float64]
+    bottleneck: NDArray[np.int32]
+    finish_ps: NDArray[np.int64]
+    alive: NDArray[np.uint8]
 
     def __init__(self, resources: int) -> None:
         self.resources = resources
-        self.flow = np.empty(0, np.int64)  # its row in the network's records
-        self.group = np.empty(0, np.int64)
-        self.owner = np.empty(0, np.int64)  # the group of the whole batch
-        self.size = np.empty(0)  # bytes at the start
-        self.remaining = np.empty(0)
-        self.cap = np.empty(0)
-        self.latency_ps = np.empty(0, np.int64)
-        self.rate = np.empty(0)
-        self.bottleneck = np.empty(0, np.int32)
-        self.finish_ps = np.empty(0, np.int64)  # predicted under the rates in force
-        self.alive = np.empty(0, np.uint8)
+        self._room: dict[str, NDArray[Any]] = {}
+        for name, kind in self._COLUMNS.items():
+            self._put(name, np.empty(0, kind))
         self.csr: Entries = (np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0))
+        self._room.update(zip(("starts", "resource", "coefficient"), self.csr, strict=True))
         self.by_resource: Entries = (np.zeros(resources + 1, np.int64), *self.csr[1:])
+        self.newer = self.by_resource
+        self._sorted = 0  # flows in by_resource
         self.cap_order = np.empty(0, np.int64)
         self.count = 0  # alive
 
     def admit(self, arrivals: list[Arrival]) -> None:
-        """Drop the slots of ended flows and append the arrivals in order."""
+        """Append the arrivals in order; first drop the slots of ended flows if they are many."""
         from . import filling
 
-        stay = np.flatnonzero(self.alive)
-        self.flow = np.concatenate([self.flow[stay], *(a.first + a.pick for a in arrivals)])
-        self.group = np.concatenate([self.group[stay], *(a.batch.group[a.pick] + a.first_group for a in arrivals)])
-        self.owner = np.concatenate([self.owner[stay], *(np.full(a.pick.size, a.owner) for a in arrivals)])
-        self.size = np.concatenate([self.size[stay], *(a.batch.bytes[a.pick] for a in arrivals)])
-        self.remaining = np.concatenate([self.remaining[stay], *(a.batch.bytes[a.pick] for a in arrivals)])
-        self.cap = np.concatenate([self.cap[stay], *(a.batch.cap[a.pick] for a in arrivals)])
-        self.latency_ps = np.concatenate([self.latency_ps[stay], *(a.batch.latency_ps[a.pick] for a in arrivals)])
-        n = self.flow.size
-        self.rate = np.concatenate([self.rate[stay], np.full(n - stay.size, np.inf)])  # before the sharing to come
-        self.bottleneck = np.full(n, filling.OWN_CAP, np.int32)
-        self.finish_ps = np.full(n, filling.NEVER, np.int64)
-        self.alive = np.ones(n, np.uint8)
-        self.count = n
+        if 2 * self.count < self.alive.size:
+            self._drop_ended()
+        before = self.alive.size
+        if arrivals:
+            self._append("flow", [a.first + a.pick for a in arrivals])
+            self._append("group", [a.batch.group[a.pick] + a.first_group for a in arrivals])
+            self._append("owner", [np.full(a.pick.size, a.owner) for a in arrivals])
+            sizes = [a.batch.bytes[a.pick] for a in arrivals]
+            self._append("size", sizes)
+            self._append("remaining", sizes)
+            self._append("cap", [a.batch.cap[a.pick] for a in arrivals])
+            self._append("latency_ps", [a.batch.latency_ps[a.pick] for a in arrivals])
+            new = self.flow.size - before
+            for name, value in (("rate", np.inf), ("bottleneck", filling.OWN_CAP), ("finish_ps", filling.NEVER), ("alive", 1)):
+                self._append(name, [np.full(new, value, self._COLUMNS[name])])
+            rows = [_rows(a.batch.routes.csr, a.pick) for a in arrivals]
+            ends = self.csr[0][-1] + np.cumsum(np.concatenate([lengths for lengths, _, _ in rows]))
+            starts = self._grow("starts", self.csr[0].size, [ends])
+            entries = self.csr[1].size
+            self.csr = (
+                starts,
+                self._grow("resource", entries, [p[1] for p in rows]),
+                self._grow("coefficient", entries, [p[2] for p in rows]),
+            )
+            self.count += new
+        newer = self.csr[1].size - int(self.csr[0][self._sorted])
+        if newer * _NEWER > self.csr[1].size:
+            self._sorted = self.alive.size
+            self.by_resource = filling.transpose(self.resources, *self.csr)
+        self.newer = filling.transpose(self.resources, *self.csr, self._sorted)
+        if np.isfinite(self.cap[before:]).any():
+            self.cap_order = rising(self.cap)
 
-        parts = [_rows(self.csr, stay)]
-        parts += [_rows(a.batch.routes.csr, a.pick) for a in arrivals]
-        indptr = np.zeros(n + 1, np.int64)
-        np.cumsum(np.concatenate([lengths for lengths, _, _ in parts]), out=indptr[1:])
-        self.csr = (indptr, np.concatenate([p[1] for p in parts]), np.concatenate([p[2] for p in parts]))
-        self.by_resource = filling.transpose(self.resources, *self.csr)
+    def _drop_ended(self) -> None:
+        stay = np.flatnonzero(self.alive)
+        lengths, resource, coefficient = _rows(self.csr, stay)
+        for name in self._COLUMNS:
+            self._put(name, getattr(self, name)[stay])
+        starts = np.concatenate(([0], np.cumsum(lengths)))
+        self.csr = (starts, resource, coefficient)
+        self._room.update(starts=starts, resource=resource, coefficient=coefficient)
         self.cap_order = rising(self.cap)
+        self._sorted = 0
+
+    def _put(self, name: str, values: NDArray[Any]) -> None:
+        self._room[name] = values
+        setattr(self, name, values)
+
+    def _append(self, name: str, parts: list[NDArray[Any]]) -> None:
+        setattr(self, name, self._grow(name, getattr(self, name).size, parts))
+
+    def _grow(self, name: str, used: int, parts: list[NDArray[Any]]) -> NDArray[Any]:
+        """The column ``name``, of which ``used`` rows are taken, with ``parts`` behind them; room doubles when it runs out."""
+        total = used + sum(part.size for part in parts)
+        room = self._room[name]
+        if total > room.size:
+            room = np.empty(max(total, 2 * used), room.dtype)
+            room[:used] = self._room[name][:used]
+            self._room[name] = room
+        for part in parts:
+            room[used : used + part.size] = part
+            used += part.size
+        return room[:total]
+
+
+#: Newer flows are kept apart until they have one in so many of all entries.
+_NEWER = 8
 
 
 def _rows(csr: Entries, pick: NDArray[np.int64]) -> Entries:

@@ -273,7 +273,15 @@ class FlowNetwork:
         live = self._live
         before = live.rate.copy()
         self._used = self._loops.fill(
-            self.capacity, *live.csr, *live.by_resource, live.cap, live.cap_order, live.alive, live.rate, live.bottleneck
+            self.capacity,
+            *live.csr,
+            *live.by_resource,
+            *live.newer,
+            live.cap,
+            live.cap_order,
+            live.alive,
+            live.rate,
+            live.bottleneck,
         )
         self._capacity_then = self.capacity
         self.retimings += 1
@@ -282,8 +290,8 @@ class FlowNetwork:
         with np.errstate(invalid="ignore", divide="ignore"):
             np.fmax(self.peak, self._used / self.capacity, out=self.peak)
         if wait_s > 0:
-            self._loops.backdate(wait_s, idle, *live.csr, *live.by_resource, live.alive, before, live.rate, live.remaining)
-        self._least_s = self._loops.least_time(self.capacity, *live.by_resource, live.alive, live.remaining, live.cap)
+            self._loops.backdate(wait_s, idle, *live.csr, live.alive, before, live.rate, live.remaining)
+        self._least_s = self._loops.least_time(self.capacity, *live.csr, live.alive, live.remaining, live.cap)
         self._loops.predict(self._since, live.remaining, live.rate, live.alive, live.finish_ps)
 
     def _make_plan(self) -> None:

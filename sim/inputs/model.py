@@ -18,7 +18,7 @@ from ...hwmodels.specs import Datasheet
 from ..precision import ELEMENT_BYTES, WEIGHT_BYTES, Dtype
 from .attention import Attention, Count, Positive
 from .config.reading import read_config
-from .stored import Stored, stored_as
+from .stored import Kind, Stored, stored_as
 
 
 class MoeModel(Datasheet):
@@ -202,6 +202,14 @@ class MoeModel(Datasheet):
         return self.total_params - self.lookup_params - self.expert_params * (self.experts - self.top_k) * self.moe_layers
 
     @property
+    def weight_kinds(self) -> tuple[Kind, ...]:
+        """The kinds of layer weights that the model has; the routed experts, or a dense model's MLPs, come last."""
+        dense = ("dense",) if self.dense_layers or self.residual_intermediate else ()
+        if not self.experts:
+            return ("attention", "dense")
+        return ("attention", *dense, *(("shared",) if self.shared_experts else ()), "experts")
+
+    @property
     def formats(self) -> Stored:
         """How each kind of weights is stored."""
         return self.stored or stored_as(self.weight_dtype, self.expert_dtype)
@@ -237,16 +245,26 @@ class MoeModel(Datasheet):
         blocks = "dense"
         if self.experts:
             blocks = f"{self.moe_layers} MoE, {self.experts} experts, top-{self.top_k}"
-        mixers = ", ".join(f"{kind.layers} {kind.words}" for kind in self.attention)
-        mixers = "" if len(self.attention) == 1 and self.attention[0].words == "full attention" else f": {mixers}"
+        kinds = [kind.words for kind in self.attention]
+        mixers = ": " + ", ".join(f"{kind.layers} {kind.words}" for kind in self.attention)
+        if len(kinds) == 1:
+            mixers = "" if kinds[0] == "full attention" else f" of {kinds[0]}"
+        gibibytes = self.stored_bytes / 2**30
+        size = f"{gibibytes:,.0f}" if gibibytes >= 10 else f"{gibibytes:.1f}"
         cache = self.formats.kv
         kept = f" ({self.kv_bytes_per_token(cache):,.0f} in {cache}, as the checkpoint asks)" if cache else ""
         unused = f"; not used: {', '.join(self.unused)}" if self.unused else ""
         return (
-            f"{_billions(self.total_params, 4)} parameters, {active}, {self.layers} layers ({blocks}){mixers}, "
+            f"{_billions(self.total_params, 4)} parameters, {active}, "
+            f"{self.layers} layer{'s' * (self.layers > 1)} ({blocks}){mixers}, "
             f"KV {self.kv_bytes_per_token():,.0f} B a token{kept}, "
-            f"stored {self.stored_bytes / 2**30:,.0f} GiB in {self.formats.words(bool(self.experts))}{unused}"
+            f"stored {size} GiB in {self.formats.words(self.weight_kinds)}{unused}"
         )
+
+    @property
+    def said(self) -> str:
+        """`summary` after the model's name: what every answer says of it."""
+        return f"{self.name}: {self.summary}"
 
     def expert_bytes(self, dtype: Dtype | None = None) -> float:
         """Bytes of one routed expert's weights with their block scales, in ``dtype`` (default: as stored)."""

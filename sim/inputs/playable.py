@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from contextlib import suppress
 from pathlib import Path
 
 from ...hwmodels.units import format_bytes
 from .feasible import KeyPath, Unanswerable
 
-#: The engine itself; a flow of a rank to another; and one where rows travel on rails, few of them between nodes. Measured from
-#: 64 to 1,024 ranks: at most so many bytes.
-ENGINE_BYTES, FLOW_BYTES, RAIL_FLOW_BYTES = 256e6, 12e3, 4e3
+#: The engine itself; a pair of ranks, in tables of what is sent; and a flow of a rank to another. Measured from 256 to 4,096
+#: ranks: at most so many bytes.
+ENGINE_BYTES, PAIR_BYTES, FLOW_BYTES = 256e6, 130.0, 700.0
 
 
 def can_be_played(protocol: str, ep: int, copies: int, key: KeyPath) -> None:
@@ -19,20 +20,20 @@ def can_be_played(protocol: str, ep: int, copies: int, key: KeyPath) -> None:
 
     A rank has a flow to every other that it sends to. Raises Unanswerable with the largest ``ep`` that fits.
     """
-    from ..ep.protocol import find_protocol  # numpy comes with it, which reading a file does without
-
-    each = RAIL_FLOW_BYTES if find_protocol(protocol).rails else FLOW_BYTES
-    needed, have = ENGINE_BYTES + each * ep * min(ep, copies), machine_bytes()
+    needed, have = _bytes_of(ep, copies), machine_bytes()
     if needed <= have:
         return
-    room = max(have - ENGINE_BYTES, 0.0) / each
-    fitting = int(max(room**0.5, room / copies))
+    fitting = bisect_right(range(ep), have, key=lambda ranks: _bytes_of(ranks, copies)) - 1
     raise Unanswerable(
         key,
         f"playing {protocol} on {ep} ranks takes about {format_bytes(needed, binary=True)} for its flows, this machine has "
         f"{format_bytes(have, binary=True)}: use deployment.ep of at most {fitting}, or a workload, "
         "whose closed form plays none",
     )
+
+
+def _bytes_of(ep: int, copies: int) -> float:
+    return ENGINE_BYTES + PAIR_BYTES * ep * ep + FLOW_BYTES * ep * min(ep, copies)
 
 
 def machine_bytes() -> float:

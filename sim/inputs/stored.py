@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -86,23 +87,25 @@ class Stored(BaseModel):
         found: Format = getattr(self, kind)
         return found
 
-    def words(self, experts: bool) -> str:
-        """The formats in a few words: of the experts (or the MLPs of a dense model) first, then what differs."""
-        first = self.experts if experts else self.dense
-        others = {kind: self.of(kind).name for kind in KINDS if kind != "head" and (experts or kind in ("attention", "dense"))}
+    def words(self, kinds: tuple[Kind, ...]) -> str:
+        """The formats of the ``kinds`` that a model has, in a few words: the last one's first, then what differs from it."""
+        first = self.of(kinds[-1]).name
         differ: dict[str, list[str]] = {}
-        for kind, name in others.items():
-            if name != first.name:
-                differ.setdefault(name, []).append(kind)
-        rest = "".join(f", {' and '.join(kinds)} in {name}" for name, kinds in differ.items())
-        head = "" if self.head.name in ("bf16", first.name) else f", head in {self.head.name}"
-        return f"{first.name}{rest}{head}"
+        for kind in kinds[:-1]:
+            if self.of(kind).name != first:
+                differ.setdefault(self.of(kind).name, []).append(kind)
+        rest = "".join(f", {' and '.join(others)} in {name}" for name, others in differ.items())
+        if len(differ) == 1 and len(next(iter(differ.values()))) == len(kinds) - 1:
+            rest = f", the rest in {next(iter(differ))}"
+        head = "" if self.head.name in ("bf16", first) else f", head in {self.head.name}"
+        return f"{first}{rest}{head}"
 
     def formats(self) -> Iterator[tuple[Kind, Format]]:
         """Every kind with its format."""
         return ((kind, self.of(kind)) for kind in KINDS)
 
 
+@cache
 def stored_as(weights: Dtype, experts: Dtype) -> Stored:
     """What two bare precisions stand for: everything but the routed experts in the one, these in the other, the head in
     bf16.

@@ -23,8 +23,9 @@ Ints = NDArray[np.int64]
 class StageFlows:
     """All flows of one stage, sorted by source rank. Arrays by [flow].
 
-    The network moves a flow in ``PARTS`` equal parts, and shares by parts: a kernel walks its tokens in order, so all its
-    destinations progress together, each in proportion to what it gets (weighted max-min fairness, weight = bytes).
+    The network moves a flow in ``PARTS`` equal parts, of which ``routes`` count the units, and shares by parts: a kernel walks
+    its tokens in order, so all its destinations progress together, each in proportion to what it gets (weighted max-min
+    fairness, weight = bytes).
 
     ``src``: the rank that sends first; ``dst``: the rank the flow lands on, or for two-hop flows minus one minus the node whose
     ranks it lands on; ``bytes``: payload on the first hop; ``extra_ps``: latency of switches beyond the calibrated one.
@@ -35,11 +36,6 @@ class StageFlows:
     bytes: Floats
     extra_ps: Ints
     routes: Routes
-
-    @property
-    def parts(self) -> Floats:
-        """[flow] what the network is given to move; ``routes`` count units per part."""
-        return np.full(len(self.src), PARTS)
 
 
 #: Parts of a flow. Any number would do; this one keeps rates in the range of bytes per second.

@@ -158,6 +158,7 @@ def _longest(layer: LayerResult) -> tuple[str, float]:
 
 
 def _notes(question: Question, program: Program) -> Iterator[str]:
+    yield question.model.said
     if question.memory == "ignore":
         yield f"the layer is asked alone: the weights of {question.model.name} are left out of the memory"
     if program.micro_batches > 1:

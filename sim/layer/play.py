@@ -20,7 +20,7 @@ from ..ep.stage import LINKS, Join, Machine, Stage, Work
 from ..fabric.flows import Gates
 from ..fabric.network import FlowBatch, FlowNetwork, Tolerance, Transfer
 from ..fabric.topology import Topology
-from .flows import StageFlows, of_source, stage_flows
+from .flows import PARTS, StageFlows, of_source, stage_flows
 from .routing import Drawn
 from .traffic import Floats, Layout, own_seconds, rank_loads
 
@@ -71,7 +71,7 @@ class Player:
     ) -> None:
         self.simulator, self.topology, self.layout, self.machine = simulator, topology, layout, machine
         resources = topology.resources
-        self.network = FlowNetwork(simulator, resources.capacity, tolerance=tolerance, resource_kind=resources.kind_of)
+        self.network = FlowNetwork(simulator, resources.capacity, tolerance=tolerance)
         self.traces: list[Trace] = []
         self._own: list[list[Event]] = []
         self._inbound: list[Gates] = []  # a gate a rank, and one a node for what lands on all its ranks
@@ -158,7 +158,7 @@ class Player:
         tail_ps = seconds_to_ps(float(np.asarray(stage.tail_s)))
         transfer = self.network.start(
             FlowBatch(
-                flows.parts[part],
+                PARTS,
                 routes,
                 latency_ps=flows.extra_ps[part] + tail_ps,
                 group=self._gate(flows.dst[part]),

@@ -39,7 +39,8 @@ LAYERS = {
     "EP8 high throughput, 4,096 tokens": (("cluster=h200-cx7", "cluster.nodes=1", *PREFILL), 0.3),
     "EP16 low latency, 128 tokens": (("cluster.nodes=2", "deployment.ep=16"), None),
     "EP64 low latency, 128 tokens": (("cluster.nodes=8", "deployment.ep=64"), 1.0),
-    "EP256 low latency, 128 tokens": (("cluster.nodes=32", "deployment.ep=256"), 6.0),
+    "EP256 low latency, 128 tokens": (("cluster.nodes=32", "deployment.ep=256"), 2.0),
+    "EP1024 low latency, 128 tokens": (("cluster.nodes=128", "deployment.ep=1024", "deployment.redundant_experts=768"), 20.0),
 }
 MOST_GIB, MOST_GROWTH, LEAST_FASTER = 2e9 / 2**30, 1.15, 20.0
 

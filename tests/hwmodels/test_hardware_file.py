@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from epicycle.hwmodels import catalog
+from epicycle.hwmodels.calibration import load_calibration
 from epicycle.hwmodels.errors import BadInput
+from epicycle.hwmodels.foreign import why_foreign
 
 GPU = """\
 name: mine-1
@@ -120,3 +122,15 @@ def test_a_file_that_is_edited_is_read_again(mine: Path) -> None:
     assert catalog.load_gpu(str(gpu)).sms == 100
     gpu.write_text(gpu.read_text().replace("sms: 100", "sms: 50"))
     assert catalog.load_gpu(str(gpu)).sms == 50
+
+
+def test_a_calibration_may_be_of_a_cluster_by_file(mine: Path) -> None:
+    own = mine.parent / "fitted.yaml"
+    own.write_text("system: my-racks\ncluster: mine.yaml\nrelative: h100_sxm\n")
+    calibration = load_calibration(str(own))
+    assert catalog.load_cluster(calibration.cluster).name == "my-racks"
+    measured = catalog.load_cluster(str(mine), None, {"calibration": str(own)})
+    assert why_foreign(measured, False, str(own)) == (), "measured on this very hardware"
+    own.write_text("system: my-racks\ncluster: nowhere.yaml\n")
+    with pytest.raises(BadInput, match=r"nowhere\.yaml: no such file"):
+        load_calibration(str(own))

@@ -21,6 +21,8 @@ from traced import trace_phases
 
 from epicycle.kernels.exchange.tracing import LOAD, STORE
 from epicycle.kernels.experts.expert_ffn import MoeShape
+from epicycle.sim.ep.own_kernels import OwnMove
+from epicycle.sim.ep.protocol import Context, find_protocol
 from epicycle.sim.ep.protocols import high_throughput, low_latency
 from epicycle.sim.ep.shape import Shape
 from epicycle.sim.ep.stage import Machine
@@ -88,6 +90,17 @@ def _near(found: dict[tuple[str, str], np.ndarray], op: str, ranks: int) -> np.n
     return found.get((op, "nvlink"), zero) + found.get((op, "local"), zero)
 
 
+def _own(name: str, shape: Shape) -> tuple:
+    """The stages of our own protocol of that name, launch for launch, with whatever constants."""
+    return tuple(s for op in find_protocol(name).ops.values() for s in op.describe(shape, MACHINE, _ones(OwnMove), Context()))
+
+
+def _same(found: dict[tuple[str, str], np.ndarray], other: dict[tuple[str, str], np.ndarray]) -> bool:
+    """Whether two sets of matrices hold the same bytes; matrices of zeros may be absent."""
+    kept = [{key: m for key, m in matrices.items() if m.any()} for matrices in (found, other)]
+    return kept[0].keys() == kept[1].keys() and all(np.array_equal(m, kept[1][key]) for key, m in kept[0].items())
+
+
 def _off_diagonal(matrix: np.ndarray) -> np.ndarray:
     return matrix - np.diag(np.diag(matrix))
 
@@ -102,6 +115,9 @@ def test_high_throughput(case: tuple[MoeShape, list[int], int, str]) -> None:
     stages = [s for op in ("dispatch", "combine") for s in high_throughput.transfer(described, MACHINE, k, op)]
     stages += high_throughput.notify(described, MACHINE, _ones(high_throughput.Notify), "notify")
     found = _simulated(tuple(stages), drawn, layout)
+    own = _simulated(_own("epicycle-high-throughput", described), drawn, layout)
+    assert all(np.array_equal(_near(own, op, shape.ranks), _near(found, op, shape.ranks)) for op in ("dispatch", "combine"))
+    assert np.array_equal(_off_diagonal(_near(own, "notify", shape.ranks)), _near(found, "notify", shape.ranks))
     _, traces = trace_phases("high_throughput", shape, inputs)
     assert np.array_equal(traces["dispatch"].matrix(STORE, "row"), _near(found, "dispatch", shape.ranks))
     assert np.array_equal(traces["combine"].matrix(LOAD, "partial"), _near(found, "combine", shape.ranks))
@@ -118,6 +134,7 @@ def test_low_latency(case: tuple[MoeShape, list[int], int, str]) -> None:
     k = _ones(low_latency.LowLatencyConstants)
     stages = low_latency.dispatch(described, MACHINE, k) + low_latency.combine(described, MACHINE, k)
     found = _simulated(stages, drawn, layout)
+    assert _same(_simulated(_own("epicycle-low-latency", described), drawn, layout), found)
     _, traces = trace_phases("low_latency", shape, inputs)
     fields_sent = ("message_x", "message_scale", "message_header")
     assert np.array_equal(traces["send"].matrix(STORE, *fields_sent), _near(found, "dispatch", shape.ranks))
@@ -133,6 +150,8 @@ def test_two_hop(case: tuple[MoeShape, list[int], int, str]) -> None:
     k = _ones(high_throughput.Transfer)
     stages = [s for op in ("dispatch", "combine") for s in high_throughput.transfer(described, MACHINE, k, op)]
     found = _simulated(tuple(stages), drawn, layout)
+    own = _simulated(_own("epicycle-two-hop", described), drawn, layout)
+    assert _same({key: m for key, m in own.items() if key[0] != "notify"}, found)
     _, traces = trace_phases("two_hop", shape, inputs)
     zero = np.zeros((shape.ranks, shape.ranks), np.int64)
     # A token for the own node goes through the same slots on the sender itself: no network, so not in the simulator's matrix.

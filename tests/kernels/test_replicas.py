@@ -14,8 +14,8 @@ from traced import trace_phases
 
 from epicycle.kernels.exchange.replicas import CHOICES, Replicas, choose_replicas, choose_replicas_reference, imbalance
 from epicycle.kernels.exchange.symmetric import in_process
+from epicycle.kernels.exchange.tracing import STORE
 from epicycle.kernels.experts.expert_ffn import MoeShape
-from epicycle.kernels.tracing import STORE
 from epicycle.sim.ep.placement import place
 from epicycle.sim.inputs.traffic import Routing
 from epicycle.sim.layer import routing

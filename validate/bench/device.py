@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +11,8 @@ import torch
 
 from ...hwmodels.calibration import calibrated_systems
 from ...hwmodels.errors import BadInput
+from ...hwmodels.hardware_names import UnknownHardware, system_called
 from .timing import graphed
-
-#: A GPU's own name -> the catalogue's system. HBM tells the SXM board of an H100 from the PCIe one.
-SYSTEMS = (
-    (r"H200", "h200_sxm"),
-    (r"H100 (PCIe|NVL)", "h100_pcie"),
-    (r"H100", "h100_sxm"),
-    (r"H800", "h800_sxm"),
-    (r"H20-3e", "h20_3e"),
-    (r"H20\b", "h20_sxm"),
-    (r"A100.*SXM", "a100_sxm"),
-    (r"GB300", "gb300"),
-    (r"GB200", "gb200"),
-    (r"B300", "b300_sxm"),
-    (r"B200", "b200_sxm"),
-    (r"L40S", "l40s"),
-    (r"L4\b", "l4"),
-    (r"RTX PRO 6000", "rtx_pro_6000"),
-    (r"MI(300X|308X|325X|355X)", "mi{}"),
-)
 
 
 @dataclass(frozen=True)
@@ -56,13 +37,10 @@ def system_of(gpu: str, named: str | None = None) -> str:
         if named not in known:
             raise BadInput(f"unknown system {named!r}: one of {', '.join(known)}")
         return named
-    for pattern, system in SYSTEMS:
-        match = re.search(pattern, gpu)
-        if match:
-            found = system.format(*(g.lower() for g in match.groups() if g)) if "{}" in system else system
-            if found in known:
-                return found
-    raise BadInput(f"the catalogue has no system for {gpu!r}: say which it is nearest to with --system ({', '.join(known)})")
+    try:
+        return system_called(gpu)
+    except UnknownHardware as error:
+        raise BadInput(f"{error}; or say which system it is nearest to with --system ({', '.join(known)})") from None
 
 
 def provenance() -> dict[str, str]:

@@ -14,12 +14,16 @@ from pathlib import Path
 
 from ...hwmodels.calibration import Calibration, Entry, find_entry
 from ...hwmodels.catalog import load_cluster
+from ...hwmodels.specs import Gpu
 from ...sim.ep.machine import machine_of
 from ..tables.kernel_tables import KINDS, read_groups
+from ..tables.own_rows import read_own
 from .calibrate import calibrate, to_yaml
 from .collectives import fit_collectives
 from .experts import fit_experts
 from .laws import fit_kernel
+from .own import calibration_of as calibration_of_own
+from .own import fit_own
 
 #: Where the tables lie beside a checkout.
 MEASUREMENTS = Path("../shared/measurements")
@@ -50,10 +54,25 @@ SYSTEMS = (
 )  # fmt: skip
 
 
+OWN = System("h200_sxm", "h200-cx7", "h100_sxm", "the same GPU with faster memory; the same NVLink and NIC")
+#: Rows of our own kernels that ship with the package.
+OWN_TABLES = ("h200-2026-11-27.ep_comm.csv", "h200-2026-11-27.grouped_gemm.csv")
+
+
 def shipped(tables: Path) -> Iterator[tuple[str, str]]:
     """(system, text of its calibration file) for every measured system, fitted to the tables in the folder ``tables``."""
     for system in SYSTEMS:
         yield system.name, to_yaml(calibration_of(system, tables))
+    yield OWN.name, to_yaml(own_calibration())
+
+
+def own_calibration() -> Calibration:
+    """The calibration of the system that our own kernels were timed on, from the rows of `validate/measured`."""
+    folder = Path(str(files("epicycle.validate").joinpath("measured")))
+    gpus: dict[str, Gpu] = {}
+    rows = [row for table in OWN_TABLES for row in read_own(folder / table, gpus)]
+    found = fit_own(rows, gpus[OWN.name])
+    return calibration_of_own(found, ", ".join(OWN_TABLES), OWN.name, OWN.cluster, OWN.relative, OWN.why)
 
 
 def calibration_of(system: System, tables: Path) -> Calibration:

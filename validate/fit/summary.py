@@ -8,6 +8,7 @@ from rich.text import Text
 
 from .calibrate import Calibrated
 from .fit import Fitted
+from .tables import Together
 
 SHOWN_OUTLIERS = 8
 
@@ -30,6 +31,34 @@ def print_calibration(found: Calibrated, console: Console) -> None:
         console.print(Text(words), soft_wrap=True)
     if len(found.outliers) > SHOWN_OUTLIERS:
         console.print(Text(f"warning: {len(found.outliers) - SHOWN_OUTLIERS} more outliers"), soft_wrap=True)
+
+
+def print_together(found: Together, console: Console) -> None:
+    """Print what tables of several kinds gave: exchanges as `print_calibration`, the others a line a kernel."""
+    if found.exchanges is not None:
+        print_calibration(found.exchanges, console)
+    else:
+        place = found.calibration
+        console.print(Text(f"{place.system}: {len(place.entries)} kernels, relative to the datasheets of {place.cluster}"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("kernel", "scope", "rows", "MAPE %", "aside %", "undetermined"):
+        table.add_column(name, justify="right" if name in ("rows", "MAPE %", "aside %") else "left")
+    known = {id(e) for e in found.exchanges.calibration.entries} if found.exchanges and found.own is None else set()
+    for entry in found.entries:
+        if id(entry) not in known:
+            fit, rest = entry.fit, entry.fit.mape_rest_pct
+            others = "" if rest is None else f"{rest:.1f}"
+            errors = (str(fit.rows), f"{fit.mape_fit_pct:.1f}", others, ", ".join(fit.undetermined))
+            table.add_row(f"{entry.protocol} {entry.op}", entry.scope, *errors)
+    if table.row_count:
+        console.print(table)
+    if found.own is not None:
+        free = f"{found.own.free} constants for {len(found.own.constants)} kernels"
+        shared = ", ".join(f"{name} {value:.3g}" for name, value in found.own.shared.items())
+        console.print(Text(f"our own kernels: {free}; shared: {shared}"), soft_wrap=True)
+        lost = sorted({(k[1], n) for k, names in found.own.undetermined.items() for n in names})
+        if lost:
+            console.print(Text("rows that would tell the undetermined: those phases timed alone (bench), more shapes"))
 
 
 def _print_fit(fitted: Fitted, console: Console) -> None:

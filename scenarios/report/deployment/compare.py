@@ -35,7 +35,7 @@ _SAME = 5e-4  # a relative change that prints as none is neither better nor wors
 def render_comparison(comparison: Comparison, command: str) -> str:
     """The page of ``comparison`` as HTML. ``command`` is what reproduces it."""
     a, b = comparison.a, comparison.b
-    notes = [f"A: {_deployment(a)}", f"B: {_deployment(b)}"]
+    notes = [f"A: {_deployment(a)}", f"B: {_deployment(b)}", *dict.fromkeys((*a.notes, *b.notes))]
     parts = {
         "answer": opening(f"A: {a.name} · B: {b.name}", "", comparison.sentence, _facts(a, b), notes),
         "difference": contributions(comparison),

@@ -32,7 +32,7 @@ CONTENTS = (
 def render_sweep(sweep: Sweep, command: str) -> str:
     """The page of ``sweep`` as HTML. ``command`` is what reproduces it."""
     parts = {
-        "answer": opening(sweep.name, sweep.description, sweep.sentence, _facts(sweep)),
+        "answer": opening(sweep.name, sweep.description, sweep.sentence, _facts(sweep), sweep.notes),
         "metrics": charts(sweep),
         "steps": _steps(sweep),
         "points": _points(sweep),

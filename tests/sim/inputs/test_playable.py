@@ -19,15 +19,15 @@ KEY = ("deployment", "protocol")
 @pytest.mark.parametrize(
     ("protocol", "ep", "gib", "fits"),
     [
-        ("low-latency", 256, 1.2, True),
-        ("low-latency", 1024, 8.0, False),
-        ("low-latency", 1024, 16.0, True),
-        ("low-latency", 2048, 23.0, False),
-        ("high-throughput", 1024, 8.0, True),
+        ("low-latency", 256, 0.4, True),
+        ("low-latency", 1024, 0.7, False),
+        ("low-latency", 1024, 1.2, True),
+        ("low-latency", 2048, 1.6, False),
+        ("high-throughput", 1024, 1.2, True),
     ],
 )
 def test_the_size_is_known_beforehand(monkeypatch: Any, protocol: str, ep: int, gib: float, fits: bool) -> None:
-    """Low latency took 0.5 GiB at EP256, 2.2 at 512 and 11.3 at 1,024."""
+    """Low latency took 0.2 GiB at EP256, 0.7 at 1,024 and 1.7 at 2,048; at 4,096 with a token a rank 2.2."""
     monkeypatch.setattr(playable, "machine_bytes", lambda: gib * GIB)
     if fits:
         can_be_played(protocol, ep, 1024, KEY)
@@ -37,11 +37,11 @@ def test_the_size_is_known_beforehand(monkeypatch: Any, protocol: str, ep: int, 
 
 
 def test_the_lever_fits(monkeypatch: Any) -> None:
-    monkeypatch.setattr(playable, "machine_bytes", lambda: 8.0 * GIB)
+    monkeypatch.setattr(playable, "machine_bytes", lambda: 1.0 * GIB)
     with pytest.raises(Unanswerable) as refusal:
         can_be_played("low-latency", 2048, 1024, KEY)
     can_be_played("low-latency", int(str(refusal.value).split("at most ")[1].split(",")[0]), 1024, KEY)
-    can_be_played("low-latency", 4096, 8, KEY)  # few tokens have few destinations
+    can_be_played("low-latency", 2048, 8, KEY)  # few tokens have few destinations
 
 
 def test_a_machine_has_memory() -> None:

@@ -154,7 +154,9 @@ def ernie(keys: Keys) -> Facts:
     """ERNIE-4.5: MoE layers from a first to a last one, every so many; shared experts as wide as routed ones."""
     layers = layer_count(keys)
     first = keys.level("moe_layer_start_index", default=0, low=0)
-    last = keys.level("moe_layer_end_index", default=layers - 1, low=0)
+    end = keys.level("moe_layer_end_index", default=-1, low=-1)
+    last = layers - 1 if end == -1 else end
+    keys.ignore("use_moe")
     step = keys.count("moe_layer_interval", default=1)
     said = [first <= layer <= last and (layer + 1) % step == 0 for layer in range(layers)]
     block = experts(
@@ -273,8 +275,8 @@ def grok(keys: Keys) -> Facts:
     )
     if residual:
         block["residual_intermediate"] = wide
-    if (keys.raw("sliding_window_size") or -1) != -1:
-        keys.refuse("sliding_window_size", "only -1, no window, is read")
+    if keys.raw("sliding_window_size") not in (None, -1) or keys.raw("global_attn_every_n") not in (None, 1):
+        keys.refuse("sliding_window_size", "only full attention in every layer is read (-1, and global_attn_every_n 1)")
     keys.ignore(*_GROK.split())
     return {**tables(keys, tied=not residual), "layers": layers, "attention": attention(keys, layers), **block}
 

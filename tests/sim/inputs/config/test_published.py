@@ -37,7 +37,7 @@ def test_sizes_are_the_printed_ones(published: Any, read: Read) -> None:
         ),
         (
             "Mistral-Large-3",
-            "673.4 B parameters, 39.9 B active, 61 layers (58 MoE, 128 experts, top-4): 61 latent attention, "
+            "673.4 B parameters, 39.9 B active, 61 layers (58 MoE, 128 experts, top-4) of latent attention, "
             "KV 70,272 B a token, stored 629 GiB in fp8 channel",
         ),
         (

@@ -1,0 +1,172 @@
+"""The constants of this project's own kernels, fitted together to the rows that bench measured of them on one GPU.
+
+Shared where the physics is: one launch time for all, one ratio of a chain over HBM to the same chain over L2, one sharpness
+for kernels whose loads must return before they go on, one for those that only post stores. A kernel has a chain and a share of
+HBM of its own, a precision's product its shares of tensor rate and HBM, its sharpness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from ...hwmodels.calibration import Calibration, Entry, Fit
+from ...hwmodels.constant import write_constant
+from ...hwmodels.specs import Gpu
+from ...sim.ep.own_kernels import OwnMove, OwnProduct
+from ...sim.ep.protocols.epicycle import HT, LL
+from ..tables.own_rows import KERNELS, Key, OwnRow, keys_of, predicted_s
+from .conformal import regimes_of
+
+#: Kernels that read little and post stores: their bytes hide the chain of the next row.
+POSTING = frozenset({(HT, "dispatch"), (HT, "notify_post"), (LL, "dispatch_send"), (KERNELS, "permute"), (KERNELS, "quantise")})
+#: The four launches that count rows are never timed alone in rows before 2026-11-28: one chain for all of them.
+COUNTING = ((HT, "layout"), (HT, "notify_post"), (HT, "notify_wait"))
+#: Kernels that are the same code: the cast of a layer is the quantise kernel.
+SAME: dict[Key, Key] = {(HT, "cast"): (KERNELS, "quantise")}
+#: Kernels whose programs copy rows one by one.
+ROW_BY_ROW = frozenset({(LL, "dispatch_receive"), (LL, "combine_send")})
+_ROBUST = 0.05
+#: name -> (start, low, high) of what is shared, then of every kernel.
+_SHARED = {"launch": (1.0, 0.8, 1.6), "cold": (0.6, 0.0, 4.0), "waiting": (1.0, 1.0, 6.0), "posting": (2.1, 1.0, 12.0)}
+_MOVE = {"chain": (2.0, 0.0, 40.0), "hbm_efficiency": (0.7, 0.1, 1.0)}
+_PRODUCT = {
+    "tensor_efficiency": (0.7, 0.1, 1.0), "hbm_efficiency": (0.8, 0.1, 1.0), "sharpness": (2.0, 1.0, 12.0),
+    "fill": (1.0, 0.0, 10.0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFit:
+    """Constants by key, those at a bound or that no row shows, and the rows they were fitted to and predict."""
+
+    constants: dict[Key, OwnMove | OwnProduct]
+    undetermined: dict[Key, tuple[str, ...]]
+    rows: tuple[OwnRow, ...]
+    used: NDArray[np.bool_]
+    predicted_s: NDArray[np.float64]
+    shared: dict[str, float]
+
+    @property
+    def free(self) -> int:
+        """How many numbers were fitted."""
+        return len(_SHARED) + sum(len(_free(key)) for key in self.constants if _same(key) == key)
+
+
+def fit_own(rows: Sequence[OwnRow], gpu: Gpu, used: NDArray[np.bool_] | None = None) -> OwnFit:
+    """Fit the constants that ``rows`` (all of one system) need. ``used``: [row] those fitted to; default: all."""
+    rows = tuple(row for row in rows if row.parts)
+    used = np.ones(len(rows), bool) if used is None else used
+    keys = list(dict.fromkeys(_same(k) for k in keys_of(list(rows))))
+    names: list[tuple[Key | None, str]] = [(None, name) for name in _SHARED]
+    for key in keys:
+        names += [(key, name) for name in _free(key)]
+    limits = np.array([(_SHARED if key is None else _free(key))[name] for key, name in names])
+
+    def constants(x: NDArray[np.float64]) -> dict[Key, OwnMove | OwnProduct]:
+        value = dict(zip(names, x.tolist(), strict=True))
+        found = {key: _record(key, value) for key in keys}
+        return found | {alias: found[key] for alias, key in _aliases(rows).items()}
+
+    chosen = [row for row, use in zip(rows, used, strict=True) if use]
+    measured = np.array([row.measured_s for row in chosen])
+
+    def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        # A weak pull to where the search begins keeps in place what no row shows.
+        weak = 1e-3 * (x - limits[:, 0]) / (limits[:, 2] - limits[:, 1])
+        return np.concatenate([np.log(predicted_s(chosen, gpu, constants(x)) / measured), weak])
+
+    solution = least_squares(
+        residuals, limits[:, 0], bounds=(limits[:, 1], limits[:, 2]), loss="soft_l1", f_scale=_ROBUST, x_scale=limits[:, 2]
+    )
+    k = constants(solution.x)
+    moved = np.abs(np.asarray(solution.jac)[: len(chosen)]).sum(axis=0)
+    lost: dict[Key, list[str]] = {key: [] for key in k}
+    for (owner, name), at, slope in zip(names, solution.active_mask, moved, strict=True):
+        if owner is not None and (at or slope < 1e-6):
+            lost[owner].append(name)
+    everything = predicted_s(list(rows), gpu, k)
+    shared = {name: float(v) for (owner, name), v in zip(names, solution.x, strict=True) if owner is None}
+    return OwnFit(k, {key: tuple(n) for key, n in lost.items()}, rows, used, everything, shared)
+
+
+def entries_of(found: OwnFit, table: str) -> tuple[Entry, ...]:
+    """One entry for every kernel; its residuals are those of the rows in which it is the longest launch."""
+    entries = []
+    errors = np.log(found.predicted_s / np.array([row.measured_s for row in found.rows]))
+    for key, k in found.constants.items():
+        mine = np.array([key in {part.key for part in row.parts} and len(row.parts) <= 2 for row in found.rows])
+        mine = mine if mine.any() else np.array([key in {part.key for part in row.parts} for row in found.rows])
+        fitted, rest = mine & found.used, mine & ~found.used
+        seen = np.array([row.tokens for row, m in zip(found.rows, mine, strict=True) if m], float)
+        record = Fit(
+            table=table,
+            library=found.rows[0].values["library"] or "epicycle-triton",
+            rows=int(fitted.sum()),
+            rows_available=int(mine.sum()),
+            mape_fit_pct=_mape(errors[fitted]),
+            mape_rest_pct=_mape(errors[rest]) if rest.any() else None,
+            residual_log_sd=round(float(errors[fitted].std()), 4),
+            undetermined=found.undetermined.get(key, ()),
+            seen={"tokens": (float(seen.min()), float(seen.max()))},
+            intervals=regimes_of(
+                found.predicted_s[mine], np.array([r.measured_s for r in found.rows])[mine], np.ones(int(mine.sum()), np.int64)
+            ),
+            method="soft-L1 loss on log error, all kernels together (validate/fit/own.py)",
+        )
+        values = {f.name: write_constant(f.name, float(getattr(k, f.name))) for f in fields(k)}
+        entries.append(Entry(protocol=key[0], op=key[1], scope="kernel", constants=values, fit=record))
+    return tuple(entries)
+
+
+def calibration_of(found: OwnFit, table: str, system: str, cluster: str, relative: str | None, why: str) -> Calibration:
+    return Calibration(system=system, cluster=cluster, relative=relative, why=why, entries=entries_of(found, table))
+
+
+def _mape(log_error: NDArray[np.float64]) -> float:
+    return round(float(np.abs(np.expm1(log_error)).mean() * 100), 2)
+
+
+def _free(key: Key) -> dict[str, tuple[float, float, float]]:
+    if _is_product(key):
+        return _PRODUCT
+    return _MOVE | {"chain_row": (0.3, 0.0, 10.0)} if key in ROW_BY_ROW else _MOVE
+
+
+def _is_product(key: Key) -> bool:
+    return key[1].startswith("product.")
+
+
+def _same(key: Key) -> Key:
+    return COUNTING[0] if key in COUNTING else SAME.get(key, key)
+
+
+def _aliases(rows: Sequence[OwnRow]) -> dict[Key, Key]:
+    return {key: _same(key) for key in keys_of(list(rows)) if _same(key) != key}
+
+
+def _record(key: Key, value: dict[tuple[Key | None, str], float]) -> OwnMove | OwnProduct:
+    launch = value[None, "launch"] * 1e-6
+    if _is_product(key):
+        names = {name: value[key, name] for name in _PRODUCT}
+        return OwnProduct(**{**names, "launch": launch, "fill": names["fill"] * 1e-6})
+    chain = value[key, "chain"] * 1e-6
+    sharpness = value[None, "posting" if key in POSTING else "waiting"]
+    row = 1e-6 * value.get((key, "chain_row"), 0.0)
+    return OwnMove(launch, chain, chain * (1.0 + value[None, "cold"]), value[key, "hbm_efficiency"], sharpness, row)
+
+
+def errors_by_op(found: OwnFit) -> list[tuple[str, str, int, float, int, float]]:
+    """(protocol, op, rows of 20 us and more, their MAPE in percent, rows below, theirs)."""
+    out = []
+    rows = sorted(zip(found.rows, found.predicted_s, strict=True), key=lambda r: (r[0].protocol, r[0].op))
+    for (protocol, op), group in groupby(rows, key=lambda r: (r[0].protocol, r[0].op)):
+        errors = [(row.latency_us, abs(100 * (s / row.measured_s - 1))) for row, s in group]
+        long, short = ([e for us, e in errors if (us >= 20) == side] for side in (True, False))
+        out.append((protocol, op, len(long), float(np.mean(long or [0])), len(short), float(np.mean(short or [0]))))
+    return out

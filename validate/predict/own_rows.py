@@ -1,0 +1,89 @@
+"""Rows of this project's own kernels, predicted launch by launch with the constants fitted on one GPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from ...hwmodels.calibration import Entry, constants_of, find_entry, load_calibration
+from ...hwmodels.catalog import load_cluster
+from ...hwmodels.errors import Uncalibrated
+from ...hwmodels.foreign import why_foreign
+from ...hwmodels.laws import Gemm, gemm_seconds
+from ...hwmodels.specs import Gpu
+from ...sim.ep.own_kernels import OwnMove, OwnProduct
+from ...sim.ep.protocols.epicycle import find_own
+from ..tables.own_rows import DENSE, Key, OwnRow, keys_of, predicted_s, read_own
+from .predicted import Found, Predicted
+
+
+def own_rows(path: Path) -> Found:
+    """The predicted rows, skips and notes of a file that bench wrote. Raises BadInput as `read_own`."""
+    gpus: dict[str, Gpu] = {}
+    rows = read_own(path, gpus)
+    skipped = Counter(row.reason for row in rows if row.reason)
+    predicted: list[Predicted] = []
+    notes: list[str] = []
+    for row in rows:
+        if row.op == DENSE:
+            try:
+                predicted.append(_dense(row, gpus[row.system]))
+            except Uncalibrated as error:
+                skipped[str(error)] += 1
+    for system in dict.fromkeys(row.system for row in rows):
+        usable = [row for row in rows if row.system == system and row.parts]
+        if not usable:
+            continue
+        try:
+            entries = {key: find_own(system, *key) for key in keys_of(usable)}
+        except Uncalibrated as error:
+            skipped[str(error)] += len(usable)
+            continue
+        predicted += _predicted(usable, system, gpus[system], entries)
+        notes += _notes(usable, system, entries)
+    return predicted, dict(skipped), tuple(notes)
+
+
+def _dense(row: OwnRow, gpu: Gpu) -> Predicted:
+    """torch's dense product by the GEMM law of the system or its nearest relative."""
+    entry, source = find_entry(row.system, "gemm", "bf16", "one-node")
+    m, n, k = (np.array([float(row.values[name])]) for name in "mnk")
+    seconds = float(gemm_seconds(m, n, k, "bf16", gpu, constants_of(entry, Gemm))[0])
+    key = (row.system, "gemm", "bf16", 1)
+    return Predicted(row.line, dict(row.values), key, row.latency_us, 1e6 * seconds, source)
+
+
+def own_constants(entries: dict[Key, tuple[Entry, str]]) -> dict[Key, OwnMove | OwnProduct]:
+    """The records of entries, by their keys."""
+    found: dict[Key, OwnMove | OwnProduct] = {}
+    for key, (entry, _) in entries.items():
+        found[key] = constants_of(entry, OwnProduct) if key[1].startswith("product.") else constants_of(entry, OwnMove)
+    return found
+
+
+def _predicted(rows: list[OwnRow], system: str, gpu: Gpu, entries: dict[Key, tuple[Entry, str]]) -> list[Predicted]:
+    seconds = predicted_s(rows, gpu, own_constants(entries))
+    cluster = load_cluster(load_calibration(system).cluster)
+    found = []
+    for row, s in zip(rows, seconds, strict=True):
+        entry, source = entries[row.parts[0].key]
+        borrowed = "" if source == system else source
+        sure = entry.fit.interval(float(s), 1, {"tokens": float(row.tokens)}, borrowed, why_foreign(cluster, False, source))
+        key = (system, row.protocol, row.op, 1)
+        seen = not borrowed and entry.fit.mape_rest_pct is None
+        times = (row.latency_us, 1e6 * float(s))
+        found.append(Predicted(row.line, dict(row.values), key, *times, source, False, "", sure, seen))
+    return found
+
+
+def _notes(rows: list[OwnRow], system: str, entries: dict[Key, tuple[Entry, str]]) -> list[str]:
+    notes = []
+    named = {row.values["system"] for row in rows} - {system}
+    if named:
+        notes.append(f"system {', '.join(sorted(repr(n) for n in named))} is {system}, by the GPU's name")
+    lost = sorted({f"{key[1]}: {', '.join(e.fit.undetermined)}" for key, (e, _) in entries.items() if e.fit.undetermined})
+    if lost:
+        notes.append(f"no row tells {'; '.join(lost)}: phases timed alone would")
+    return notes
