@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 import typer
 
 from . import __version__
+from .hwmodels.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -354,34 +354,27 @@ def bench(
             rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
             outputs.put(json, lambda path: _write(path, json_text({"rows": rows})))
     except ModuleNotFoundError as error:
-        raise ValueError(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
+        raise BadInput(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
     except BenchFailed as failed:
         print(f"error: {failed}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
 def main() -> None:
-    """Entry point of ``epicycle``: a bad input or command line is one line on stderr and exit status 2, never a traceback."""
+    """Entry point of ``epicycle``: whatever happens is one line on stderr and a status (`scenarios.say.ending`)."""
+    from .scenarios.say import ending
+
     try:
-        status = app(standalone_mode=False)
+        with ending.stopping_cleanly():
+            status = app(standalone_mode=False)
     except _Misused as error:
-        _refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    except OSError as error:
-        _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
-    except ValueError as error:
-        _refuse(str(error), error)
+        ending.refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
+    except typer.Abort:
+        sys.exit(ending.INTERRUPTED)
+    except (Exception, KeyboardInterrupt) as error:
+        ending.end(error)
     else:
         sys.exit(status if isinstance(status, int) else 0)
-
-
-def _refuse(message: str, error: Exception | None = None) -> None:
-    if error is not None and os.environ.get("EPICYCLE_TRACEBACK"):
-        raise error
-    line = " ".join(message.split())
-    print("error: " + "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
-    sys.exit(2)
 
 
 def _answered(

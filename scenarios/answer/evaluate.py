@@ -152,6 +152,7 @@ def _notes(
 ) -> Iterator[str]:
     yield question.model.said
     served, load = found.served, question.workload
+    yield question.model.said
     if load.rate is None and load.concurrency is None:
         held = f"{pools.sequences:,} that memory holds"
         if found.hopeless:

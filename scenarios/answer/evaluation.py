@@ -144,7 +144,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The answer of a search. ``best`` is None if nothing meets the limits; ``limits`` then say what fails, and by how much."""
+    """The answer of a search. ``best`` is None if nothing meets the limits; ``limits`` then say what fails, and by how much,
+    and ``closest`` is the deployment that comes closest, if any fits.
+    """
 
     name: str
     description: str
@@ -158,6 +160,7 @@ class Plan:
     ruled_out: Mapping[str, int] = field(default_factory=dict)  # reason -> deployments
     notes: tuple[str, ...] = ()
     inputs: tuple[InputRow, ...] = ()
+    closest: Evaluation | None = None
     seed: int = 0
     version: str = ""
 

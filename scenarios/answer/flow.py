@@ -35,4 +35,5 @@ def flow_of(question: ServingQuestion, serving: Serving, found: Running) -> Flow
         return Flow(tpot, ttft, load.rate, load.rate * ttft + decoding, decoding / groups, capacity)
     slower = float(np.ravel(found.times["tpot"].residuals.median)[0])
     per_s, flying = (float(np.ravel(x)[0]) for x in (found.served.requests_per_s, found.served.concurrency))
+    flying = flying if load.concurrency is None else float(load.concurrency)
     return Flow(tpot, ttft, per_s / slower, flying, float(np.ravel(found.served.batch)[0]), capacity / slower)

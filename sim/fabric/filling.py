@@ -21,7 +21,7 @@ _NOISE_PS = 1e-3  # float noise: not a reason to round a finish up to the next p
 USED, WEIGHT, RISING, TRUSTED = range(4)
 
 
-@njit(cache=True)
+@njit
 def merged(resources, indptr, resource, coefficient):  # type: ignore[no-untyped-def]
     """The CSR with one entry for each (flow, resource): coefficients of the same resource added, zeros dropped."""
     seen = np.full(resources, -1, np.int64)  # where the current flow's entry for a resource went
@@ -45,7 +45,7 @@ def merged(resources, indptr, resource, coefficient):  # type: ignore[no-untyped
     return starts, names[:n].copy(), weights[:n].copy()
 
 
-@njit(cache=True)
+@njit
 def transpose(resources, indptr, resource, coefficient, first=0):  # type: ignore[no-untyped-def]
     """CSR by flow, from flow ``first`` on -> (row_ptr, row_flow, row_coefficient), each row in flow order."""
     row_ptr = np.zeros(resources + 1, np.int64)
@@ -65,7 +65,7 @@ def transpose(resources, indptr, resource, coefficient, first=0):  # type: ignor
     return row_ptr, row_flow, row_coefficient
 
 
-@njit(cache=True)
+@njit
 def _sift(key, item, size, i):  # type: ignore[no-untyped-def]
     """Restore the binary min-heap below position ``i``."""
     k, r = key[i], item[i]
@@ -82,7 +82,7 @@ def _sift(key, item, size, i):  # type: ignore[no-untyped-def]
     key[i], item[i] = k, r
 
 
-@njit(cache=True)
+@njit
 def fill(  # type: ignore[no-untyped-def]
     capacity,
     indptr,
@@ -207,7 +207,7 @@ def fill(  # type: ignore[no-untyped-def]
     return state[:, USED].copy()
 
 
-@njit(cache=True)
+@njit
 def predict(now, remaining, rate, alive, finish):  # type: ignore[no-untyped-def]
     """Write ``finish`` [flow] ps under the rates in force (rounded up; NEVER at rate 0)."""
     for f in range(alive.size):
@@ -223,7 +223,7 @@ def predict(now, remaining, rate, alive, finish):  # type: ignore[no-untyped-def
         finish[f] = now + max(np.int64(1), np.int64(left))
 
 
-@njit(cache=True)
+@njit
 def least_time(capacity, indptr, resource, coefficient, alive, remaining, cap):  # type: ignore[no-untyped-def]
     """Seconds the alive flows need at least: the busiest resource's work over its capacity, the longest flow at its cap.
 
@@ -244,7 +244,7 @@ def least_time(capacity, indptr, resource, coefficient, alive, remaining, cap): 
     return least
 
 
-@njit(cache=True)
+@njit
 def ending(limit, alive, finish):  # type: ignore[no-untyped-def]
     """The alive flows whose finish is at or before ``limit`` ps: their numbers, rising."""
     n = 0
@@ -260,7 +260,7 @@ def ending(limit, alive, finish):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True)
+@njit
 def advance(since, now, alive, finish, rate, remaining, bottleneck, kind_of, flow, bound_s):  # type: ignore[no-untyped-def]
     """Let the alive flows send from ``since`` to ``now`` ps at their rates, and charge the time to what bound them.
 
@@ -283,7 +283,7 @@ def advance(since, now, alive, finish, rate, remaining, bottleneck, kind_of, flo
             bound_s[flow[f], k] += spent
 
 
-@njit(cache=True)
+@njit
 def retire(gone, now, finish, rate, indptr, resource, coefficient, size, alive, bottleneck, waiting, moved, idle):  # type: ignore[no-untyped-def]
     """Take the flows ``gone`` out; add what they moved, and what they left idle until ``now``, [resource] units each.
 
@@ -306,7 +306,7 @@ def retire(gone, now, finish, rate, indptr, resource, coefficient, size, alive, 
     return matters
 
 
-@njit(cache=True)
+@njit
 def backdate(wait_s, idle, indptr, resource, coefficient, alive, before, rate, remaining):  # type: ignore[no-untyped-def]
     """Let the flows that sped up have done so ``wait_s`` ago, as far as what was ``idle`` [resource] units allows.
 
@@ -332,7 +332,7 @@ def backdate(wait_s, idle, indptr, resource, coefficient, alive, before, rate, r
             remaining[f] = max(0.0, remaining[f] - rise * seconds)
 
 
-@njit(cache=True)
+@njit
 def completing(gone, group, owner, finish, latency, left, landed, scratch):  # type: ignore[no-untyped-def]
     """The groups that the flows ``gone`` will complete: [found, (last end ps, group, landed ps)].
 
@@ -360,7 +360,7 @@ def completing(gone, group, owner, finish, latency, left, landed, scratch):  # t
     return found[:n]
 
 
-@njit(cache=True)
+@njit
 def completed(gone, group, owner, finish, latency, left, landed, sent):  # type: ignore[no-untyped-def]
     """Count the flows ``gone`` off their groups; the groups that now wait for none and whose event was not yet ``sent``."""
     found = np.empty(2 * gone.size, np.int64)

@@ -7,9 +7,12 @@ of ``np.linalg`` asks for the BLAS again.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @contextmanager
@@ -26,8 +29,35 @@ def _hidden(module: str) -> Iterator[None]:
 
 
 with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_blas"):
-    from numba import njit
+    import numba
 
     import_module("numba.np.arraymath")  # where it looks; compiled loops load it anyway
+
+
+def njit(function: F) -> F:
+    """``function`` compiled, kept in numba's cache where there is one that works.
+
+    A read-only folder, a full disk or a file that another run left half-written only cost the time to compile again.
+    """
+    try:
+        compiled: Any = numba.njit(cache=True)(function)
+        cache = compiled._cache
+        cache.load_overload, cache.save_overload = _or_nothing(cache.load_overload), _or_nothing(cache.save_overload)
+    except (RuntimeError, OSError, AttributeError):  # no folder to keep it in
+        compiled = numba.njit(function)
+    return cast(F, compiled)
+
+
+def _or_nothing(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """``ask``, and nothing where it fails: numba then compiles, or keeps nothing."""
+
+    def asked(*arguments: Any) -> Any:
+        try:
+            return ask(*arguments)
+        except Exception:  # whatever unpickling a broken file may raise
+            return None
+
+    return asked
+
 
 __all__ = ["njit"]
