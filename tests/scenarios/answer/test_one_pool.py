@@ -10,7 +10,7 @@ import pytest
 from epicycle.hwmodels.errors import BadInput
 from epicycle.scenarios.answer.evaluation import Evaluation
 from epicycle.scenarios.ask.scenario import load_scenario
-from epicycle.scenarios.weigh.evaluation_of import evaluation_of
+from epicycle.scenarios.weigh.evaluation_of import evaluation_of, plan_of
 
 PAIR = """\
 name: pair
@@ -107,3 +107,10 @@ def test_what_a_pool_does_not_do_is_refused(ask: Any, sets: tuple[str, ...], say
     with pytest.raises(BadInput) as refusal:
         ask(*sets)
     assert says in str(refusal.value)
+
+
+def test_a_plan_is_of_whole_deployments(ask: Any, tmp_path: Path) -> None:
+    for alone in (DECODE, PREFILL):
+        scenario = load_scenario(tmp_path / "pair.yaml", [alone])
+        with pytest.raises(BadInput, match="a plan looks for whole deployments"):
+            plan_of(scenario)
