@@ -23,7 +23,7 @@ from .deployment_cost import deployment_cost
 from .deployment_metrics import metrics_of
 from .evaluation import Evaluation, Limit, Pool
 from .flow import Flow, flow_of
-from .limits import LIMIT_WORDS, limits_of
+from .limits import LIMIT_WORDS, limits_of, met_words
 from .operating_point import Pools, Running, pools_of, running, setting_of
 from .placement_notes import placement_notes
 from .provenance import provenance
@@ -137,7 +137,8 @@ def _sentence(
     missed = [
         f"{limit.words} {format_time(limit.got)} of {format_time(limit.wanted)} wanted" for limit in limits if not limit.met
     ]
-    verdict = f" It misses its limits: {', '.join(missed)}." if missed else " It meets its limits." if limits else ""
+    met = ", ".join(f"{limit.key.upper()} {met_words(limit)}" for limit in limits)
+    verdict = f" It misses its limits: {', '.join(missed)}." if missed else f" It meets its limits: {met}." if limits else ""
     dollars = "no price" if cost.unpriced else f"${float(cost.usd_per_hour) / out / 3600 * 1e6:.2f}"
     return (
         f"{question.model.name} on {on} ({serving.mode}, {serving.backend}) makes "
@@ -150,8 +151,8 @@ def _sentence(
 def _notes(
     question: ServingQuestion, serving: Serving, backend: Backend, setting: Setting, found: Running, pools: Pools
 ) -> Iterator[str]:
-    yield question.model.said
     served, load = found.served, question.workload
+    yield from question.unused
     yield question.model.said
     if load.rate is None and load.concurrency is None:
         held = f"{pools.sequences:,} that memory holds"

@@ -16,6 +16,21 @@ _LEVERS: Mapping[Time, str] = {
 }
 
 
+def met_words(limit: Limit) -> str:
+    """How a limit stands: "yes", or with a known chance "in about 7 of 10 cases"; and the confidence asked for, if any."""
+    if limit.chance is None:
+        return "yes" if limit.met else "no"
+    if limit.chance < 0.05:
+        often = "in fewer than 1 of 20 cases"
+    elif limit.chance > 0.95:
+        often = "in more than 19 of 20 cases"
+    else:
+        often = f"in about {max(1, min(9, round(10 * limit.chance)))} of 10 cases"
+    if limit.confidence == 0.5:
+        return often if limit.met else f"no, {often}"
+    return f"{often if limit.met else f'no, {often}'}, wanted in {10 * limit.confidence:g} of 10"
+
+
 def limits_of(question: ServingQuestion, times: Mapping[Time, Sure]) -> tuple[Limit, ...]:
     """Each limit that is asked for: the median time, and the chance of keeping within the limit."""
     found = []

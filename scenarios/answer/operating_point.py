@@ -20,6 +20,7 @@ from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.layer.routing_file import counted
 from ...sim.serving.deployment import PoolShape, Served, aggregated, disaggregated
+from ...sim.serving.prompts import Scheduling
 from ...sim.serving.queue import ArrivalLaw
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import WorkerMemory, worker_memory
@@ -76,6 +77,7 @@ def setting_of(
         Speculation(serving.mtp, serving.acceptance),
         skew_of(question),
         arrivals=ArrivalLaw(workload.variation),
+        scheduling=Scheduling(float(serving.poll_steps), float(serving.wait_steps), serving.wait_fill),
     )
 
 
@@ -89,6 +91,7 @@ def skew_of(question: ServingQuestion) -> Skew:
         routing.kind if routing.kind in ("balanced", "group-limited") else "uniform",
         None if routing.groups is None else float(routing.groups),
         None if routing.groups_kept is None else float(routing.groups_kept),
+        question.workload.expert_spread,
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ...hwmodels.calibration import load_calibration
 from ...hwmodels.catalog import load_cluster
@@ -12,10 +12,14 @@ from ...hwmodels.errors import BadInput
 from ...hwmodels.prices import gpu_of_key, load_prices
 from ...hwmodels.specs import Cluster, Gpu
 from ...sim.inputs.feasible import Unanswerable
+from ...sim.inputs.model import load_model
 from ...sim.inputs.serving import Bill, Serving, Slo, Workload
 from ...sim.inputs.serving_question import ServingQuestion
-from .question_file import QuestionFile, flattened
+from .question_file import ModelChoice, QuestionFile, flattened
 from .search import Search
+
+if TYPE_CHECKING:
+    from ..launch.from_command import Read
 
 
 class ServingScenario(QuestionFile):
@@ -27,6 +31,15 @@ class ServingScenario(QuestionFile):
     search: Search | None = None
     bill: Bill = Bill()
     prices: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("deployment", mode="before")
+    @classmethod
+    def _from_command_lines(cls, deployment: object, info: ValidationInfo) -> object:
+        """A deployment written as engines' command lines (``from``); keys beside it go before theirs."""
+        if not isinstance(deployment, dict) or "from" not in deployment:
+            return deployment
+        beside = {key: value for key, value in deployment.items() if key != "from"}
+        return _laid_over(_read_command(deployment["from"], info.data.get("model")).keys, beside)
 
     @field_validator("prices")
     @classmethod
@@ -52,6 +65,7 @@ class ServingScenario(QuestionFile):
                 self.seed,
                 self.bill,
                 elsewhere,
+                self._unused(),
             )
         except Unanswerable as error:
             raise self.error_at(error.key, error) from None
@@ -68,6 +82,13 @@ class ServingScenario(QuestionFile):
         except BadInput as error:
             raise self.error_at(("deployment", "prefill", "cluster"), error) from None
 
+    def _unused(self) -> tuple[str, ...]:
+        """What stands in command lines that the deployment was read from, and in no answer."""
+        written = self.document.data.get("deployment") if isinstance(self.document.data, dict) else None
+        if not isinstance(written, dict) or "from" not in written:
+            return ()
+        return tuple(f"not used: {each}" for each in _read_command(written["from"], self.model).unused)
+
     def _check_prices(self, gpus: list[Gpu]) -> None:
         for key, value in self.prices.items():
             named = gpu_of_key(key)
@@ -78,3 +99,22 @@ class ServingScenario(QuestionFile):
                 whole = ("prices", key)
                 written = whole if whole in self.document.places else ("prices", *key.split("."))
                 raise self.error_at(written, error) from None
+
+
+def _read_command(written: object, model: ModelChoice | None) -> Read:
+    from ..launch.from_command import deployment_from
+
+    experts = 0
+    if model is not None and "trtllm" in str(written):  # which counts copies among its slots
+        try:
+            experts = load_model(model.preset).experts
+        except BadInput:  # said where the model is looked up
+            experts = 0
+    return deployment_from(written, experts)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        both[key] = {**both[key], **value} if isinstance(value, dict) and isinstance(both.get(key), dict) else value
+    return both

@@ -148,6 +148,7 @@ def _sentence(
     wanted = [
         f"{name} within {format_time(limit)}" for name, limit in (("TTFT", slo.ttft), ("TPOT", slo.tpot)) if limit is not None
     ]
+    wanted += [f"in {10 * slo.confidence:g} of 10 cases"] if slo.confidence is not None else []
     wanted += [f"{load.rate:g} requests/s"] if load.rate is not None else []
     wanted += [f"{load.concurrency:,} in flight"] if load.concurrency is not None else []
     asked = (

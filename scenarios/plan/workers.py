@@ -228,7 +228,8 @@ def _arrangement(columns: list[Floats], kind: Kind, search: Search) -> Arrangeme
     tp, dp, pp, ep, redundant = columns
     sms = float(search.comm_sms)
     placed = search.placement or ""
-    return Arrangement(tp, dp, pp, ep, kind.protocol or DEFAULT, sms, redundant, kind.overlap, True, placed)
+    protocol = kind.protocol or DEFAULT
+    return Arrangement(tp, dp, pp, ep, protocol, sms, redundant, kind.overlap, graphs=True, placement=placed)
 
 
 def memory_of(setting: Setting, arrangement: Arrangement, batch: Floats, chunk: Floats, share: float) -> WorkerMemory:

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +58,11 @@ class Outputs:
             with _naming(path):
                 write(self._claims[path])
             self._put.append(path)
+
+    def put_all(self, paths: Sequence[Path | None], write: Callable[[Sequence[Path | None]], None]) -> None:
+        """Let ``write`` make several outputs in one go; None stands for one not asked for."""
+        write([None if path is None else self._claims[path] for path in paths])
+        self._put += [path for path in paths if path is not None]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:

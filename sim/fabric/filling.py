@@ -21,7 +21,7 @@ _NOISE_PS = 1e-3  # float noise: not a reason to round a finish up to the next p
 USED, WEIGHT, RISING, TRUSTED = range(4)
 
 
-@njit
+@njit(cache=True)
 def merged(resources, indptr, resource, coefficient):  # type: ignore[no-untyped-def]
     """The CSR with one entry for each (flow, resource): coefficients of the same resource added, zeros dropped."""
     seen = np.full(resources, -1, np.int64)  # where the current flow's entry for a resource went
@@ -45,7 +45,7 @@ def merged(resources, indptr, resource, coefficient):  # type: ignore[no-untyped
     return starts, names[:n].copy(), weights[:n].copy()
 
 
-@njit
+@njit(cache=True)
 def transpose(resources, indptr, resource, coefficient, first=0):  # type: ignore[no-untyped-def]
     """CSR by flow, from flow ``first`` on -> (row_ptr, row_flow, row_coefficient), each row in flow order."""
     row_ptr = np.zeros(resources + 1, np.int64)
@@ -65,7 +65,7 @@ def transpose(resources, indptr, resource, coefficient, first=0):  # type: ignor
     return row_ptr, row_flow, row_coefficient
 
 
-@njit
+@njit(cache=True)
 def _sift(key, item, size, i):  # type: ignore[no-untyped-def]
     """Restore the binary min-heap below position ``i``."""
     k, r = key[i], item[i]
@@ -82,7 +82,7 @@ def _sift(key, item, size, i):  # type: ignore[no-untyped-def]
     key[i], item[i] = k, r
 
 
-@njit
+@njit(cache=True)
 def fill(  # type: ignore[no-untyped-def]
     capacity,
     indptr,
@@ -207,12 +207,16 @@ def fill(  # type: ignore[no-untyped-def]
     return state[:, USED].copy()
 
 
-@njit
-def predict(now, remaining, rate, alive, finish):  # type: ignore[no-untyped-def]
-    """Write ``finish`` [flow] ps under the rates in force (rounded up; NEVER at rate 0)."""
+@njit(cache=True)
+def predict(now, remaining, rate, alive, bottleneck, finish, waiting):  # type: ignore[no-untyped-def]
+    """Write ``finish`` [flow] ps under the rates in force (rounded up; NEVER at rate 0), and ``waiting`` [resource], the alive
+    flows that it bounds."""
+    waiting[:] = 0
     for f in range(alive.size):
         if not alive[f]:
             continue
+        if bottleneck[f] >= 0:
+            waiting[bottleneck[f]] += 1
         if rate[f] <= 0.0:
             finish[f] = NEVER
             continue
@@ -223,7 +227,7 @@ def predict(now, remaining, rate, alive, finish):  # type: ignore[no-untyped-def
         finish[f] = now + max(np.int64(1), np.int64(left))
 
 
-@njit
+@njit(cache=True)
 def least_time(capacity, indptr, resource, coefficient, alive, remaining, cap):  # type: ignore[no-untyped-def]
     """Seconds the alive flows need at least: the busiest resource's work over its capacity, the longest flow at its cap.
 
@@ -244,7 +248,7 @@ def least_time(capacity, indptr, resource, coefficient, alive, remaining, cap): 
     return least
 
 
-@njit
+@njit(cache=True)
 def ending(limit, alive, finish):  # type: ignore[no-untyped-def]
     """The alive flows whose finish is at or before ``limit`` ps: their numbers, rising."""
     n = 0
@@ -260,7 +264,7 @@ def ending(limit, alive, finish):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit
+@njit(cache=True)
 def advance(since, now, alive, finish, rate, remaining, bottleneck, kind_of, flow, bound_s):  # type: ignore[no-untyped-def]
     """Let the alive flows send from ``since`` to ``now`` ps at their rates, and charge the time to what bound them.
 
@@ -283,7 +287,7 @@ def advance(since, now, alive, finish, rate, remaining, bottleneck, kind_of, flo
             bound_s[flow[f], k] += spent
 
 
-@njit
+@njit(cache=True)
 def retire(gone, now, finish, rate, indptr, resource, coefficient, size, alive, bottleneck, waiting, moved, idle):  # type: ignore[no-untyped-def]
     """Take the flows ``gone`` out; add what they moved, and what they left idle until ``now``, [resource] units each.
 
@@ -306,7 +310,7 @@ def retire(gone, now, finish, rate, indptr, resource, coefficient, size, alive, 
     return matters
 
 
-@njit
+@njit(cache=True)
 def backdate(wait_s, idle, indptr, resource, coefficient, alive, before, rate, remaining):  # type: ignore[no-untyped-def]
     """Let the flows that sped up have done so ``wait_s`` ago, as far as what was ``idle`` [resource] units allows.
 
@@ -332,35 +336,50 @@ def backdate(wait_s, idle, indptr, resource, coefficient, alive, before, rate, r
             remaining[f] = max(0.0, remaining[f] - rise * seconds)
 
 
-@njit
+@njit(cache=True)
 def completing(gone, group, owner, finish, latency, left, landed, scratch):  # type: ignore[no-untyped-def]
     """The groups that the flows ``gone`` will complete: [found, (last end ps, group, landed ps)].
 
     A flow counts for its ``group`` and its ``owner`` [slot]; ``left`` [group] flows a group still waits for, ``landed``
     [group] ps so far. ``scratch`` [group, 3] holds zeros, before and after.
     """
-    for waiting in (group, owner):
+    n = 0
+    for f in gone:
+        for g in (group[f], owner[f]):
+            scratch[g, 0] += 1
+            if scratch[g, 0] == left[g]:
+                n += 1
+    found = np.empty((n, 3), np.int64)
+    if n:
         for f in gone:
-            s = scratch[waiting[f]]
-            s[0] += 1
-            s[1] = max(s[1], finish[f])
-            s[2] = max(s[2], finish[f] + latency[f])
-    found = np.empty((2 * gone.size, 3), np.int64)
+            for g in (group[f], owner[f]):
+                if scratch[g, 0] == left[g]:
+                    scratch[g, 1] = max(scratch[g, 1], finish[f])
+                    scratch[g, 2] = max(scratch[g, 2], finish[f] + latency[f])
     n = 0
     for waiting in (group, owner):
         for f in gone:
             g = waiting[f]
-            s = scratch[g]
-            if s[0] == left[g]:
-                found[n, 0] = s[1]
+            if scratch[g, 1] > 0:
+                found[n, 0] = scratch[g, 1]
                 found[n, 1] = g
-                found[n, 2] = max(s[2], landed[g])
+                found[n, 2] = max(scratch[g, 2], landed[g])
                 n += 1
-            s[:] = 0
+            scratch[g, :] = 0
     return found[:n]
 
 
-@njit
+@njit(cache=True)
+def earliest(alive, finish):  # type: ignore[no-untyped-def]
+    """The first finish of an alive flow, ps; NEVER where there is none."""
+    first = NEVER
+    for f in range(alive.size):
+        if alive[f] and finish[f] < first:
+            first = finish[f]
+    return first
+
+
+@njit(cache=True)
 def completed(gone, group, owner, finish, latency, left, landed, sent):  # type: ignore[no-untyped-def]
     """Count the flows ``gone`` off their groups; the groups that now wait for none and whose event was not yet ``sent``."""
     found = np.empty(2 * gone.size, np.int64)

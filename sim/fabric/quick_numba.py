@@ -34,18 +34,22 @@ with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_bla
     import_module("numba.np.arraymath")  # where it looks; compiled loops load it anyway
 
 
-def njit(function: F) -> F:
-    """``function`` compiled, kept in numba's cache where there is one that works.
+def njit(**options: Any) -> Callable[[F], F]:
+    """numba's ``njit`` as a decorator with options; what it keeps in its cache is only used where that works.
 
     A read-only folder, a full disk or a file that another run left half-written only cost the time to compile again.
     """
-    try:
-        compiled: Any = numba.njit(cache=True)(function)
-        cache = compiled._cache
-        cache.load_overload, cache.save_overload = _or_nothing(cache.load_overload), _or_nothing(cache.save_overload)
-    except (RuntimeError, OSError, AttributeError):  # no folder to keep it in
-        compiled = numba.njit(function)
-    return cast(F, compiled)
+
+    def compiled(function: F) -> F:
+        try:
+            loop: Any = numba.njit(**options)(function)
+            cache = loop._cache
+            cache.load_overload, cache.save_overload = _or_nothing(cache.load_overload), _or_nothing(cache.save_overload)
+        except (RuntimeError, OSError, AttributeError):  # no folder to keep it in
+            loop = numba.njit(**{**options, "cache": False})(function)
+        return cast(F, loop)
+
+    return compiled
 
 
 def _or_nothing(ask: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,4 +64,10 @@ def _or_nothing(ask: Callable[..., Any]) -> Callable[..., Any]:
     return asked
 
 
-__all__ = ["njit"]
+def structures() -> tuple[Any, Any]:
+    """numba's references to structures and its types, for who hands a loop many arrays at once."""
+    with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_blas"):
+        return import_module("numba.experimental.structref"), import_module("numba.core.types")
+
+
+__all__ = ["njit", "structures"]

@@ -28,6 +28,7 @@ class ServingQuestion:
 
     ``serving`` is None where the deployment is what is looked for. ``prices_overrides``: dotted key of the price file -> value.
     ``prefill_cluster``: other hardware of the prefill workers, on a fabric that reaches the cluster's.
+    ``unused``: what was given and changes no number, a line each, for the notes of the answer.
     Raises Unanswerable if the parts do not go together.
     """
 
@@ -42,6 +43,7 @@ class ServingQuestion:
     seed: int = 0
     bill: Bill = field(default_factory=Bill)
     prefill_cluster: Cluster | None = None
+    unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _context_is_known(self.model, self.workload)

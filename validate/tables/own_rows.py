@@ -6,7 +6,6 @@ from the protocol's own stages, so that a row and a simulated layer cannot diffe
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,12 @@ from ...hwmodels.calibration import calibrated_systems, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
 from ...hwmodels.hardware_names import UnknownHardware, system_called
+from ...hwmodels.plain_file import MOST_TABLE_BYTES, Reader, read_text
 from ...hwmodels.specs import Gpu
 from ...sim.ep.bound import stage_loads
 from ...sim.ep.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
 from ...sim.ep.protocol import Context, find_protocol
-from ...sim.ep.protocols.epicycle import HT, LL, further_rows
+from ...sim.ep.protocols.epicycle import HT, LL, TWO_HOP, further_rows
 from ...sim.ep.shape import Num, Shape
 from ...sim.ep.stage import Machine
 from .vocabulary import scope_of
@@ -37,6 +37,8 @@ OPS: dict[str, dict[str, tuple[str, ...]]] = {
     HT: {"notify": ("layout", "notify_post", "notify_wait")},
     LL: {"dispatch": ("dispatch_send", "dispatch_receive")},
 }
+#: What a torchrun of bench times, as sums of launches (`own_node`).
+NODE_OPS = {HT: ("notify", "dispatch", "combine"), TWO_HOP: ("notify", "dispatch", "combine"), LL: ("dispatch", "combine")}
 _LAYER = {
     HT: (("layout", "notify_post", "notify_wait", "cast", "dispatch", "expand"), ("reduce", "combine")),
     LL: (("dispatch_send", "dispatch_receive"), ("combine_send", "combine_receive")),
@@ -106,8 +108,8 @@ def read_own(path: Path, gpu_of: dict[str, Gpu]) -> list[OwnRow]:
     Raises BadInput, one line with file and line, for a half-written line, a number that is none, a GPU that the catalogue
     lacks, rows of several systems, or of several commits.
     """
-    text = path.read_text(encoding="utf-8-sig")
-    reader = csv.DictReader(text.splitlines())
+    text = read_text(path, MOST_TABLE_BYTES, "a table")
+    reader = Reader(path, text)
     records = [(reader.line_num, record) for record in reader]
     if not records:
         raise BadInput(f"{path}: the table has a header and no rows")
@@ -200,6 +202,8 @@ def _parts(protocol: str, op: str, scope: str, record: dict[str, str], s: _Sizes
         if any(name not in known for name in ops):
             return (), f"unknown op {op} of {protocol}"
         return tuple(_launch(protocol, name, s, _foot(protocol, op, s)) for name in ops), ""
+    if protocol in NODE_OPS and scope != "kernel" and op in NODE_OPS[protocol]:
+        return (), ""
     if record.get("library") == LIBRARY and protocol == KERNELS:
         return _single(op, record, s)
     if record.get("case") == "ceiling_copy":

@@ -187,7 +187,7 @@ def test_limits_are_met_or_missed_as_the_numbers_say(wanted: float, met: bool) -
         assert limit.got == found.metric(limit.key).value
         assert limit.wanted == pytest.approx(asked[limit.key], rel=1e-6)
         assert bool(limit.lever) is not met
-    assert ("It meets its limits." in found.sentence) is met
+    assert ("It meets its limits:" in found.sentence) is met
     assert ("It misses its limits:" in found.sentence) is not met
     assert values(found) == values(plain), "a limit changes nothing that is measured"
 
