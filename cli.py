@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 import typer
 
 from . import __version__
-from .hwmodels.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -480,6 +479,8 @@ def bench(
             rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
             outputs.put(json, lambda path: _write(path, json_text({"rows": rows})))
     except ModuleNotFoundError as error:
+        from .hwmodels.errors import BadInput
+
         raise BadInput(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
     except BenchFailed as failed:
         print(f"error: {failed}", file=sys.stderr)

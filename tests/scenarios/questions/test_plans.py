@@ -13,8 +13,8 @@ import pytest
 
 from epicycle.scenarios.answer.evaluation import Plan
 from epicycle.scenarios.ask.scenario import load_serving
+from epicycle.scenarios.study.sweep import sweep
 from epicycle.scenarios.weigh.evaluation_of import evaluation_of, plan_of
-from epicycle.scenarios.weigh.sweep import sweep
 
 Asked = dict[str, Path]
 
