@@ -127,12 +127,26 @@ def pool_of(
 ) -> tuple[WorkerMemory, PoolShape]:
     """What one pool's memory holds. Raises Unanswerable where a worker does not fit."""
     batch = _batch(question, serving, role, worker, precision)
-    found = _memory(question, serving, role, worker, precision, batch)
-    if refusal := found.refusal():
-        lever = f"more GPUs a worker (deployment.{role}.tp or .ep), or narrower precisions"
-        raise Unanswerable(("deployment", role), f"a {role} worker {refusal}: {lever} (deployment.experts=fp4, .kv=fp8)")
+    found = memory_of(question, role, worker, precision)
     slots = max(1.0, min(float(np.asarray(found.sequences)), float(batch)))
     return found, PoolShape(arrangement_of(worker), float(worker.count), slots, float(worker.chunk_tokens))
+
+
+def memory_of(question: ServingQuestion, role: str, worker: Worker, precision: Precision) -> WorkerMemory:
+    """What a GPU of a worker holds, with buffers for its batch. Raises Unanswerable where it does not fit."""
+    serving = question.serving
+    assert serving is not None
+    found = _memory(question, serving, role, worker, precision, _batch(question, serving, role, worker, precision))
+    if refusal := found.refusal():
+        lever = f"more GPUs a worker (deployment.{role}.tp or .ep), or narrower precisions (deployment.experts=fp4, .kv=fp8)"
+        raise Unanswerable(("deployment", role), f"a {role} worker {refusal}: {lever}")
+    return found
+
+
+def most_sequences(worker: Worker) -> int:
+    """Sequences of an attention group that decode together at most, whatever memory holds."""
+    exchanged = worker.dp > 1 and find_protocol(worker.protocol).capacity is not None
+    return worker.batch or (MOST_LOW_LATENCY * worker.tp if exchanged else MOST_SEQUENCES)
 
 
 def running(question: ServingQuestion, serving: Serving, backend: Backend, setting: Setting, pools: Pools) -> Running:
@@ -220,8 +234,7 @@ def _batch(question: ServingQuestion, serving: Serving, role: str, worker: Worke
     many, no more than the load brings."""
     if worker.batch is not None or role != "decode":
         return worker.batch or 1
-    exchanged = worker.dp > 1 and find_protocol(worker.protocol).capacity is not None
-    most = MOST_LOW_LATENCY * worker.tp if exchanged else MOST_SEQUENCES
+    most = most_sequences(worker)
     if question.workload.concurrency is not None:
         most = min(most, -(-question.workload.concurrency // (worker.dp * worker.count)))
 

@@ -13,6 +13,7 @@ from ...hwmodels.prices import gpu_of_key, load_prices
 from ...hwmodels.specs import Cluster, Gpu
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.model import load_model
+from ...sim.inputs.requests import Faults, Requests
 from ...sim.inputs.serving import Bill, Serving, Slo, Workload
 from ...sim.inputs.serving_question import ServingQuestion
 from .question_file import ModelChoice, QuestionFile, flattened
@@ -30,6 +31,8 @@ class ServingScenario(QuestionFile):
     deployment: Serving | None = None
     search: Search | None = None
     bill: Bill = Bill()
+    requests: Requests | None = None
+    faults: Faults | None = None
     prices: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("deployment", mode="before")
@@ -64,6 +67,8 @@ class ServingScenario(QuestionFile):
                 self.prices,
                 self.seed,
                 self.bill,
+                self.requests,
+                self.faults,
                 elsewhere,
                 self._unused(),
             )

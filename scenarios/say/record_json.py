@@ -14,15 +14,17 @@ from pydantic import BaseModel
 
 from ... import __version__
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep
+from ..answer.request_run import RequestRun
 from .json_text import json_text, rounded
 
 
-def record_json(record: Plan | Sweep | Comparison | Explanation | Evaluation) -> str:
+def record_json(record: Plan | Sweep | Comparison | Explanation | Evaluation | RequestRun) -> str:
     """``record`` as JSON text. ``kind`` is the command that made it."""
-    kind = {Plan: "plan", Sweep: "sweep", Comparison: "compare", Explanation: "explain", Evaluation: "evaluation"}[type(record)]
+    kinds: dict[type, str] = {Plan: "plan", Sweep: "sweep", Comparison: "compare", Explanation: "explain"}
+    kinds |= {Evaluation: "evaluation", RequestRun: "serve"}
     whole = _sweep(record) if isinstance(record, Sweep) else _plain(record)
     whole.pop("version", None)
-    return json_text({"epicycle": __version__, "kind": kind, **whole})
+    return json_text({"epicycle": __version__, "kind": kinds[type(record)], **whole})
 
 
 def _sweep(sweep: Sweep) -> dict[str, Any]:
