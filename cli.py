@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 import typer
@@ -41,6 +43,8 @@ Parquet = Annotated[
 StoreFile = Annotated[
     Path | None, typer.Option("--store", metavar="FILE", help="Where studies are kept; default: the user's cache folder.")
 ]
+#: What asks a process to stop, as Slurm, Kubernetes and a closed terminal do.
+_STOPPING = ("SIGTERM", "SIGHUP")
 Scenario = Annotated[str, typer.Argument(help="A name from the gallery, or a YAML file.", show_default=False)]
 Sets = Annotated[
     list[str] | None,
@@ -509,6 +513,9 @@ def bench(
         str | None, typer.Option(metavar="NAME", help="The catalogue's name of this machine; default: by the GPU's own name.")
     ] = None,
     tiles: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Tiles that go before the shipped table.")] = None,
+    tune: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Find the fastest tile of each shape first, write and use them.")
+    ] = None,
     ranks: Annotated[int | None, typer.Option(min=1, max=64, help="Virtual ranks on the one GPU; default 8.")] = None,
     step_limit: Annotated[float, typer.Option(metavar="SECONDS", help="How long a rank may stay silent.")] = 120.0,
 ) -> None:
@@ -519,7 +526,7 @@ def bench(
     try:
         from .validate.bench.run import Asked, BenchFailed, run_bench
 
-        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles)
+        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles, tune)
         asked.check()
         with Outputs((json,)) as outputs:
             rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
@@ -535,19 +542,47 @@ def bench(
 
 def main() -> None:
     """Entry point of ``epicycle``: whatever happens is one line on stderr and a status (`scenarios.say.ending`)."""
-    from .scenarios.say import ending
-
     try:
-        with ending.stopping_cleanly():
+        with stopping_cleanly():
             status = app(standalone_mode=False)
     except _Misused as error:
-        ending.refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
+        _ending().refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
     except typer.Abort:
-        sys.exit(ending.INTERRUPTED)
+        _ending().end(KeyboardInterrupt())
     except (Exception, KeyboardInterrupt) as error:
-        ending.end(error)
+        _ending().end(error)
     else:
         sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextmanager
+def stopping_cleanly() -> Iterator[None]:
+    """Signals that stop a process raise SystemExit inside, so that what was begun is cleaned up; ignored ones stay so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, handler)
+
+
+def _ending() -> ModuleType:
+    """How a command ends that does not answer; imported only where one does."""
+    from .scenarios.say import ending
+
+    return ending
 
 
 def _answered(

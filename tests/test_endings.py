@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from epicycle.cli import main, stopping_cleanly
 from epicycle.hwmodels.errors import BadInput
 from epicycle.scenarios.say import ending
 
@@ -56,8 +57,6 @@ def test_a_status_says_whose_turn_it_is(
     assert words in told(epicycle("simulate", SCENARIO), status)
     monkeypatch.setenv("EPICYCLE_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["epicycle", "simulate", SCENARIO])
-    from epicycle.cli import main
-
     with pytest.raises(type(error)):
         main()
 
@@ -171,7 +170,7 @@ def test_a_signal_stops_it_as_an_interrupt_does(tmp_path: Path, name: str) -> No
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with ending.stopping_cleanly():
+        with stopping_cleanly():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN

@@ -10,10 +10,6 @@ import errno
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import NoReturn
 
 from ...hwmodels.errors import BadInput
@@ -26,31 +22,6 @@ _OF_A_NAME = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
     *(errno.EEXIST, errno.ENXIO, errno.ENODEV),
 )
-#: What asks a process to stop, as Slurm, Kubernetes and a closed terminal do.
-_STOPPING = ("SIGTERM", "SIGHUP")
-
-
-@contextmanager
-def stopping_cleanly() -> Iterator[None]:
-    """Signals that stop a process raise SystemExit inside, so that what was begun is cleaned up; ignored ones stay so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        for number, handler in before.items():
-            if handler is signal.SIG_DFL:
-                signal.signal(number, stop)
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is signal.SIG_DFL:
-                signal.signal(number, handler)
 
 
 def end(error: BaseException) -> NoReturn:
