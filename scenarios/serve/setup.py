@@ -90,8 +90,8 @@ def set_up(question: ServingQuestion, engine: Backend | None = None, spans: tupl
             key, f"requests pass through whole deployments: `epicycle explain` answers a {serving.mode} pool alone"
         )
     if question.prefill_cluster is not None:
-        key = ("deployment", "prefill", "cluster")
-        raise Unanswerable(key, "requests are played on one kind of hardware: remove it, or ask `epicycle explain` for means")
+        there = ("deployment", "prefill", "cluster")
+        raise Unanswerable(there, "requests are played on one kind of hardware: remove it, or ask `epicycle explain` for means")
     asked = question.requests or _DEFAULTS
     backend = engine or load_backend(serving.backend)
     precision = precision_of(question.model, serving)
