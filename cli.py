@@ -541,7 +541,7 @@ def bench(
 
 
 def main() -> None:
-    """Entry point of ``epicycle``: whatever happens is one line on stderr and a status (`scenarios.say.ending`)."""
+    """Entry point of ``epicycle``: whatever happens is one line on stderr and a status (`scenarios.ask.ending`)."""
     try:
         with stopping_cleanly():
             status = app(standalone_mode=False)
@@ -580,7 +580,7 @@ def stopping_cleanly() -> Iterator[None]:
 
 def _ending() -> ModuleType:
     """How a command ends that does not answer; imported only where one does."""
-    from .scenarios.say import ending
+    from .scenarios.ask import ending
 
     return ending
 

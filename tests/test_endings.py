@@ -15,7 +15,7 @@ import pytest
 
 from epicycle.cli import main, stopping_cleanly
 from epicycle.hwmodels.errors import BadInput
-from epicycle.scenarios.say import ending
+from epicycle.scenarios.ask import ending
 
 Command = Callable[..., Any]
 SCENARIO = "ep-anatomy"

@@ -15,8 +15,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from .interval import BORROWED_SD, MARGIN, OUTSIDE_SD, UNKNOWN, Interval, Regime
-from .units import SECONDS
+from ..interval import BORROWED_SD, MARGIN, OUTSIDE_SD, UNKNOWN, Interval, Regime
+from ..units import SECONDS
 
 Num = float | NDArray[np.float64]
 _NORMAL = NormalDist()
