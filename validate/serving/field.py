@@ -122,10 +122,11 @@ def _times(metric: Metric, factor: float) -> Metric:
 def _band(metric: Metric, seconds: bool) -> Interval | None:
     """Factors on the predicted time."""
     limits = (metric.low90, metric.low50, metric.high50, metric.high90)
-    if any(x is None or x <= 0.0 for x in limits):
+    shares = [x / metric.value for x in limits if x is not None and x > 0.0]
+    if len(shares) < len(limits):
         return None
-    shares = [x / metric.value for x in limits if x is not None]
-    return Interval(*(shares if seconds else [1.0 / x for x in reversed(shares)]))
+    low90, low50, high50, high90 = shares if seconds else [1.0 / x for x in reversed(shares)]
+    return Interval(low90, low50, high50, high90)
 
 
 def _notes(figures: list[Figure]) -> list[str]:
