@@ -1,4 +1,4 @@
-"""Multi-head latent attention in a step, by the module law fitted on DeepSeek-V3 (`hwmodels.laws.attention`), and sparse indexers.
+"""Multi-head latent attention in a step, by the law of its module on DeepSeek-V3 (`hwmodels.laws`), and sparse indexers.
 
 The law's projections run once over all rows of the step. Decoding rows use the constants measured in decode, steps with prompts
 never less than those measured in prefill ask. Prompts expand keys and values; tokens that were already cached are expanded
