@@ -366,7 +366,7 @@ def bench(
     step_limit: Annotated[float, typer.Option(metavar="SECONDS", help="How long a rank may stay silent.")] = 120.0,
 ) -> None:
     """Check the Triton kernels against their references, then time them on your hardware."""
-    from .scenarios.say.json_text import json_text
+    from .scenarios.say.envelope import envelope_json
     from .scenarios.say.output import Outputs
 
     try:
@@ -376,7 +376,7 @@ def bench(
         asked.check()
         with Outputs((json,)) as outputs:
             rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
-            outputs.put(json, lambda path: _write(path, json_text({"rows": rows})))
+            outputs.put(json, lambda path: _write(path, envelope_json("bench", {"rows": rows})))
     except ModuleNotFoundError as error:
         raise ValueError(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
     except BenchFailed as failed:

@@ -12,17 +12,24 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ... import __version__
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep
+from .envelope import enveloped
 from .json_text import json_text, rounded
 
+Record = Plan | Sweep | Comparison | Explanation | Evaluation
 
-def record_json(record: Plan | Sweep | Comparison | Explanation | Evaluation) -> str:
-    """``record`` as JSON text. ``kind`` is the command that made it."""
+
+def record_dict(record: Record) -> dict[str, Any]:
+    """``record`` as plain data, in the envelope that all kinds have."""
     kind = {Plan: "plan", Sweep: "sweep", Comparison: "compare", Explanation: "explain", Evaluation: "evaluation"}[type(record)]
     whole = _sweep(record) if isinstance(record, Sweep) else _plain(record)
     whole.pop("version", None)
-    return json_text({"epicycle": __version__, "kind": kind, **whole})
+    return enveloped(kind, whole)
+
+
+def record_json(record: Record) -> str:
+    """``record`` as JSON text. ``kind`` is the command that made it."""
+    return json_text(record_dict(record))
 
 
 def _sweep(sweep: Sweep) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from ...hwmodels.backends import Backend, load_backend
 from ...hwmodels.errors import BadInput
@@ -15,7 +14,7 @@ from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Evaluation, Explanation, Sensitivity, StepTime
 from ..answer.leading_metric import relative
 from ..answer.number_text import digits, share
-from ..ask.scenario import load_scenario
+from ..ask.scenario import Source, load_scenario
 from .engine_number import ENGINE_TIMES, slowed, time_words
 from .evaluation_of import evaluation_of, evaluation_of_question, with_deployment
 from .hardware_number import NUMBERS, HardwareNumber, scaled, shown
@@ -33,7 +32,7 @@ Number = tuple[str, str, tuple[str, str], Callable[[float], Evaluation | None]]
 
 
 def explain(
-    name_or_path: str | Path, sets: Sequence[str] = (), step: float = STEP, progress: Progress | None = None
+    name_or_path: Source, sets: Sequence[str] = (), step: float = STEP, progress: Progress | None = None
 ) -> Explanation:
     """The scenario's answer, and its sensitivity to ``step`` more and less of each number, the strongest first.
 
