@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -32,13 +32,18 @@ class Constants(BaseModel):
     launch: Seconds  # the host's time for each kernel that no graph replays; runs beside the GPU
     step: Seconds  # host work of every step that no kernel hides: schedule, sample, hand out tokens
     sequence: Seconds  # the same for every running sequence
-    first_token: Seconds = 0.0  # of every request beside its own steps: the server, the tokenizer, waiting to be scheduled
+    first_token: Seconds = 0.0  # of every request beside its own steps: the server, the tokenizer
+    first_steps: Annotated[float, Field(ge=0, le=60)] = 0.0  # steps until a new request's first token is handed out
+    handover: Seconds = 0.0  # from a prefill to a decode worker beside the transfer: router, queues of both, polling
     all_reduce: Seconds  # a small all-reduce inside an NVLink domain by the engine's own kernel
     busy: Share = 1.0
     prompt_busy: Share = 1.0
     overlap_sms: Annotated[float, Field(ge=0, le=64)] = 0.0  # kept for communication while two halves of a batch overlap
     prompt_wait: Share = 1.0  # share of the prompts' time that a decoding request waits for
     fp4_weights: Share = 1.0  # HBM rate at which its 4-bit GEMMs read weights, over that of wider ones
+    expert_launch: Share = 1.0  # fixed time of its expert kernels over that of the tabled ones (DeepGEMM, Triton)
+    draft: Seconds = 0.0  # of a draft pass beside its kernels: one more launch of a graph, sampling, and its part of verifying
+    fp8_mla: bool = False  # multiplies MLA in fp8 with an fp8 cache on Hopper, where most kernels widen the cache to bf16
     fused_experts: bool = False  # one Triton kernel for all experts where every GPU has all tokens, else DeepGEMM's
 
 
@@ -63,16 +68,20 @@ class BackendFit(BaseModel):
 class Backend(BaseModel):
     """An engine: its constants, those that differ on a system, how it schedules prompts, and its fit.
 
-    ``mixes_prompts``: prompt chunks share a step with decoding sequences; else a step is one or the other. ``acceptance``:
-    chance of a drafted token in the measured deployments with multi-token prediction; other traffic's is its scenario's to say.
+    ``mixes_prompts``: prompt chunks share a step with decoding sequences; else a step is one or the other. ``balance``: how it
+    deals prompts to attention groups that step together, where nobody asks for another way. ``acceptance``:
+    chance of a drafted token in the measured deployments with multi-token prediction; ``expert_spread``: standard deviation of
+    the experts' popularity over its mean in those that balance nothing; both of other traffic are its scenario's to say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     mixes_prompts: bool
+    balance: Literal["round-robin", "wait", "perfect"] = "round-robin"
     constants: Constants
     acceptance: float = Field(0.7, gt=0, lt=1)
+    expert_spread: float = Field(0.0, ge=0, le=4)
     systems: dict[str, dict[str, str | float]] = {}
     sources: dict[str, str]
     fit: BackendFit | None = None

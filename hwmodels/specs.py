@@ -75,15 +75,19 @@ class Datasheet(BaseModel):
         return self
 
 
+TensorDtype = Literal["bf16", "fp8", "fp4"]
+
+
 class Gpu(Datasheet):
     """One GPU. ``tensor_flop_per_cycle_sm``: dense multiply-add flops one SM issues a cycle, by dtype (bf16, fp8, fp4).
+    ``exp_per_cycle_sm``: exponentials, which softmax needs one of for every score.
 
     ``price``: of a GPU that the price file does not know. What no time depends on may be left out (None).
     """
 
     sms: Annotated[int, Field(ge=1, le=1024)]
     clock: Hertz  # the clock the tensor rate is quoted at
-    tensor_flop_per_cycle_sm: dict[Literal["bf16", "fp8", "fp4"], Annotated[float, Field(gt=0)]]
+    tensor_flop_per_cycle_sm: dict[TensorDtype, Annotated[float, Field(gt=0)]]
     hbm_capacity: Bytes
     hbm_bandwidth: BytesPerSecond
     l2_capacity: Bytes | None = None
@@ -92,9 +96,10 @@ class Gpu(Datasheet):
     nvlink_bandwidth: BytesPerSecond  # per direction, raw: of NVLink, or of whatever joins the GPUs of a domain
     pcie_bandwidth: BytesPerSecond  # per direction, raw
     power: Watts
+    exp_per_cycle_sm: Annotated[float, Field(gt=0)] = 16.0  # CUDA C++ Programming Guide, throughput of native instructions
     price: PriceTag | None = None
 
-    def tensor_flops(self, dtype: Literal["bf16", "fp8", "fp4"]) -> float:
+    def tensor_flops(self, dtype: TensorDtype) -> float:
         """Peak dense flop/s of the whole GPU in ``dtype``. Raises KeyError if the GPU has no such tensor rate."""
         return self.tensor_flop_per_cycle_sm[dtype] * self.sms * self.clock
 

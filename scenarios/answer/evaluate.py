@@ -17,6 +17,7 @@ from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.layer.result import InputRow
 from ...sim.layer.routing_file import counted
 from ...sim.serving.deployment import PoolShape, Served, aggregated, disaggregated
+from ...sim.serving.prompts import Scheduling
 from ...sim.serving.queue import ArrivalLaw
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import WorkerMemory, worker_memory
@@ -74,7 +75,9 @@ def setting_of(question: ServingQuestion, serving: Serving, backend: Backend, pr
     workload = question.workload
     arrivals = ArrivalLaw(workload.variation)
     skew = skew_of(question)
-    return Setting(question.model, question.cluster, precision, backend, workload, drafts, skew, arrivals=arrivals)
+    scheduling = Scheduling(float(serving.poll_steps), float(serving.wait_steps), serving.wait_fill)
+    shared = (question.model, question.cluster, precision, backend, workload, drafts, skew)
+    return Setting(*shared, arrivals=arrivals, scheduling=scheduling)
 
 
 def skew_of(question: ServingQuestion) -> Skew:
@@ -97,6 +100,7 @@ def skew_of(question: ServingQuestion) -> Skew:
         routing.kind if routing.kind in ("balanced", "group-limited") else "uniform",
         None if routing.groups is None else float(routing.groups),
         None if routing.groups_kept is None else float(routing.groups_kept),
+        question.workload.expert_spread,
     )
 
 

@@ -26,6 +26,8 @@ from .stage import Join, Machine, Work
 
 Kind = Literal["contiguous", "masked", "triton"]
 TILE = 128  # rows and columns of a tile (DeepGEMM's block for large and for small batches)
+#: Mean rows of an expert up to which DeepGEMM's masked kernels take half of that (its heuristics: ``block_m`` 64 if m <= 64).
+FEW_ROWS = 64.0
 
 Floats = NDArray[np.float64]
 
@@ -136,22 +138,22 @@ def counted(rows: Floats, tokens: Num) -> Counts:
 
 
 def tensor_dtype(shape: ExpertShape, machine: Machine) -> Dtype:
-    """The tensor rate used: the weights' dtype if the GPU has it, else the next wider one."""
+    """The tensor rate used: the wider of weights' and activations' dtypes if the GPU has it, else the next wider one."""
     order: tuple[Dtype, ...] = ("fp4", "fp8", "bf16")
-    for dtype in order[order.index(shape.weights) :]:
+    for dtype in order[max(order.index(shape.weights), order.index(shape.activations)) :]:
         if dtype in machine.tensor_flops:
             return dtype
     return "bf16"
 
 
-def triton_tile(tokens: Num, weights: Dtype) -> tuple[Num, Num]:
+def triton_tile(tokens: Num, computed: Dtype) -> tuple[Num, Num]:
     """(rows, columns) of the fused kernel's tile for a batch of ``tokens``.
 
     vLLM's defaults since February 2026 (its pull request 34846): 16 to 128 rows as the batch grows; block-scaled fp8 takes 16
     rows up to 64 tokens, then 64, and the columns of its scales.
     """
     t = np.asarray(tokens, float)
-    if weights == "bf16":
+    if computed == "bf16":
         return np.select([t <= 32, t <= 96, t <= 512], [16.0, 32.0, 64.0], 128.0), np.where(t <= 64, 64.0, 128.0)
     return np.where(t <= 64, 16.0, 64.0), np.full(t.shape, 128.0)
 
@@ -179,11 +181,21 @@ def side_bytes(kind: Kind, counts: Counts, shape: ExpertShape) -> Side:
     return Side(counts.pairs * pair, 0.0, counts.tokens * shape.hidden * (2.0 + cast))
 
 
+def _tile(kind: Kind, counts: Counts, shape: ExpertShape) -> tuple[Num, Num]:
+    """Rows and columns of a tile."""
+    if kind == "triton":
+        return triton_tile(counts.tokens, shape.activations)
+    if kind == "contiguous":
+        return float(TILE), float(TILE)
+    mean = counts.rows / np.maximum(counts.busy, 1.0)
+    return np.where(np.asarray(mean) <= FEW_ROWS, FEW_ROWS, float(TILE)), float(TILE)
+
+
 def block(kind: Kind, counts: Counts, shape: ExpertShape, machine: Machine, k: ExpertConstants, sms: Num) -> Block:
     """The loads of both GEMMs and what lies around them, on a rank with ``counts``."""
     element = ELEMENT_BYTES[shape.activations]
     rate = machine.tensor_flops[tensor_dtype(shape, machine)] / machine.sms * k.tensor_efficiency
-    height, breadth = triton_tile(counts.tokens, shape.weights) if kind == "triton" else (float(TILE), float(TILE))
+    height, breadth = _tile(kind, counts, shape)
     tiles = counts.tiles(height)
     foreign = counts.others(height) if k.idle_tile else 0.0
     tensor: Num = 0.0

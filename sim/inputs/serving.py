@@ -14,6 +14,8 @@ from .traffic import Routing
 
 Backend = Literal["vllm", "sglang", "trtllm"]
 Mode = Literal["aggregated", "disaggregated"]
+#: How prompts are dealt to the attention groups of a worker, which step together (`serving.prompts`).
+Balance = Literal["round-robin", "wait", "perfect"]
 Width = Annotated[int, Field(ge=1, le=4096)]
 Arrivals = Literal["even", "poisson", "bursty"]
 Tokens = Annotated[int, Field(ge=1, le=1 << 24)]
@@ -33,7 +35,8 @@ class Workload(BaseModel):
     number in flight that meets the limits. ``arrivals`` of a rate: ``even`` ones come at equal distances, ``poisson`` at
     random, ``bursty`` in bursts of about ``burstiness`` (variance of the times between them over their mean squared, default
     9). ``routing``: how the router spreads tokens over experts. ``rank_imbalance``: (max - mean) / mean rows of
-    the ranks that persists beyond chance, as measured behind a load balancer.
+    the ranks that persists beyond chance, as measured behind a load balancer. ``expert_spread``: standard deviation of the
+    experts' popularity over its mean where nothing balances them: deployments of a public suite show 0.8.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +53,14 @@ class Workload(BaseModel):
     )
     routing: Routing = Routing()
     rank_imbalance: Annotated[float, Field(ge=0, le=64)] = 0.0
+    expert_spread: Annotated[float, Field(ge=0, le=4)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_imbalance(self) -> Self:
+        if self.expert_spread and (self.rank_imbalance or self.routing.kind != "uniform"):
+            said = "rank_imbalance" if self.rank_imbalance else f"routing.kind={self.routing.kind}"
+            raise ValueError(f"expert_spread and {said} both say how uneven the experts are: give one of them")
+        return self
 
     @model_validator(mode="after")
     def _one_load(self) -> Self:
@@ -99,9 +110,11 @@ class Worker(BaseModel):
     """One engine instance of ``tp * dp * pp`` GPUs, ``count`` of them alike. Widths as `step.worker.Arrangement`.
 
     ``batch``: sequences of one attention group that decode together at most (default: what memory holds, up to 1,024).
-    ``chunk_tokens``: prompt tokens of one attention group in one step at most (chunked prefill). ``placement``: which ranks the
-    experts lie on, which matters where ``workload.routing`` says that some are chosen more often: ``contiguous`` in their
-    order, ``balanced`` by their load (with copies, or rearranged without); default balanced where there are copies.
+    ``chunk_tokens``: prompt tokens of one attention group in one step at most (chunked prefill). ``balance``: how prompts are
+    dealt to attention groups that step together (default: the engine's); it needs some, ``dp`` above 1.
+    ``placement``: which ranks the experts lie on, which matters where ``workload.routing`` says that some are chosen more
+    often: ``contiguous`` in their order, ``balanced`` by their load (with copies, or rearranged without); default balanced
+    where there are copies.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,6 +134,13 @@ class Worker(BaseModel):
     cuda_graphs: bool = True
     batch: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
     chunk_tokens: Annotated[int, Field(ge=16, le=1 << 20)] = 8192
+    balance: Balance | None = None
+
+    @model_validator(mode="after")
+    def _groups_to_balance(self) -> Self:
+        if self.balance is not None and self.dp == 1:
+            raise ValueError(f"balance ({self.balance}) deals prompts to attention groups, dp=1 has one: remove it, or use dp")
+        return self
 
     @model_validator(mode="after")
     def _experts_fill_the_worker(self) -> Self:
@@ -141,8 +161,12 @@ class Serving(BaseModel):
     ``disaggregated`` ones do one of the two, and the KV cache travels between them.
 
     ``weights``, ``experts``, ``kv``, ``payload``: precisions, default as the model is stored (kv: bf16; payload: fp8, or bf16
-    for bf16 experts). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before it were.
-    ``memory_share``: the part of HBM an engine may fill.
+    for bf16 experts). ``attention``: in which attention multiplies scores and values, bf16 or fp8 (default: fp8 with an fp8
+    cache, as FlashAttention-3, FlashMLA and TensorRT-LLM do; a GPU without the rate multiplies in bf16, and so do kernels
+    for MLA on Hopper but SGLang's). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before
+    it were. ``memory_share``: the part of HBM an engine may fill. ``poll_steps``: steps between two looks for new requests;
+    ``wait_steps``: for which prompts wait for others at most, until they fill the share ``wait_fill`` of ``chunk_tokens``
+    (`serving.prompts.Scheduling`); both of aggregated deployments.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -155,9 +179,23 @@ class Serving(BaseModel):
     experts: Dtype | None = None
     kv: Dtype | None = None
     payload: Dtype | None = None
+    attention: Literal["bf16", "fp8"] | None = None
     mtp: Annotated[int, Field(ge=0, le=8)] = 0
     acceptance: Annotated[float, Field(gt=0, le=1)] = 0.8
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    poll_steps: Annotated[int, Field(ge=1, le=1000)] = 1
+    wait_steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    wait_fill: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _steps_are_shared(self) -> Self:
+        if self.mode == "disaggregated":
+            for name in ("poll_steps", "wait_steps", "wait_fill"):
+                if name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"{name} counts steps that decode: a disaggregated deployment's prompts run alone: remove it"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _pools_match_the_mode(self) -> Self:

@@ -104,7 +104,7 @@ def disaggregated(
     law = AT_RANDOM if rate is None else setting.arrivals
 
     def first_token(requests_per_s: Num) -> Num:
-        return pre.ttft_s + transfer + prompt_wait(pre, prefill, requests_per_s * met, law)
+        return pre.ttft_s + transfer + setting.engine.handover + prompt_wait(pre, prefill, requests_per_s * met, law)
 
     slots = decode.slots + 0.0 * most_prefill
     capacity = np.minimum(most_prefill, per_s(slots, tpot(slots)))
@@ -117,7 +117,8 @@ def disaggregated(
     rates = decode_worker(setting, decode.arrangement, batch)
     throughput = rates.requests_per_s * decode.count
     if rate is None:
-        ttft = np.maximum(flying / throughput - workload.mean_output * rates.tpot_s, pre.ttft_s + transfer)
+        least = pre.ttft_s + transfer + setting.engine.handover
+        ttft = np.maximum(flying / throughput - workload.mean_output * rates.tpot_s, least)
     else:
         ttft = first_token(throughput)
     in_flight = batch * groups + throughput * ttft

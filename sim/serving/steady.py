@@ -2,8 +2,8 @@
 
 *Decode*: every step gives each of ``batch`` sequences its accepted tokens. *Prefill*: prompts run in chunks. *Aggregated*:
 both share the GPUs, so that a decoding request also waits for the prompts of those that join: each finished request lets one
-in, whose prompt takes ``P`` seconds of the worker, so a token takes ``D(B) + w B P / output`` (w: the engine's share of that
-wait that a decoding request sees). All fields may be arrays of candidates.
+in (`prompts`), and what a step's prompts add to it is added to every token (times the engine's share of that wait that a
+decoding request sees). All fields may be arrays of candidates.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..inputs.model import MoeModel
 from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
+from .prompts import AT_ONCE, RARE, Scheduling, joining
 from .queue import AT_RANDOM, ArrivalLaw
 
 
@@ -46,6 +47,11 @@ class Speculation:
         """Tokens that a step yields: ``1 + a + a^2 + ...`` (the verified token and the accepted drafts)."""
         return float(sum(self.acceptance**i for i in range(self.drafts + 1)))
 
+    @property
+    def rows(self) -> float:
+        """Rows of a sequence in a step: the last token and the drafts to verify."""
+        return 1.0 + self.drafts
+
 
 NO_DRAFTS = Speculation()
 #: A closed loop never fills a worker's time with prompts: the share beyond which the queueing formula no longer holds.
@@ -70,6 +76,7 @@ class Setting:
     speculation: Speculation = NO_DRAFTS
     skew: Skew = EVEN
     together: bool = False
+    scheduling: Scheduling = AT_ONCE
     arrivals: ArrivalLaw = AT_RANDOM
 
     @property
@@ -142,27 +149,33 @@ def aggregated_worker(
     """
     in_flight = np.asarray(batch, float)
     decoding = np.minimum(in_flight, most)
-    output, engine = setting.workload.mean_output, setting.engine
+    output, engine, accepted = setting.workload.mean_output, setting.engine, setting.speculation.accepted
     waves = setting.together and not setting.backend.mixes_prompts
     spread = 1.0 if arrivals is None else arrivals.variation
     itself = 1.0 / arrangement.dp if arrivals is None or spread == 0.0 else 0.0
     met = np.maximum(in_flight - itself, 0.0) / np.maximum(in_flight, 1e-12)  # of those in flight, the share it meets
     for _ in range(2):
         step = decode_step(setting, arrangement, decoding)
-        token_s = step.seconds / setting.speculation.accepted
-        prompt, whole = _prompt_seconds(setting, arrangement, decoding * met, chunk_tokens, step)
+        token_s = step.seconds / accepted
         others = decoding * met
+        per_step = np.maximum(others * accepted / output, RARE)
+        room = chunk_tokens / new_tokens(setting.workload)
+        looked = engine.first_steps + setting.scheduling.steps(per_step, room)
         if waves:
+            prompt, whole = _wave_prompt(setting, arrangement, decoding, chunk_tokens)
             tpot = token_s + 0.5 * others * prompt / output
             per_group = decoding / (output * token_s + np.maximum(decoding, 1.0) * prompt)
-            waiting = whole + engine.first_token
+            waiting = whole + engine.first_token + looked * step.seconds
         else:
-            tpot = token_s + engine.prompt_wait * others * prompt / output
-            busy = np.minimum(others * prompt / (output * tpot), _MOST_BUSY)
+            added, whole = _joining_seconds(setting, arrangement, others, per_step, chunk_tokens, step)
+            prompt = added / per_step
+            tpot = token_s + engine.prompt_wait * added / accepted
+            busy = np.minimum(added / (accepted * tpot), _MOST_BUSY)
             # A request spends its own prompt's time, half a step before it is taken up if one runs, and others' prompts
             # without a token.
             running = np.minimum(in_flight * met * arrangement.dp, 1.0)
-            waiting = whole + engine.first_token + 0.5 * running * step.seconds + 0.5 * spread * prompt * busy / (1.0 - busy)
+            looking = (0.5 * running + looked) * accepted * tpot
+            waiting = whole + engine.first_token + looking + 0.5 * spread * prompt * busy / (1.0 - busy)
             decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
             per_group = decoding / (output * tpot)
     ttft = np.maximum(in_flight / per_group - output * tpot, waiting)
@@ -218,23 +231,50 @@ def prompt_batch(workload: Lengths, chunk_tokens: Num, *, alone: bool) -> Batch:
     return Batch(0.0, 0.0, prefill=filled, chunk=chunk, cached=before)
 
 
-def _prompt_seconds(
-    setting: Setting, arrangement: Arrangement, decoding: Num, chunk_tokens: Num, step: Step
+def _joining_seconds(
+    setting: Setting, arrangement: Arrangement, decoding: Num, per_step: Num, chunk_tokens: Num, step: Step
 ) -> tuple[Num, Num]:
-    """What a prompt adds to its attention group's steps, its own or what its chunks lengthen others by; and those steps whole.
+    """What the prompts that join in a decode step (``per_step`` for each attention group) add to it on average, and how long a
+    prompt takes that runs.
 
-    Groups of one worker step together: their prompts are taken to run side by side (TensorRT-LLM's attention-DP balance).
+    Attention groups step together, and all wait for the one with most prompts (`prompts.joining`). Prompts that meet share a
+    step up to ``chunk_tokens`` rows of a group; one longer than that runs in chunks, each of which meets others.
     """
     workload, mixes = setting.workload, setting.backend.mixes_prompts
     eager, number = for_prompts(arrangement), rounds(workload, chunk_tokens)
+    chunk = np.minimum(new_tokens(workload), chunk_tokens)
+    room = np.maximum(1.0, np.floor(chunk_tokens / chunk))
+    balance = arrangement.balance or setting.backend.balance
+    met = joining(per_step * number, arrangement.dp, balance, room if mixes else np.inf)
+    # A group's prompts of one step, at least one and no more than its rows hold; what is beyond runs in further steps.
+    held = np.clip(met.fullest, 1.0, room)
     beside = np.where(np.asarray(decoding) < 0.5, 0.0, decoding) / arrangement.pp  # below a half mostly nobody
+    decodes = beside * setting.speculation.rows if mixes else 0.0
+    fullest = (decodes + held * chunk) / (decodes + met.mean / met.fullest * held * chunk)
 
-    def seconds(chunk: Batch) -> Num:
-        return setting.step(eager, replace(chunk, decode=beside, context=_held(workload)) if mixes else chunk).seconds
+    def seconds(own: Batch) -> Num:
+        batch = replace(own, prefill=held * own.prefill, fullest=fullest)
+        if mixes:
+            batch = replace(batch, decode=beside, context=_held(workload), speculated=setting.speculation.rows)
+        return setting.step(eager, batch).seconds
 
     earlier, last = chunk_seconds(workload, chunk_tokens, seconds)
     whole = earlier + last
-    return (np.maximum(whole - number * step.seconds, 0.0) if mixes else whole), whole
+    added = np.maximum(whole - number * step.seconds, 0.0) if mixes else whole
+    return met.any_ * met.fullest / held * added / number, whole
+
+
+def _wave_prompt(setting: Setting, arrangement: Arrangement, decoding: Num, chunk_tokens: Num) -> tuple[Num, Num]:
+    """Seconds of a prompt where each group's run one after another, as many together as a step holds; and of its step."""
+    eager = for_prompts(arrangement)
+    chunk = np.minimum(new_tokens(setting.workload), chunk_tokens)
+    held = np.clip(decoding, 1.0, np.maximum(1.0, np.floor(chunk_tokens / chunk)))
+
+    def seconds(own: Batch) -> Num:
+        return setting.step(eager, replace(own, prefill=held * own.prefill)).seconds
+
+    earlier, last = chunk_seconds(setting.workload, chunk_tokens, seconds)
+    return (earlier + last) / held, earlier + last
 
 
 def _held(workload: Lengths) -> Num:

@@ -7,12 +7,15 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hwmodels.backends import Constants
 from ...hwmodels.specs import Cluster
 from ..ep.expert_time import ExpertTime, expert_constants, expert_time
 from ..ep.experts import ExpertShape, Kind
 from ..ep.machine import machine_of
+from ..ep.normal import largest_of
 from ..inputs.model import MoeModel
 from .part import Num, Part
+from .tensor import Reach
 from .worker import Arrangement, Batch, Precision, Skew
 
 
@@ -23,20 +26,20 @@ def expert_part(
     batch: Batch,
     precision: Precision,
     skew: Skew,
-    fused_kernel: bool = False,
+    engine: Constants,
 ) -> tuple[Part, Num]:
     """The grouped GEMMs of the busiest rank, and its rows over the mean rank's.
 
-    Where every GPU holds all tokens (``dp`` is 1), an engine may run one fused Triton kernel (``fused_kernel``). Else it is
+    Where every GPU holds all tokens (``dp`` is 1), an engine may run one fused Triton kernel (``fused_experts``). Else it is
     DeepGEMM: prompts on the contiguous kernels, decoding batches on the masked ones.
     """
-    alone = (np.asarray(arrangement.dp) <= 1.0) & fused_kernel
+    alone = (np.asarray(arrangement.dp) <= 1.0) & engine.fused_experts
     if np.any(alone) and not np.all(alone):
-        fused, own = _by_kind("triton", model, cluster, arrangement, batch, precision, skew)
-        sent, theirs = _by_kind(_kernels(batch), model, cluster, arrangement, batch, precision, skew)
+        fused, own = _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
+        sent, theirs = _by_kind(_kernels(batch), model, cluster, arrangement, batch, precision, skew, engine)
         return _where(alone, fused, sent), np.where(alone, own, theirs)
     kind: Kind = "triton" if np.all(alone) else _kernels(batch)
-    return _by_kind(kind, model, cluster, arrangement, batch, precision, skew)
+    return _by_kind(kind, model, cluster, arrangement, batch, precision, skew, engine)
 
 
 def _kernels(batch: Batch) -> Kind:
@@ -58,16 +61,21 @@ def _by_kind(
     batch: Batch,
     precision: Precision,
     skew: Skew,
+    engine: Constants,
 ) -> tuple[Part, Num]:
     machine = machine_of(cluster)
-    k, _, source = expert_constants(cluster.calibration, kind, precision.experts)
     activations = precision.experts if precision.experts in machine.tensor_flops else "bf16"
+    # A GPU without tensor cores for the weights' dtype multiplies in bf16, as the bf16 kernels do.
+    k, _, source = expert_constants(cluster.calibration, kind, activations)
+    reach = Reach.of(cluster.node.gpu, cluster.calibration)
+    k = replace(k, tensor_efficiency=reach.same_dtype(k.tensor_efficiency), launch=k.launch * engine.expert_launch)
+    imbalance = rank_imbalance(model, arrangement, skew)
     width = model.moe_intermediate * model.mlp_matrices / 3.0 / arrangement.moe_tp
     shape = ExpertShape(float(model.expert_width), width, precision.experts, activations)
-    tokens = np.asarray(batch.tokens * arrangement.dp, float)
+    tokens = np.asarray(batch.mean_tokens * arrangement.dp, float)
     found = expert_time(
         kind,
-        np.maximum(tokens, 1e-9) * (1.0 + skew.rank_imbalance),
+        np.maximum(tokens, 1e-9) * (1.0 + imbalance),
         shape,
         machine,
         k,
@@ -95,6 +103,20 @@ def _by_kind(
         np.where(some, found.flops, 0.0),
         np.where(some, found.hbm_bytes, 0.0),
         kernels=0.0,
+        host_s=np.where(some, k.host, 0.0),
         source=f"expert-compute {kind}, fitted on {source}",
     )
-    return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 or skew.counted else 1.0 + skew.rank_imbalance
+    return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 or skew.counted else 1.0 + imbalance
+
+
+def rank_imbalance(model: MoeModel, arrangement: Arrangement, skew: Skew) -> Num:
+    """(max - mean) / mean rows of the ranks beyond chance: what ``skew`` says, else what random placement leaves.
+
+    A rank of ``m`` experts whose popularity spreads by ``s`` of its mean spreads by ``s / sqrt(m)``, and all wait for the
+    fullest of the ranks. Replicas come with a placement that evens ranks out.
+    """
+    if skew.alpha > 0.0 or skew.counted or skew.rank_imbalance > 0.0:
+        return skew.rank_imbalance
+    ranks = np.asarray(arrangement.ep, float)
+    random = skew.spread * largest_of(ranks) / np.sqrt(np.maximum(model.experts / ranks, 1e-9))
+    return np.where((ranks > 1.0) & (np.asarray(arrangement.redundant) <= 0.0), random, 0.0)

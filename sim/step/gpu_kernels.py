@@ -18,6 +18,7 @@ from ...hwmodels.laws import CAST_BYTES, Gemm, gemm_bytes, gemm_seconds, smooth_
 from ...hwmodels.specs import Gpu
 from ..precision import Dtype
 from .part import Num
+from .tensor import Reach
 from .work import Work
 
 
@@ -30,6 +31,7 @@ class GpuKernels:
     bf16: Gemm
     narrow: Gemm
     source: str
+    reach: Reach
     fp4_weights: float = 1.0
 
     @staticmethod
@@ -38,8 +40,9 @@ class GpuKernels:
         (bf16, own), (fp8, _) = (find_entry(system, "gemm", op, "one-node") for op in ("bf16", "fp8"))
         borrowed = "" if own == system else f", borrowed from {own}"
         wide = constants_of(bf16, Gemm)
-        narrow = replace(wide, host=0.0, tensor_efficiency=constants_of(fp8, Gemm).tensor_efficiency)
-        return GpuKernels(gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}", fp4_weights)
+        reach = Reach.of(gpu, system)
+        narrow = replace(wide, host=0.0, tensor_efficiency=reach.same_dtype(constants_of(fp8, Gemm).tensor_efficiency))
+        return GpuKernels(gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}", reach, fp4_weights)
 
     def constants(self, stored: Dtype) -> Gemm:
         """Constants of a GEMM on weights kept as ``stored``."""

@@ -87,8 +87,10 @@ def model_step(
         hidden: Num = communication + compute - on_gpu
     else:
         on_gpu, hidden = communication + compute, 0.0 * compute
-    launches = 0.0 * compute if arrangement.graphs else np.maximum(0.0, engine.launch * kernels - on_gpu)
-    host = engine.step + engine.sequence * batch.decode + launches
+    # The host runs ahead of the GPU, so that only what it takes longer for the whole pass shows.
+    queued: Num = sum((np.where(p.host_s > 0.0, p.host_s, engine.launch * p.kernels) * p.times for p in parts), 0.0)
+    launches = 0.0 * compute if arrangement.graphs else np.maximum(0.0, queued - on_gpu)
+    host = engine.step + engine.sequence * batch.decode + engine.draft * drafts + launches
     parts.append(Part("kernel gaps", "host", gaps, 1.0, {"launch": gaps}, source="the engine's gap between kernels"))
     parts.append(
         Part("host", "host", host + 0.0 * compute, 1.0, {"host": host}, source="the engine's work per step and sequence")
@@ -113,21 +115,21 @@ def _parts(
     skew: Skew,
 ) -> Iterator[Part]:
     gpu, system, tp = cluster.node.gpu, cluster.calibration, arrangement.tp
-    yield from attention_parts(model, arrangement, batch, precision, gpu, system, engine.fp4_weights)
+    yield from attention_parts(model, arrangement, batch, precision, gpu, system, engine.fp4_weights, engine.fp8_mla)
     layers = float(model.layers)
     yield all_reduce_part("attention all-reduce", batch.tokens, model.hidden, tp, cluster, engine, layers)
     yield from feed_forward_parts(model, arrangement, batch, precision, gpu, system, engine.fp4_weights)
     if model.dense_layers:
         yield all_reduce_part("MLP all-reduce", batch.tokens, model.hidden, tp, cluster, engine, float(model.dense_layers))
     if model.moe_layers:
-        block, imbalance = expert_part(model, cluster, arrangement, batch, precision, skew, engine.fused_experts)
+        block, imbalance = expert_part(model, cluster, arrangement, batch, precision, skew, engine)
         yield block
         # Where all GPUs hold all tokens, one sum finishes routed and shared experts; else only the shared experts need one.
         alone = np.asarray(arrangement.dp) <= 1.0
         summed = np.where(alone, arrangement.tp, np.where(model.beside_width > 0, arrangement.tp, arrangement.moe_tp))
         yield all_reduce_part("expert all-reduce", batch.tokens, model.hidden, summed, cluster, engine, float(model.moe_layers))
         if np.any(np.asarray(arrangement.dp) > 1.0):
-            sent = batch.tokens / tp
+            sent = batch.mean_tokens / tp
             yield from exchange_parts(model, arrangement, sent, precision, cluster, skew, imbalance)
     yield from head_parts(model, arrangement, batch, precision, gpu, system)
     if np.any(np.asarray(arrangement.pp) > 1.0):

@@ -11,7 +11,8 @@ from .part import Group, Num, Part
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Kernels of one layer on one GPU. ``tensor``, ``hbm``, ``launch``: seconds that resource alone would need."""
+    """Kernels of one layer on one GPU. ``tensor``, ``hbm``, ``launch``: seconds that resource alone would need; ``host``: of
+    the host, where no graph replays the kernels and a table timed it."""
 
     seconds: Num = 0.0
     tensor: Num = 0.0
@@ -20,6 +21,7 @@ class Work:
     flops: Num = 0.0
     hbm_bytes: Num = 0.0
     kernels: Num = 0.0
+    host: Num = 0.0
 
     def __add__(self, other: Work) -> Work:
         """One after the other."""
@@ -39,7 +41,8 @@ class Work:
         loads = {"tensor": plain(self.tensor), "hbm": plain(self.hbm), "launch": plain(self.launch)}
         return Part(
             name, group, plain(self.seconds), times, loads,
-            flops=plain(self.flops), hbm_bytes=plain(self.hbm_bytes), kernels=plain(self.kernels), source=source,
+            flops=plain(self.flops), hbm_bytes=plain(self.hbm_bytes), kernels=plain(self.kernels), host_s=plain(self.host),
+            source=source,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ..ep.expert_share import Counted
 from ..ep.protocol import find_protocol
 from ..ep.protocols import DEFAULT
 from ..inputs.model import MoeModel
-from ..inputs.serving import Serving, Worker
+from ..inputs.serving import Balance, Serving, Worker
 from ..inputs.stored import Format, Kind, Stored, plain, stored_as
 from ..precision import Dtype
 from .part import Num
@@ -24,6 +24,7 @@ class Arrangement:
     """``protocol`` carries tokens to experts when ``dp > 1`` (a name in `ep.protocol`); with ``dp == 1`` every GPU
     already has all tokens and an all-reduce follows the experts. ``overlap``: two micro-batches hide communication behind
     compute. ``graphs``: kernels are replayed from CUDA graphs. ``redundant``: replicas of experts beyond the model's own.
+    ``balance``: how prompts are dealt to the attention groups, None as the engine does.
     """
 
     tp: Num
@@ -35,6 +36,7 @@ class Arrangement:
     redundant: Num = 0.0
     overlap: bool = False
     graphs: bool = True
+    balance: Balance | None = None
     placement: str = ""  # of experts, where some are chosen more often: "" by load where there are replicas
 
     @property
@@ -50,6 +52,7 @@ class Arrangement:
 class Precision:
     """Stored and computed precisions: dense weights, expert weights, KV cache, and a dispatched row on the wire.
 
+    ``attention``: in which scores and values are multiplied, None as the cache is kept (where the GPU has such a rate).
     ``stored``: the checkpoint's own formats, kind by kind, where they say more than the two precisions of weights.
     """
 
@@ -58,6 +61,12 @@ class Precision:
     kv: Dtype
     payload: Dtype
     stored: Stored | None = None
+    attention: Dtype | None = None
+
+    @property
+    def products(self) -> Dtype:
+        """The dtype of attention's products."""
+        return self.attention or ("fp8" if self.kv == "fp8" else "bf16")
 
     def of(self, kind: Kind) -> Format:
         """The format of one kind of weights."""
@@ -73,7 +82,9 @@ class Skew:
     """How unevenly tokens fall on experts. ``alpha``: exponent of the experts' popularity (0: uniform), placed by load if
     there are replicas. ``rank_imbalance``: (max - mean) / mean rows of the ranks that stays beyond that and beyond chance, as
     a load balancer leaves it. ``counted``: how often each expert was chosen, instead of ``alpha``. ``routing``, ``groups``,
-    ``groups_kept``: how the router spreads a token's experts (`ep.shape.Shape`).
+    ``groups_kept``: how the router spreads a token's experts (`ep.shape.Shape`). ``spread``: standard
+    deviation of the experts' popularity over its mean where they lie as they come, which leaves the fullest of the ranks with
+    more (`expert_block.rank_imbalance`); replicas even that out.
     """
 
     alpha: float = 0.0
@@ -82,6 +93,7 @@ class Skew:
     routing: str = "uniform"
     groups: float | None = None
     groups_kept: float | None = None
+    spread: float = 0.0
 
 
 EVEN = Skew()
@@ -93,7 +105,8 @@ class Batch:
 
     ``decode`` sequences with ``context`` cached tokens each get ``speculated`` new rows each (1: no multi-token prediction);
     beside them ``prefill`` new prompt tokens, in prompts that each have on average ``cached`` tokens before the new ones and
-    ``chunk`` new tokens in this step.
+    ``chunk`` new tokens in this step. ``fullest``: its rows over those of the mean group: all groups wait for the one with
+    most, while experts and exchange see the tokens of all.
     """
 
     decode: Num
@@ -102,11 +115,17 @@ class Batch:
     chunk: Num = 1.0
     cached: Num = 0.0
     speculated: Num = 1.0
+    fullest: Num = 1.0
 
     @property
     def tokens(self) -> Num:
         """Rows of the GEMMs of one attention group."""
         return self.decode * self.speculated + self.prefill
+
+    @property
+    def mean_tokens(self) -> Num:
+        """Rows of the mean attention group."""
+        return self.tokens / self.fullest
 
 
 def arrangement_of(worker: Worker) -> Arrangement:
@@ -121,6 +140,7 @@ def arrangement_of(worker: Worker) -> Arrangement:
         float(worker.redundant_experts),
         worker.overlap,
         worker.cuda_graphs,
+        worker.balance,
         worker.placement or "",
     )
 
@@ -142,4 +162,4 @@ def precision_of(model: MoeModel, serving: Serving) -> Precision:
     if serving.experts:
         stored = stored.model_copy(update={"experts": plain(serving.experts)})
     kv = serving.kv or stored.kv or "bf16"
-    return Precision(serving.weights or model.weight_dtype, experts, kv, payload, stored)
+    return Precision(serving.weights or model.weight_dtype, experts, kv, payload, stored, serving.attention)

@@ -44,7 +44,7 @@ def test_a_deployment_is_answered_in_times(epicycle: Command, tmp_path: Path) ->
 
 def test_a_plan_ranks_by_gpus(epicycle: Command, tmp_path: Path) -> None:
     page = tmp_path / "plan.html"
-    more = ("--set", "search.confirm=1", "--set", "workload.rate=20 /s", "--set", "search.modes=[aggregated]")
+    more = ("--set", "search.confirm=1", "--set", "workload.rate=15 /s", "--set", "search.modes=[aggregated]")
     plan = _answer(epicycle, "plan", "plan-deepseek-v3-h200", *ON_GB300, *more, "--html", str(page))
     assert "the smallest takes" in plan["sentence"] and "no price" in plan["sentence"]
     assert any(note.startswith(f"ranked by GPUs: {WHY}") for note in plan["notes"])

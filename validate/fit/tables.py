@@ -19,6 +19,7 @@ from .calibrate import Calibrated, calibrate
 from .experts import fit_experts
 from .laws import fit_kernel
 from .own import OwnFit, entries_of, errors_by_op, fit_own
+from .own_links import link_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,11 @@ def calibrate_all(
             entries += exchanges.calibration.entries
         if progress and len(tables) > 1:
             progress(done + 1, len(tables))
-    found = _fit_own(own, place.node.gpu, aside) if own else None
+    found = _fit_own(own, place.node.gpu, aside) if any(row.parts for row in own) else None
+    named = ", ".join(t.name for t in tables if is_own(columns_of(t)))
     if found is not None:
-        entries += entries_of(found, ", ".join(t.name for t in tables if is_own(columns_of(t))))
+        entries += entries_of(found, named)
+    entries += link_entries(own, place, named)
     try:
         calibration = Calibration(system=system, cluster=cluster, relative=relative, why=why, entries=tuple(entries))
     except ValueError as error:

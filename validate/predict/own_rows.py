@@ -13,8 +13,11 @@ from ...hwmodels.errors import Uncalibrated
 from ...hwmodels.foreign import why_foreign
 from ...hwmodels.laws import Gemm, gemm_seconds
 from ...hwmodels.specs import Gpu
+from ...sim.ep.machine import machine_of
 from ...sim.ep.own_kernels import OwnMove, OwnProduct
+from ...sim.ep.protocol import Context, describe
 from ...sim.ep.protocols.epicycle import find_own
+from ..tables.own_node import LAUNCHES, is_of_node, node_seconds, shape_of
 from ..tables.own_rows import DENSE, Key, OwnRow, keys_of, predicted_s, read_own
 from .predicted import Found, Predicted
 
@@ -33,6 +36,7 @@ def own_rows(path: Path) -> Found:
             except Uncalibrated as error:
                 skipped[str(error)] += 1
     for system in dict.fromkeys(row.system for row in rows):
+        predicted += [_on_node(row) for row in rows if row.system == system and is_of_node(row)]
         usable = [row for row in rows if row.system == system and row.parts]
         if not usable:
             continue
@@ -44,6 +48,20 @@ def own_rows(path: Path) -> Found:
         predicted += _predicted(usable, system, gpus[system], entries)
         notes += _notes(usable, system, entries)
     return predicted, dict(skipped), tuple(notes)
+
+
+def _on_node(row: OwnRow) -> Predicted:
+    """A node's row from one GPU's constants and the links' own efficiencies, or borrowed ones."""
+    cluster = load_cluster(load_calibration(row.system).cluster)
+    nodes = int(float(row.values["nodes"]))
+    op = LAUNCHES[row.protocol][row.op][-1]
+    described = describe(
+        row.protocol, op, "one-node" if nodes == 1 else "multi-node", row.system, shape_of(row), machine_of(cluster), Context()
+    )
+    source = described.calibrated_on
+    note = f"links at the shares of {described.lender}: no row of ours crossed one" if described.lender else ""
+    key = (row.system, row.protocol, row.op, nodes)
+    return Predicted(row.line, dict(row.values), key, row.latency_us, 1e6 * node_seconds(row, cluster), source, False, note)
 
 
 def _dense(row: OwnRow, gpu: Gpu) -> Predicted:

@@ -44,6 +44,11 @@ PARAMETERS = (
     Parameter("busy", 1.0, 0.6, 1.8, 0.2),
     Parameter("prompt_busy", 1.0, 0.7, 2.5, 0.3),
     Parameter("prompt_wait", 1.0, 0.3, 1.2, 0.15),
+    # TensorRT-LLM's (max - mean) / mean of 1.56 over 32 ranks of 8 unbalanced experts (Scaling Expert Parallelism, part 1) is
+    # 2.1 of an expert's mean; random tokens spread less.
+    Parameter("expert_spread", 0.8, 0.05, 3.0, 0.7),
+    Parameter("expert_launch", 1.0, 0.2, 1.6, 0.3),
+    Parameter("draft", 150e-6, 0.05, 10.0, 0.8),
     # NVFP4 carries a scale for 16 weights, read in a swizzled layout; no table tells how fast.
     Parameter("fp4_weights", 0.8, 0.3, 1.25, 0.3),
     # DeepSeek-V3's report (arXiv 2412.19437, section 5.4.3): 85 to 90 % for the first draft; later drafts fare worse.
@@ -107,17 +112,19 @@ def fit_backend(backend: Backend, rows: Sequence[ServingRow], progress: Callable
 
 def with_values(backend: Backend, values: Mapping[str, float], systems: Sequence[str]) -> Backend:
     """``backend`` with fitted values: the engine's constants, and each system's ``busy`` on top of the engine's."""
-    constants = {p.name: _written(p.name, values[p.name]) for p in PARAMETERS if p.name != "acceptance"}
+    constants = {p.name: _written(p.name, values[p.name]) for p in PARAMETERS if p.name not in _TRAFFIC}
     own = {system: {"busy": float(f"{values['busy'] * values[system]:.4g}")} for system in systems}
     data = backend.model_dump(mode="json")
     data["constants"] |= constants
     data["systems"] = own
-    data["acceptance"] = float(f"{values['acceptance']:.4g}")
+    data |= {name: float(f"{values[name]:.4g}") for name in _TRAFFIC}
     return Backend.model_validate(data)
 
 
 #: Constants that are plain numbers; the others are times.
-_SHARES = ("busy", "prompt_busy", "prompt_wait", "fp4_weights")
+_SHARES = ("busy", "prompt_busy", "prompt_wait", "fp4_weights", "expert_launch")
+#: What is said of the measured traffic, not of the engine.
+_TRAFFIC = ("acceptance", "expert_spread")
 
 
 def _written(name: str, value: float) -> str | float:

@@ -17,6 +17,7 @@ from ...hwmodels.hardware_names import UnknownHardware, system_called
 from ...sim.inputs.model import model_names
 from ...sim.precision import Dtype
 from .recipes import Pool, Recipe, recipes_for
+from .scripts import PLAIN, Script, script_of
 
 #: Names in tables whose architecture is a preset's of another name; any other is matched by the longest preset name in it.
 ALIASES = {
@@ -52,7 +53,8 @@ class Widths:
 @dataclass(frozen=True, slots=True)
 class ServingRow:
     """One measured deployment. ``prefill`` is None for an aggregated one. ``drafts``: tokens that multi-token prediction drafts
-    in a step; ``slots``: sequences that decode together in an attention group at most, 0 unknown. ``assumed``: names of what
+    in a step; ``slots``: sequences that decode together in an attention group at most, 0 unknown; ``script``: how the suite
+    starts the engine. ``assumed``: names of what
     the row does not say."""
 
     line: int
@@ -73,6 +75,7 @@ class ServingRow:
     assumed: tuple[str, ...]
     drafts: int = 0
     slots: int = 0
+    script: Script = PLAIN
 
 
 class Unpredictable(Exception):  # noqa: N818 - a reason to count, not a failure
@@ -159,15 +162,26 @@ def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
             assumed.append(_SPLIT)
             decode, prefill = _split(decode.tp * decode.dp, concurrency, isl >= 4 * osl)
         elif _drafts(r):
-            chosen = _speculation(_like(recipes, decode), assumed)
+            alike = _like(recipes, decode)
+            if r["backend"] == "sglang" and any(x.drafts for x in alike):
+                # The suite starts its aggregated SGLang runs with drafts from scripts of their own (``*_mtp.sh``).
+                alike = [x for x in alike if not x.drafts]
+                assumed.append("aggregated SGLang runs with drafts are runs of their own: none")
+            chosen = _speculation(alike, assumed) if alike or r["backend"] != "sglang" else None
     else:
         decode, prefill, chosen = _disaggregated(r, concurrency, recipes, assumed)
     if decode.tp * decode.dp > 1 and _int(r, "attention_dp_size", "") == 0 and r["mode"] == "agg":
         assumed.append("attention data-parallelism not stated: none")
+    script = None
+    if prefill is None and spread:
+        tp, dp = decode.tp, decode.dp
+        script = script_of(r["backend"], system, model, stated, isl, osl, tp * dp, int(dp > 1), concurrency)
+        if script is not None:
+            assumed.append("scheduling by the suite's scripts")
     return ServingRow(
         line, model, system, r["backend"], weights, experts, kv, isl, osl, spread, concurrency,
         decode, prefill, ttft_s, tpot_s, tuple(assumed),
-        chosen.drafts if chosen else 0, chosen.slots if chosen else 0,
+        chosen.drafts if chosen else 0, chosen.slots if chosen else 0, script or PLAIN,
     )  # fmt: skip
 
 

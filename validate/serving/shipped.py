@@ -15,25 +15,24 @@ from pathlib import Path
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from ...hwmodels.backends import Backend, BackendFit, backend_names, load_backend, with_overrides
 from ...hwmodels.interval import Regime
 from ..fit.conformal import LEAST_ROWS, regimes_of
 from ..fit.shipped import MEASUREMENTS
-from .fit import Fitted, fit_backend
+from .fit import Fitted, Parameter, fit_backend
 from .rows import ServingRow, read_serving
 from .steady import Predicted, predict_serving
 
 TABLE = "serving.csv"
-#: Requests in flight up to which a time to first token says little of queues.
-LIGHT = 16
 #: One row in so many is fitted.
 EVERY = 10
 _LONG_S = 0.99
 METHOD = (
     "scipy least squares on log TPOT with a Cauchy loss, a log-normal prior on every constant and one factor a system; "
-    "every tenth row in the order of system, model, precision, arrangement and concurrency; then first_token from those of "
-    "light load"
+    "every tenth row in the order of system, model, precision, arrangement and concurrency; then first_token, "
+    "first_steps and handover to their times to first token"
 )
 
 
@@ -51,22 +50,46 @@ def fitted_rows(rows: Sequence[ServingRow]) -> NDArray[np.intp]:
 def shipped_backend(name: str, rows: Sequence[ServingRow]) -> Backend:
     """The engine ``name`` with constants fitted to a tenth of its ``rows``, and the errors of the others."""
     used = fitted_rows(rows)
-    bare = with_overrides(load_backend(name), {"first_token": "0 us"})
+    bare = load_backend(name)
     fitted = fit_backend(bare, [rows[i] for i in used])
     return with_fit(replace(fitted, backend=with_first_token(fitted.backend, [rows[i] for i in used])), rows, used)
 
 
-def with_first_token(backend: Backend, rows: Sequence[ServingRow]) -> Backend:
-    """``backend`` with what a request waits for beside its own steps: the median that ``rows`` of light load take longer.
+#: What a request waits for beside its own prompt and queue, assumed before the fit: a server's and a tokenizer's path some
+#: 40 ms, some steps of a scheduler that works ahead of the GPU, and, disaggregated, a router and two more queues.
+FIRST = (
+    Parameter("first_token", 40e-3, 0.02, 12.0, 1.0),
+    Parameter("first_steps", 4.0, 0.05, 6.0, 0.8),
+    Parameter("handover", 150e-3, 0.02, 20.0, 1.0),
+)
+#: Scale of the Cauchy loss and standard deviation of a row's log error in times to first token.
+FIRST_SCALE, FIRST_SD = 0.2, 0.35
 
-    Fitted after the times per token, which it hardly touches. Where load is heavy the first prompts' queue decides.
+
+def with_first_token(backend: Backend, rows: Sequence[ServingRow]) -> Backend:
+    """``backend`` with what a request waits for beside its own steps, fitted to the times to first token of ``rows``.
+
+    Fitted after the times per token, which it hardly touches.
     """
-    light = [row for row in rows if row.concurrency <= LIGHT]
-    if not light:
-        return backend
-    longer = np.array([row.ttft_s for row in light]) - predict_serving(light, {backend.name: backend}).ttft_s
-    seconds = float(np.clip(np.nanmedian(longer), 0.0, 1.0))
-    return with_overrides(backend, {"first_token": f"{seconds * 1e6:.4g} us"})
+    measured = np.log([row.ttft_s for row in rows])
+
+    def engine(x: NDArray[np.float64]) -> Backend:
+        values = {p.name: p.start * float(np.exp(v - 1.0)) for p, v in zip(FIRST, x, strict=True)}
+        steps = values.pop("first_steps")
+        return with_overrides(
+            backend, {"first_steps": float(f"{steps:.4g}")} | {n: f"{v * 1e6:.4g} us" for n, v in values.items()}
+        )
+
+    def cost(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = predict_serving(rows, {backend.name: engine(x)}).ttft_s
+        r = (np.log(found) - measured) / FIRST_SCALE
+        robust = np.sign(r) * np.sqrt(np.log1p(r * r)) * FIRST_SCALE / FIRST_SD
+        return np.concatenate([robust, [(v - 1.0) / p.spread for p, v in zip(FIRST, x, strict=True)]])
+
+    low, high = (1.0 + np.log([getattr(p, side) for p in FIRST]) for side in ("low", "high"))
+    start = np.ones(len(FIRST))
+    found = least_squares(cost, start, bounds=(low, high), diff_step=np.full(len(FIRST), 0.05), xtol=1e-3, max_nfev=15)
+    return engine(found.x)
 
 
 def with_fit(fitted: Fitted, rows: Sequence[ServingRow], used: NDArray[np.intp]) -> Backend:

@@ -14,12 +14,14 @@ from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
 from ...sim.inputs.deployment import Protocol
 from ...sim.inputs.model import load_model
+from ...sim.inputs.serving import Balance
 from ...sim.precision import Dtype
 from ...sim.serving.deployment import PoolShape, aggregated, disaggregated
+from ...sim.serving.prompts import Scheduling
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import worker_memory
 from ...sim.step.step import Step
-from ...sim.step.worker import Arrangement, Precision
+from ...sim.step.worker import Arrangement, Precision, Skew
 from .rows import ServingRow, Widths
 
 Floats = NDArray[np.float64]
@@ -29,9 +31,8 @@ Floats = NDArray[np.float64]
 KV_SHARE = 0.9
 #: Requests that each of the suite's clients sends (its scripts: ``--num-prompts`` ten times the concurrency).
 ROUNDS = 10.0
-#: Prompt tokens that an engine computes in one step (max_num_batched_tokens of the suite's runs), and sequences of an attention
-#: group that its decoding buffers are sized for at most.
-CHUNK_TOKENS, MOST_SEQUENCES = 8192.0, 512.0
+#: Sequences of an attention group that an engine's decoding buffers are sized for at most.
+MOST_SEQUENCES = 512.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +103,21 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
     requests = Requests(np.array([row.isl for row in rows]) * scale, np.array([row.osl for row in rows]) * scale)
     concurrency = np.array([row.concurrency for row in rows], float)
     speculation = Speculation(first.drafts, backend.acceptance)
-    setting = Setting(model, cluster, precision, backend, requests, speculation, together=first.spread == 0.0)
+    chunk, poll, wait, fill = (
+        np.array([getattr(row.script, f) for row in rows]) for f in ("chunk_tokens", "poll_steps", "wait_steps", "wait_fill")
+    )
+    skew = Skew(spread=backend.expert_spread)  # the suite's scripts balance no experts
+    together, scheduling = first.spread == 0.0, Scheduling(poll, wait, fill)
+    setting = Setting(model, cluster, precision, backend, requests, speculation, skew, together=together, scheduling=scheduling)
     exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
     # TensorRT-LLM admits a request only when its whole output has room (GUARANTEED_NO_EVICT, the default of its scheduler); the
     # others take pages as they go, so that sequences hold half their outputs on average.
     grown = 1.0 if first.backend == "trtllm" else 0.5
     context = requests.mean_input + grown * requests.mean_output
 
-    def pool(widths: list[Widths], prompt_tokens: float) -> PoolShape:
+    def pool(widths: list[Widths], prompt_tokens: Floats | float) -> PoolShape:
         tp, dp, pp, ep = (np.array([getattr(w, f) for w in widths], float) for f in ("tp", "dp", "pp", "ep"))
-        shape = Arrangement(tp, dp, pp, ep, exchange)
+        shape = Arrangement(tp, dp, pp, ep, exchange, balance=balance_of(first.backend))
         count = np.array([w.count for w in widths], float)
         # An engine's buffers are sized for its batch limit, set near what the run needs.
         rows_at_once = np.clip(concurrency / (shape.dp * count), 1.0, MOST_SEQUENCES) * (1.0 + first.drafts)
@@ -121,16 +127,16 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
         )  # fmt: skip
         room = memory.kv_bytes if first.backend == "vllm" else KV_SHARE * (memory.hbm_bytes - memory.used_bytes)
         slots = np.clip(np.asarray(room / memory.sequence_bytes, float), 1.0, 2048.0)
-        return PoolShape(shape, count, slots, np.full(len(widths), CHUNK_TOKENS))
+        return PoolShape(shape, count, slots, chunk)
 
-    decode = pool([row.decode for row in rows], CHUNK_TOKENS if first.prefill is None else 0.0)
-    listed = np.array([row.slots or np.inf for row in rows], float)
+    decode = pool([row.decode for row in rows], chunk if first.prefill is None else 0.0)
+    listed = np.array([row.slots or row.script.slots / row.decode.dp or np.inf for row in rows], float)
     decode = replace(decode, slots=np.minimum(decode.slots, listed))
     if first.prefill is None:
         found = aggregated(setting, decode, concurrency=concurrency)
         one_by_one = found.decode.prompt_s * concurrency / (decode.arrangement.dp * decode.count)
     else:
-        prefill = pool([row.prefill or row.decode for row in rows], CHUNK_TOKENS)
+        prefill = pool([row.prefill or row.decode for row in rows], chunk)
         found = disaggregated(setting, prefill, decode, concurrency=concurrency)
         assert found.prefill is not None
         one_by_one = found.prefill.prompt_s * concurrency / (prefill.arrangement.dp * prefill.count)
@@ -150,6 +156,11 @@ def _bound(step: Step | None, size: int) -> NDArray[np.str_]:
     names = np.array(list(loads))
     seconds = np.stack([np.broadcast_to(np.asarray(s, float), size) for s in loads.values()])
     return np.asarray(names[np.argmax(seconds, axis=0)])
+
+
+def balance_of(backend: str) -> Balance | None:
+    """How the suite's runs deal prompts to attention groups: its scripts have TensorRT-LLM wait (``enable_balance: true``)."""
+    return "wait" if backend == "trtllm" else None
 
 
 def protocol_of(backend: str, domain_gpus: int) -> Protocol:

@@ -22,7 +22,7 @@ from ...hwmodels.specs import Gpu
 from ...sim.ep.bound import stage_loads
 from ...sim.ep.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
 from ...sim.ep.protocol import Context, find_protocol
-from ...sim.ep.protocols.epicycle import HT, LL, further_rows
+from ...sim.ep.protocols.epicycle import HT, LL, TWO_HOP, further_rows
 from ...sim.ep.shape import Num, Shape
 from ...sim.ep.stage import Machine
 from .vocabulary import scope_of
@@ -37,6 +37,8 @@ OPS: dict[str, dict[str, tuple[str, ...]]] = {
     HT: {"notify": ("layout", "notify_post", "notify_wait")},
     LL: {"dispatch": ("dispatch_send", "dispatch_receive")},
 }
+#: What a torchrun of bench times, as sums of launches (`own_node`).
+NODE_OPS = {HT: ("notify", "dispatch", "combine"), TWO_HOP: ("notify", "dispatch", "combine"), LL: ("dispatch", "combine")}
 _LAYER = {
     HT: (("layout", "notify_post", "notify_wait", "cast", "dispatch", "expand"), ("reduce", "combine")),
     LL: (("dispatch_send", "dispatch_receive"), ("combine_send", "combine_receive")),
@@ -200,6 +202,8 @@ def _parts(protocol: str, op: str, scope: str, record: dict[str, str], s: _Sizes
         if any(name not in known for name in ops):
             return (), f"unknown op {op} of {protocol}"
         return tuple(_launch(protocol, name, s, _foot(protocol, op, s)) for name in ops), ""
+    if protocol in NODE_OPS and scope != "kernel" and op in NODE_OPS[protocol]:
+        return (), ""
     if record.get("library") == LIBRARY and protocol == KERNELS:
         return _single(op, record, s)
     if record.get("case") == "ceiling_copy":

@@ -19,14 +19,14 @@ from ..part import Num
 from ..work import Work
 from ..worker import Arrangement, Batch, Precision
 from .cores import DECODE_RAMP_SECONDS, heads_on, norm, pairs, prompts_of
-from .mla import SPARSE_EFFICIENCY, index_work, latent_work, mla_constants
+from .mla import SPARSE_EFFICIENCY, carried, index_work, latent_work
 
 
 def compressed_works(
-    kind: Compressed, hidden: int, a: Arrangement, batch: Batch, precision: Precision, gpu: GpuKernels, system: str
+    kind: Compressed, hidden: int, a: Arrangement, batch: Batch, precision: Precision, gpu: GpuKernels, system: str, fp8: bool
 ) -> Iterator[tuple[str, Work, str]]:
     """Norm and projections; indexer; decoding; prefill."""
-    constants, source = mla_constants(system, "mla_decode")
+    constants, source = carried(system, "mla_decode", gpu, precision, fp8)
     source = f"assumed: as the {source}"
     heads, groups = heads_on(kind.heads, a.tp), heads_on(kind.o_groups, a.tp)
     yield "projections", _projections(kind, hidden, heads, groups, batch, precision, gpu), gpu.source

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...inputs.attention import Gqa, Sliding
-from ...precision import ELEMENT_BYTES
+from ...precision import ELEMENT_BYTES, Dtype
 from ..gpu_kernels import GpuKernels
 from ..part import Num
 from ..work import Work
@@ -56,9 +56,10 @@ def prompts_of(batch: Batch) -> Num:
     return prompts
 
 
-def flash_seconds(gpu: GpuKernels, rows: Num, keys: Num, head_flops: float) -> Num:
+def flash_seconds(gpu: GpuKernels, rows: Num, keys: Num, head_flops: float, products: Dtype = "bf16") -> Num:
     """Tensor seconds of ``rows`` query rows (whole tiles) that each meet ``keys`` keys, ``head_flops`` flops a pair."""
-    seconds: Num = rows * keys * head_flops / (gpu.gpu.tensor_flops("bf16") * FLASH_EFFICIENCY)
+    reached = gpu.reach.efficiency(FLASH_EFFICIENCY, products, softmax=True)
+    seconds: Num = rows * keys * head_flops / (gpu.gpu.tensor_flops("bf16") * reached)
     return seconds
 
 
@@ -91,13 +92,16 @@ def grouped_works(
     if kind.gated:
         passes = passes + gpu.stream(rows * 3.0 * _BF16 * values)
     yield "norm and rope", passes.where(rows), gpu.source
+    products = precision.products
     window = float(kind.window) if isinstance(kind, Sliding) else float(kind.indexer.top_k) if kind.indexer else np.inf
     source = f"flash attention at {FLASH_EFFICIENCY:.2f} of the tensor peak (pytorch/benchmark 2391), HBM as {gpu.source}"
-    yield "decode", decode(gpu, heads, kv, width, batch, np.minimum(batch.context, window), size), source
-    yield "prefill", prefill(gpu, heads, kv, width, batch, window, size), source
+    yield "decode", decode(gpu, heads, kv, width, batch, np.minimum(batch.context, window), size, products), source
+    yield "prefill", prefill(gpu, heads, kv, width, batch, window, size, products), source
 
 
-def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: float, batch: Batch, seen: Num, size: float) -> Work:
+def decode(
+    gpu: GpuKernels, heads: Num, kv: Num, head_dim: float, batch: Batch, seen: Num, size: float, products: Dtype
+) -> Work:
     """New rows of ``batch.decode`` sequences over ``seen`` cached tokens each, ``kv`` KV heads on this GPU.
 
     The work (sequence, KV head, 128 tokens) is dealt evenly over the SMs, splitting sequences where they are few and that is
@@ -118,7 +122,7 @@ def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: float, batch: Batch, 
         walked = tiles * np.minimum(seen, KEY_TILE)  # tokens of one KV head
         moved = cache + 2.0 * _BF16 * rows + 2.0 * 4.0 * rows * merged
         busiest = walked * 2.0 * head_dim * size / (SM_BYTES_PER_CYCLE * gpu.gpu.clock)
-        tensor = sms * flash_seconds(gpu, query_rows(group), walked, scores)
+        tensor = sms * flash_seconds(gpu, query_rows(group), walked, scores, products)
         return tensor, np.maximum(moved / gpu.hbm_bytes_per_s, busiest), moved
 
     dealt = np.ceil(np.maximum(units * keys, 1e-9) / sms)
@@ -129,7 +133,9 @@ def decode(gpu: GpuKernels, heads: Num, kv: Num, head_dim: float, batch: Batch, 
     return replace(work, seconds=work.seconds + DECODE_RAMP_SECONDS).where(sequences)
 
 
-def prefill(gpu: GpuKernels, heads: Num, kv: Num, head_dim: float, batch: Batch, window: float, size: float) -> Work:
+def prefill(
+    gpu: GpuKernels, heads: Num, kv: Num, head_dim: float, batch: Batch, window: float, size: float, products: Dtype
+) -> Work:
     """Causal attention of prompts: query tiles of 128 rows, each with the keys up to its last row's, and each with its ramp."""
     prompts, new, cached = prompts_of(batch), batch.chunk, batch.cached
     group = heads / kv
@@ -137,7 +143,7 @@ def prefill(gpu: GpuKernels, heads: Num, kv: Num, head_dim: float, batch: Batch,
     # A tile computes whole blocks of keys: on the diagonal half a block more than its rows need.
     met = pairs(new, cached, window) / np.maximum(new, 1e-9) + KEY_TILE / 2.0
     ramps = ramp_seconds(gpu, np.ceil(prompts * kv * query_rows(new * group) / QUERY_TILES[-1]))
-    tensor = prompts * heads * flash_seconds(gpu, rows, met, 4.0 * head_dim) + ramps
+    tensor = prompts * heads * flash_seconds(gpu, rows, met, 4.0 * head_dim, products) + ramps
     read = np.minimum(cached, window) + new
     moved = prompts * (2.0 * kv * read * size + 2.0 * _BF16 * new * heads) * head_dim
     flops = 4.0 * head_dim * heads * prompts * pairs(new, cached, window)

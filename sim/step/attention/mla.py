@@ -17,7 +17,7 @@ from ....hwmodels.calibration import constants_of, find_entry, load_calibration
 from ....hwmodels.errors import Uncalibrated
 from ....hwmodels.laws import OPERAND_BYTES, smooth_max
 from ...inputs.attention import Indexer, Mla
-from ...precision import ELEMENT_BYTES
+from ...precision import ELEMENT_BYTES, Dtype
 from ..gpu_kernels import GpuKernels
 from ..part import Num
 from ..work import Work
@@ -32,22 +32,27 @@ _KERNELS = ("flashinfer", "trtllm_mla", "fa3")
 _LAUNCHES = 11.0
 #: Share of the tensor peak of sparse prefill: 640 of 989 TFLOP/s on H800 (FlashMLA's README, 2025-09).
 SPARSE_EFFICIENCY = 640.0 / 989.4
+#: Heads of its tile; narrower shards are padded (vLLM, flashmla_sparse.py: 64 on Hopper; 128 on Blackwell).
+SPARSE_HEADS = 64
 _BF16, _LOGIT = 2.0, 4.0
 _HOPPER_CACHE_BYTES = 2.0
-#: Name of the part that holds the host's launches.
-LAUNCHES = "launches"
 
 
 def mla_works(
-    kind: Mla, hidden: int, a: Arrangement, batch: Batch, precision: Precision, gpu: GpuKernels, system: str
+    kind: Mla, hidden: int, a: Arrangement, batch: Batch, precision: Precision, gpu: GpuKernels, system: str, fp8: bool
 ) -> Iterator[tuple[str, Work, str]]:
-    """Norm, projections (with what the module does per row and sequence), indexer, decoding, prefill, and the eager floor."""
-    (fast, decode_source), (slow, prefill_source) = (mla_constants(system, op) for op in ("mla_decode", "mla_prefill"))
+    """Norm, projections (with what the module does per row and sequence, and its host), indexer, decoding, prefill."""
+    (fast, decode_source), (slow, prefill_source) = (
+        carried(system, op, gpu, precision, fp8) for op in ("mla_decode", "mla_prefill")
+    )
     # Prefill was measured above the host's floor, where reading the weights does not show: as fast as in decode.
     slow = replace(slow, weights_hbm_efficiency=fast.weights_hbm_efficiency)
     heads = heads_on(kind.heads, a.tp)
     yield "norm", norm(gpu, batch.tokens, hidden).where(batch.tokens), gpu.source
-    works = [("projections", _projections(kind, hidden, heads, batch, precision, gpu, fast, slow), decode_source)]
+    projections = _projections(kind, hidden, heads, batch, precision, gpu, fast, slow)
+    # The module's host time, of all its kernels, as measured launched one by one.
+    projections = projections if a.graphs else replace(projections, host=slow.host)
+    works = [("projections", projections.where(batch.tokens), decode_source)]
     if kind.gates:
         columns = kind.gates / kind.heads * heads
         passed = gpu.stream(3.0 * _BF16 * batch.tokens * heads * kind.v_head_dim)
@@ -59,10 +64,6 @@ def mla_works(
     works.append(("decode", _decode(kind, heads, batch, precision, gpu, fast), decode_source))
     works.append(("prefill", _prefill(kind, hidden, heads, batch, precision, gpu, slow, fast), prefill_source))
     yield from works
-    if not a.graphs:
-        busy = sum((work.seconds for _, work, _ in works), 0.0)
-        floor = smooth_max(slow.sharpness, busy, slow.host) - busy
-        yield LAUNCHES, Work(floor).where(batch.tokens), f"host time of the module, launched kernel by kernel, {prefill_source}"
 
 
 def mla_constants(system: str, op: str) -> tuple[law.Mla, str]:
@@ -70,6 +71,29 @@ def mla_constants(system: str, op: str) -> tuple[law.Mla, str]:
 
     ``op``: "mla_decode" or "mla_prefill". Raises Uncalibrated.
     """
+    constants, source, _ = _fastest(system, op)
+    return constants, source
+
+
+def carried(system: str, op: str, gpu: GpuKernels, precision: Precision, fp8: bool) -> tuple[law.Mla, str]:
+    """`mla_constants` on ``gpu``, whose balance of tensor, issue and memory may be another, multiplying in ``precision``.
+
+    ``fp8``: the engine's kernels multiply in fp8 where the measured ones widen an fp8 cache to bf16 (Hopper's).
+    The Blackwell decoding kernel was measured multiplying in fp8, the others in bf16. Its tensor share never bound a row, and
+    lies where H100's, carried to fp8, would.
+    """
+    constants, source, kernel = _fastest(system, op)
+    narrow = kernel == "trtllm_mla" and op == "mla_decode"
+    widened = precision.attention is None and kernel != "trtllm_mla" and not fp8
+    products: Dtype = "bf16" if widened else precision.products
+    attention = gpu.reach.efficiency(
+        constants.attention_efficiency, products, "fp8" if narrow else "bf16", softmax=op == "mla_prefill"
+    )
+    tensor = gpu.reach.same_dtype(constants.tensor_efficiency)
+    return replace(constants, attention_efficiency=attention, tensor_efficiency=tensor), source
+
+
+def _fastest(system: str, op: str) -> tuple[law.Mla, str, str]:
     found = []
     for kernel in _KERNELS:
         try:
@@ -84,7 +108,7 @@ def mla_constants(system: str, op: str) -> tuple[law.Mla, str]:
     constants = constants_of(entry, law.Mla)
     if op == "mla_decode":
         constants = replace(constants, kv_hbm_efficiency=_cache_rate(kernel, constants))
-    return constants, f"MLA module with {kernel}, fitted on {entry.fit.table}{borrowed}"
+    return constants, f"MLA module with {kernel}, fitted on {entry.fit.table}{borrowed}", kernel
 
 
 def _cache_rate(kernel: str, constants: law.Mla) -> float:
@@ -146,7 +170,7 @@ def _projections(
         tensor = np.maximum(tensor, np.where(runs, loads[1], 0.0))
     big, up = law.weights(np.asarray(heads), sizes)
     flops, moved = 2.0 * batch.tokens * (big + up), stored.weight_bytes * big + _BF16 * up
-    return Work(fast.launch + seconds, tensor, hbm, fast.launch, flops, moved, _LAUNCHES - 2.0).where(batch.tokens)
+    return Work(fast.launch + seconds, tensor, hbm, fast.launch, flops, moved, _LAUNCHES - 2.0)
 
 
 def _decode(kind: Mla, heads: Num, batch: Batch, precision: Precision, gpu: GpuKernels, c: law.Mla) -> Work:
@@ -189,10 +213,10 @@ def _prefill(
     dense = Work(own + np.minimum(again, direct), tensor, moved / gpu.hbm_bytes_per_s, 0.0, useful, moved, 1.0)
     if kind.indexer is None:
         return dense.where(batch.prefill)
-    top = kind.indexer.top_k
-    met, read = prompts * pairs(new, cached, float(top)), prompts * (cached + new)
-    sparse = latent_work(heads, entry, sizes.kv_rank, met, read, size, gpu, SPARSE_EFFICIENCY)
-    return sparse.cheaper(dense).where(batch.prefill)
+    # The sparse kernel walks all ``top_k`` slots of every query, those of too short a context masked, for whole tiles of heads.
+    whole = np.ceil(np.asarray(heads) / SPARSE_HEADS) * SPARSE_HEADS
+    met, read = prompts * new * float(kind.indexer.top_k), prompts * (cached + new)
+    return latent_work(whole, entry, sizes.kv_rank, met, read, size, gpu, SPARSE_EFFICIENCY).where(batch.prefill)
 
 
 def _sizes(kind: Mla, hidden: int) -> law.Sizes:

@@ -16,11 +16,11 @@ from ...inputs.attention import Attention, Compressed, Gqa, Linear, Mla, Sliding
 from ...inputs.model import MoeModel
 from ..gpu_kernels import GpuKernels
 from ..part import Part
-from ..work import Work, plain
+from ..work import Work
 from ..worker import Arrangement, Batch, Precision
 from .compressed import compressed_works
 from .cores import grouped_works
-from .mla import LAUNCHES, index_work, mla_works
+from .mla import index_work, mla_works
 from .states import linear_works
 
 
@@ -32,34 +32,31 @@ def attention_parts(
     gpu: Gpu,
     system: str,
     fp4_weights: float = 1.0,
+    fp8_mla: bool = False,
 ) -> tuple[Part, ...]:
     """Parts of every kind of attention layer; ``times``: that kind's layers. Arrays in ``arrangement`` and ``batch`` broadcast.
 
-    A core costs exactly nothing where ``batch`` has no rows for it. Launch-by-launch runs (``graphs`` False) of MLA add what
-    its measured host time exceeds the GPU's, as a part of group "host". Raises Uncalibrated if nobody measured GEMMs or MLA.
+    A core costs exactly nothing where ``batch`` has no rows for it. Where kernels are launched one by one (``graphs`` False)
+    MLA's projections hold the module's measured host time. Raises Uncalibrated if nobody measured GEMMs or MLA.
     """
     kernels = GpuKernels.of(gpu, system, fp4_weights)
     precision = replace(precision, weights=precision.of("attention").dtype)
     parts = []
     for kind in model.attention:
-        for name, work, source in _works(kind, model.hidden, arrangement, batch, precision, kernels, system):
+        for name, work, source in _works(kind, model.hidden, arrangement, batch, precision, kernels, system, fp8_mla):
             label, layers = f"{_label(kind)} {name}", float(kind.layers)
-            if name == LAUNCHES:
-                host = plain(work.seconds)
-                parts.append(Part(label, "host", host, layers, {"host": host}, kernels=0.0, source=source))
-            else:
-                parts.append(work.part(label, "attention", layers, source))
+            parts.append(work.part(label, "attention", layers, source))
     return tuple(parts)
 
 
 def _works(
-    kind: Attention, hidden: int, a: Arrangement, batch: Batch, precision: Precision, gpu: GpuKernels, system: str
+    kind: Attention, hidden: int, a: Arrangement, batch: Batch, precision: Precision, gpu: GpuKernels, system: str, fp8: bool
 ) -> Iterator[tuple[str, Work, str]]:
     """(name, work of one layer, source) of one kind's parts."""
     if isinstance(kind, Mla):
-        yield from mla_works(kind, hidden, a, batch, precision, gpu, system)
+        yield from mla_works(kind, hidden, a, batch, precision, gpu, system, fp8)
     elif isinstance(kind, Compressed):
-        yield from compressed_works(kind, hidden, a, batch, precision, gpu, system)
+        yield from compressed_works(kind, hidden, a, batch, precision, gpu, system, fp8)
     elif isinstance(kind, Linear):
         yield from linear_works(kind, hidden, a, batch, precision, gpu)
     else:

@@ -35,7 +35,7 @@ def test_counts_from_a_file_slow_a_deployment_down_as_they_slow_a_layer(asked: A
 
 def test_copies_gain_before_they_lose(asked: Asked) -> None:
     tpot = values(sweep(asked["q10"], ["deployment.decode.redundant_experts=0,32,64,128,256"], [COUNTED]))
-    assert tpot[1] < 0.9 * tpot[0]
+    assert tpot[1] < 0.92 * tpot[0]
     assert tpot[-1] > tpot[1] * 1.01
 
 

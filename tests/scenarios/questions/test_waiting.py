@@ -60,7 +60,7 @@ def test_a_token_past_a_chunk_costs_about_a_token(asked: Asked, backend: str) ->
 
 
 def test_prompts_wait_for_the_step_under_way(asked: Asked) -> None:
-    over = ["workload.rate=0.01 /s,1 /s,10 /s,20 /s,27 /s"]
+    over = ["workload.rate=0.01 /s,1 /s,8 /s,15 /s,20 /s"]
     found = values(sweep(asked["q2b"], over), "ttft")
     assert found == sorted(found)
     step = found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epicycle.hwmodels.backends import Constants, load_backend
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.specs import Cluster
+from epicycle.sim.ep.normal import largest_of
 from epicycle.sim.inputs.model import MoeModel, load_model
 from epicycle.sim.precision import WEIGHT_BYTES, Dtype
-from epicycle.sim.step.expert_block import expert_part
+from epicycle.sim.step.expert_block import expert_part, rank_imbalance
 from epicycle.sim.step.part import Part
 from epicycle.sim.step.worker import EVEN, Arrangement, Batch, Precision, Skew
 
@@ -28,6 +31,11 @@ def cluster_of(name: str) -> Cluster:
 def precision_of(model: MoeModel, experts: Dtype | None = None) -> Precision:
     dtype = experts or model.expert_dtype
     return Precision(model.weight_dtype, dtype, "bf16", "fp8")
+
+
+def engine_of(fused: bool) -> Constants:
+    """An engine whose expert kernels take what the tables say."""
+    return load_backend("vllm").constants.model_copy(update={"fused_experts": fused, "expert_launch": 1.0})
 
 
 def experts(
@@ -45,7 +53,7 @@ def experts(
 ) -> tuple[Part, float]:
     model = load_model(name)
     a = Arrangement(tp, dp, 1.0, ep, redundant=redundant)
-    part, busiest = expert_part(model, cluster_of(cluster), a, batch, precision_of(model, dtype), skew, fused)
+    part, busiest = expert_part(model, cluster_of(cluster), a, batch, precision_of(model, dtype), skew, engine_of(fused))
     return part, float(np.asarray(busiest))
 
 
@@ -151,7 +159,7 @@ def test_a_table_mixes_engines_kernels_row_by_row(groups: list[float], tokens: f
     model, there = load_model("deepseek-v3"), cluster_of("h200-cx7")
     dp = np.array(groups)
     a = Arrangement(8.0 / dp, dp, 1.0, 8.0)
-    table, _ = expert_part(model, there, a, Batch(tokens, 100.0), precision_of(model), EVEN, True)
+    table, _ = expert_part(model, there, a, Batch(tokens, 100.0), precision_of(model), EVEN, engine_of(True))
     rows = [float(np.asarray(experts(Batch(tokens, 100.0), 8.0, d, 8.0 / d, fused=True)[0].seconds)) for d in groups]
     assert np.broadcast_to(np.asarray(table.seconds), dp.shape) == pytest.approx(rows)
 
@@ -161,3 +169,23 @@ def test_four_bit_experts_read_fewer_bytes() -> None:
     assert float(fp4.hbm_bytes) < 0.7 * float(fp8.hbm_bytes)
     assert fp4.seconds < fp8.seconds
     assert fp4.flops == fp8.flops
+
+
+def test_unbalanced_experts_leave_the_fullest_rank_with_more() -> None:
+    """A rank of m experts spreads by a root of m less; replicas, and one rank, do not; what is stated is not doubled."""
+    model = load_model("deepseek-v3")
+    wide, narrow = Arrangement(1.0, 32.0, 1.0, 32.0), Arrangement(1.0, 8.0, 1.0, 8.0)
+    spread = Skew(spread=1.0)
+    assert rank_imbalance(model, wide, spread) == pytest.approx(float(largest_of(32.0)) / np.sqrt(8.0))
+    assert rank_imbalance(model, narrow, spread) == pytest.approx(float(largest_of(8.0)) / np.sqrt(32.0))
+    assert rank_imbalance(model, Arrangement(8.0, 1.0, 1.0, 1.0), spread) == 0.0
+    assert rank_imbalance(model, replace(wide, redundant=32.0), spread) == 0.0
+    assert rank_imbalance(model, wide, Skew(rank_imbalance=0.2, spread=1.0)) == 0.2
+    even, uneven = (experts(Batch(256.0, 2000.0), skew=skew)[0] for skew in (EVEN, spread))
+    assert uneven.seconds > even.seconds
+
+
+def test_all_ranks_experts_see_the_mean_group() -> None:
+    """Half of the groups idle: as many rows as if all had half."""
+    both, half = experts(Batch(64.0, 100.0))[0], experts(Batch(128.0, 100.0, fullest=2.0))[0]
+    assert half.seconds == pytest.approx(float(np.asarray(both.seconds)))

@@ -25,7 +25,7 @@ from epicycle.sim.ep.machine import machine_of
 from epicycle.sim.ep.protocol import find_protocol
 from epicycle.validate.fit.calibrate import calibrate
 from epicycle.validate.fit.fit import fit
-from epicycle.validate.fit.shipped import SYSTEMS
+from epicycle.validate.fit.shipped import OWN, SYSTEMS
 from epicycle.validate.tables.ep_rows import COLUMNS, PROTOCOL_NAMES, Group, grouped, read_table
 
 Command = Callable[..., Any]
@@ -163,6 +163,8 @@ def test_every_calibration_file_is_fitted_or_borrows() -> None:
             system = measured.pop(name)
             assert (calibration.cluster, calibration.relative, calibration.why) == (system.cluster, system.relative, system.why)
         else:
-            assert calibration.entries == () and calibration.why
+            # Our own kernels were timed on a GPU that nobody's tables speak of: their entries are all it has.
+            assert {entry.scope for entry in calibration.entries} <= ({"kernel"} if name == OWN.name else set())
+            assert calibration.why
             assert calibration.relative in calibrated_systems()
     assert not measured

@@ -99,4 +99,4 @@ def test_a_third_left_out(rows: list[Row], system: str) -> None:
 @pytest.mark.parametrize("system", ["h200_sxm", "b300_sxm", "gb300"])
 def test_systems_without_rows_are_predicted_by_their_relative(system: str) -> None:
     assert load_calibration(system).relative in ("h100_sxm", "b200_sxm", "gb200")
-    assert not load_calibration(system).entries
+    assert {entry.scope for entry in load_calibration(system).entries} <= {"kernel"}  # our own kernels, on one GPU

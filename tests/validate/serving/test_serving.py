@@ -16,6 +16,7 @@ from epicycle.validate.pages.serving_page import rows_aside
 from epicycle.validate.serving.fit import PARAMETERS, with_values
 from epicycle.validate.serving.recipes import recipes_for
 from epicycle.validate.serving.rows import ServingRow, Unpredictable, Widths, dtype_of, preset_of, read_serving, system_of
+from epicycle.validate.serving.scripts import PLAIN
 from epicycle.validate.serving.shipped import fitted_rows
 from epicycle.validate.serving.steady import predict_serving
 from epicycle.validate.validate import validate_table
@@ -95,12 +96,23 @@ def test_the_suites_list_fills_in_workers_and_drafts(tmp_path: Path) -> None:
         ({"backend_version": "1.2.0rc6.post3"}, 3),  # an image that the suite lists with multi-token prediction only
         ({}, 0),
         ({"backend_version": ""}, 0),  # runs without a version are older than the lists
-        ({"backend": "sglang", "backend_version": "0.5.9", "concurrency": "256"}, 3),  # listed up to 512 only with drafts
+        # Listed up to 512 only with drafts, which the suite starts from scripts of their own.
+        ({"backend": "sglang", "backend_version": "0.5.9", "concurrency": "256"}, 0),
         ({"backend": "sglang", "backend_version": "0.5.9", "concurrency": "32", "isl": "1024"}, 0),  # both: without
     ],
 )
 def test_drafts_of_an_aggregated_row(tmp_path: Path, changes: dict[str, str], drafts: int) -> None:
     assert row(tmp_path, AGGREGATED | changes).drafts == drafts
+
+
+def test_the_suites_scripts_say_when_requests_are_taken_up(tmp_path: Path) -> None:
+    sglang = AGGREGATED | {"backend": "sglang", "backend_version": "0.5.9"}
+    few, many = (row(tmp_path, sglang | {"concurrency": c}).script for c in ("8", "64"))
+    assert (few.poll_steps, many.poll_steps, many.chunk_tokens) == (10.0, 30.0, 32768.0)
+    llama = AGGREGATED | {"model": "Llama-3.1-70B", "isl": "1024", "tp_size": "4", "moe_tp_size": "4", "concurrency": "8"}
+    assert (row(tmp_path, llama).script.wait_steps, row(tmp_path, llama).script.chunk_tokens) == (20.0, 2304.0)
+    assert row(tmp_path, llama | {"tp_size": "8", "moe_tp_size": "8"}).script.wait_steps == 0.0
+    assert row(tmp_path, llama | {"isl": "1000"}).script == PLAIN, "not the suite's lengths"
 
 
 def test_no_measured_time_enters_an_assumption(measured: list[ServingRow], tables: Path, tmp_path: Path) -> None:

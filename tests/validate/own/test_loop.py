@@ -1,0 +1,245 @@
+"""Bench writes, calibrate reads, validate predicts, simulate uses: walked through with made-up times, and with the H200's."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epicycle.hwmodels.calibration import find_entry, load_calibration, standing_in
+from epicycle.hwmodels.catalog import load_cluster
+from epicycle.hwmodels.errors import BadInput
+from epicycle.hwmodels.specs import Gpu
+from epicycle.validate.bench.rows import Rows
+from epicycle.validate.fit.calibrate import to_yaml
+from epicycle.validate.fit.own import fit_own
+from epicycle.validate.fit.tables import calibrate_all
+from epicycle.validate.tables.own_node import LAUNCHES, node_seconds
+from epicycle.validate.tables.own_rows import OwnRow, predicted_s, read_own
+from epicycle.validate.tables.vocabulary import MODE_SCOPES
+from epicycle.validate.validate import validate_table
+
+MEASURED = Path(str(files("epicycle.validate").joinpath("measured")))
+TABLES = [MEASURED / f"h200-2026-11-27.{table}.csv" for table in ("ep_comm", "grouped_gemm")]
+FACTS = {"gpu": "NVIDIA H200", "driver": "1", "torch": "2.11.0", "triton": "3.6.0", "commit": "abc", "date": "2026-11-28"}
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[list[OwnRow], Gpu]:
+    gpus: dict[str, Gpu] = {}
+    return [row for table in TABLES for row in read_own(table, gpus)], gpus["h200_sxm"]
+
+
+def test_every_row_of_the_h200_files_is_predicted() -> None:
+    for table in (*TABLES, MEASURED / "h200-2026-11-27.gemm.csv"):
+        outcome = validate_table(table)
+        with table.open() as file:
+            assert len(outcome.rows) == len(list(csv.DictReader(file)))
+        assert outcome.skipped == {}
+        assert all(group.calibrated_on in ("h200_sxm", "h100_sxm") for group in outcome.groups)
+
+
+#: (protocol, op) -> percent that its rows of 20 us and more, and its shorter ones, miss by on average. The bars are 4 and 8;
+#: what is above them is said in docs/validation.md.
+MISSES = {
+    ("epicycle-kernels", "permute"): (10.5, 8.0),  # 15 % slower here than in a trial of the same kernel and shape
+    ("epicycle-kernels", "quantise"): (6.0, 8.0),  # one row
+    ("epicycle-kernels", "unpermute"): (4.0, 8.5),
+    ("epicycle-low-latency", "dispatch"): (4.5, 8.0),
+    ("epicycle-low-latency", "dispatch_receive"): (4.0, 9.5),
+}
+
+
+def test_the_h200_rows_are_met_within_their_bars() -> None:
+    for table in TABLES:
+        errors: dict[tuple[str, str, bool], list[float]] = {}
+        for row in validate_table(table).rows:
+            far = abs(100 * (float(row["predicted_us"]) / float(row["latency_us"]) - 1))
+            op = row.get("group_op") or row["op"]
+            errors.setdefault((row["protocol"], op, float(row["latency_us"]) >= 20), []).append(far)
+        for (protocol, op, long), far in errors.items():
+            bar = MISSES.get((protocol, op), (4.0, 8.0))[0 if long else 1]
+            assert np.mean(far) <= bar, (protocol, op, "long" if long else "short")
+
+
+def test_fewer_constants_than_one_set_a_kernel(measured: tuple[list[OwnRow], Gpu]) -> None:
+    """With 64 and 1,024 tokens left out they are met as the others are; four free constants a kernel would be 76."""
+    rows, gpu = measured
+    usable = [row for row in rows if row.parts]
+    used = np.array([row.tokens not in (64, 1024) for row in usable])
+    found = fit_own(usable, gpu, used)
+    assert found.free <= 42
+    error = np.abs(found.predicted_s / np.array([row.measured_s for row in usable]) - 1)[~used]
+    assert np.mean(error) <= 0.05
+    assert np.mean(error <= 0.08) >= 0.8
+
+
+def test_a_layer_is_the_sum_of_its_launches(measured: tuple[list[OwnRow], Gpu]) -> None:
+    rows, gpu = measured
+    layers = [row for row in rows if row.op == "layer"]
+    entries = {key: find_entry("h200_sxm", *key, "kernel") for row in layers for key in (p.key for p in row.parts)}
+    from epicycle.validate.predict.own_rows import own_constants
+
+    error = np.abs(predicted_s(layers, gpu, own_constants(entries)) / np.array([r.measured_s for r in layers]) - 1)
+    assert len(layers) == 19
+    assert np.mean(error) <= 0.04
+    assert np.sum(error > 0.08) <= 1  # ht_layer_fp8 at 64 tokens
+
+
+def _made_up(measured: tuple[list[OwnRow], Gpu], out: Path, slower: float) -> None:
+    """The bench's writer, with rows of other times: every kernel ``slower`` than the shipped constants say."""
+    rows, gpu = measured
+    from epicycle.validate.predict.own_rows import own_constants
+
+    usable = [row for row in rows if row.parts]
+    entries = {key: find_entry("h200_sxm", *key, "kernel") for row in usable for key in (p.key for p in row.parts)}
+    seconds = predicted_s(usable, gpu, own_constants(entries))
+    writer = Rows(out, facts=FACTS)
+    for row, s in zip(usable, seconds, strict=True):
+        table = "ep_comm" if row.values.get("protocol") else "grouped_gemm"
+        kept = {k: v for k, v in row.values.items() if v and k not in FACTS}
+        writer.add(
+            table, {**kept, "system": "h200_sxm", "scope": MODE_SCOPES["virtual"], "latency_us": 1e6 * s * slower, **FACTS}
+        )
+
+
+def test_made_up_times_go_all_the_way_round(measured: tuple[list[OwnRow], Gpu], tmp_path: Path) -> None:
+    """Rows -> file -> calibrate -> validate --calibration -> simulate, by the commands that users type."""
+    _made_up(measured, tmp_path / "m.csv", 1.3)
+    epicycle = [sys.executable, "-m", "epicycle"]
+    tables = [str(tmp_path / f"m.{table}.csv") for table in ("ep_comm", "grouped_gemm")]
+    mine = str(tmp_path / "mine.yaml")
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([*epicycle, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "our own kernels" in run("calibrate", *tables, "--system", "h200_sxm", "--out", mine)
+    for table in tables:
+        before, after = (json.loads(run("validate", table, "--json", "-", *more)) for more in ((), ("--calibration", mine)))
+        assert all(group["bias_pct"] == pytest.approx(-23.1, abs=0.5) for group in before["groups"])
+        assert all(group["mape_pct"] < 3.0 for group in after["groups"]), after["groups"]
+    both = json.loads(run("validate", str(tmp_path / "m.csv"), "--json", "-", "--calibration", mine))
+    assert sum(group["rows"] for group in both["groups"]) == 145
+    asked = ("simulate", "deepseek-v3-decode-ep32", "--set", "deployment.protocol=epicycle-two-hop", "--json", "-")
+    shipped, own = (json.loads(run(*asked, *more)) for more in ((), ("--set", f"cluster.calibration={mine}")))
+    assert own["layer_us"] > shipped["layer_us"] if "layer_us" in own else own != shipped
+
+
+def test_a_node_fixes_link_efficiencies_and_nothing_else(tmp_path: Path) -> None:
+    """Made-up rows of 8 GPUs over NVLink at half their rate: that is what comes back, and the launches stay as they were."""
+    cluster = load_cluster("h200-cx7")
+    base = {
+        "mode": "node", "scope": "one-node", "system": "h200_sxm", "nodes": 1, "gpus_per_node": 8, "library": "epicycle-triton",
+        "protocol": "epicycle-high-throughput", "payload_dtype": "bfloat16", "routing": "uniform", "hidden": 7168, "top_k": 8,
+        "experts": 256,
+    }  # fmt: skip
+    out, before = tmp_path / "node.csv", {}
+    rows = Rows(out, facts=FACTS)
+    for tokens in (16, 512, 4096):
+        for op in LAUNCHES["epicycle-high-throughput"]:
+            rows.add("ep_comm", {**base, "tokens_per_rank": tokens, "op": op, "case": op, "latency_us": 1.0, **FACTS})
+    read = read_own(tmp_path / "node.ep_comm.csv", {})
+    graded = validate_table(tmp_path / "node.ep_comm.csv")
+    assert all("no row of ours crossed" in row["reason"] for row in graded.rows)
+    made = Rows(tmp_path / "half.csv", facts=FACTS)
+    for row in read:
+        seconds = node_seconds(row, cluster, {"nvlink_efficiency": 0.5})
+        before[row.op, row.tokens] = seconds
+        values = {k: v for k, v in row.values.items() if v and k not in FACTS}
+        made.add("ep_comm", {**values, "latency_us": 1e6 * seconds, **FACTS})
+    found = calibrate_all([tmp_path / "half.ep_comm.csv"], "h200_sxm", "h200-cx7", relative="h200_sxm")
+    kept = {(e.op, e.scope): e for e in found.entries}
+    assert set(kept) == {("dispatch", "one-node"), ("combine", "one-node")}
+    shipped = find_entry("h200_sxm", "epicycle-high-throughput", "dispatch", "kernel")[0]
+    for entry in kept.values():
+        assert entry.constants["nvlink_efficiency"] == pytest.approx(0.5, abs=0.01)
+        assert entry.fit.undetermined == ()
+    same = {
+        n: v
+        for n, v in kept["dispatch", "one-node"].constants.items()
+        if not n.endswith(("nvlink_efficiency", "nic_efficiency"))
+    }
+    assert same == {n: shipped.constants[n] for n in same}
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(to_yaml(found.calibration))
+    with standing_in(str(mine)):
+        for row in read:
+            assert node_seconds(row, cluster) == pytest.approx(before[row.op, row.tokens], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda t: t.replace("NVIDIA H200", "NVIDIA GT 710").replace("h200,", "gt710,"),
+            "line 2: no GPU of the catalogue is called",
+        ),
+        (lambda t: t[:-40], "its last line is only half written"),
+        (
+            lambda t: t + t.splitlines()[1].replace("1fc0ff6dae4e", "0000") + "\n",
+            "rows of several commits (0000, 1fc0ff6dae4e)",
+        ),
+        (lambda t: t + t.splitlines()[1].replace("NVIDIA H200", "NVIDIA H100 80GB HBM3") + "\n", "rows of several gpus"),
+        (
+            lambda t: t + t.splitlines()[1].replace(",2.994,", ",4.5,") + "\n",
+            "contradicts line 2: 4.5 us and 2.994 us of the same",
+        ),
+        (lambda t: t.replace(",2.994,", ",soon,"), "latency_us: wanted a time above zero, got 'soon'"),
+        (lambda t: t.splitlines()[0] + "\n", "has a header and no rows"),
+    ],
+)
+def test_bad_rows_are_one_clear_line(change, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(change(TABLES[1].read_text()))
+    with pytest.raises(BadInput) as refused:
+        calibrate_all([path], "h200_sxm", "h200-cx7")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_rows_of_another_system_name_it(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="its rows are of h200_sxm, not of h100_sxm: give --system h200_sxm"):
+        calibrate_all([TABLES[1]], "h100_sxm", "h100-cx7")
+
+
+def test_a_gpu_without_rows_uses_those_of_the_h200() -> None:
+    """Constants are relative to datasheets: the H100's are the H200's until it has rows of its own."""
+    from epicycle.sim.ep.protocols.epicycle import find_own
+
+    entry, source = find_own("h100_sxm", "epicycle-high-throughput", "expand")
+    assert source == "h200_sxm"
+    assert entry == find_own("h200_sxm", "epicycle-high-throughput", "expand")[0]
+
+
+def test_what_one_command_leaves_behind(tmp_path: Path) -> None:
+    """calibrate-here after its measuring: fitted to all but what is aside, judged on both, written with a report."""
+    from epicycle.validate.here.run import conclude
+
+    for table in ("ep_comm", "grouped_gemm"):
+        text = (MEASURED / f"h200-2026-11-27.{table}.csv").read_text()
+        (tmp_path / f"rows.{table}.csv").write_text(text)
+    said: list[str] = []
+    found = conclude(tmp_path / "rows.csv", tmp_path, said.append)
+    assert load_calibration(str(tmp_path / "mine.yaml")).entries == found.calibration.entries
+    aside = [e.fit.mape_rest_pct for e in found.entries if e.fit.mape_rest_pct is not None]
+    assert aside and np.mean(aside) < 9.0
+    assert "epicycle-kernels" in (tmp_path / "calibration.html").read_text()
+    assert "simulate with --set cluster.calibration=" in said[-1]
+
+
+def test_a_row_says_its_launches(measured: tuple[list[OwnRow], Gpu]) -> None:
+    rows, _ = measured
+    layer = next(row for row in rows if row.op == "layer" and row.protocol == "epicycle-low-latency")
+    assert [part.key[1].split(".")[0] for part in layer.parts] == [
+        "dispatch_send", "dispatch_receive", "product", "swiglu", "product", "combine_send", "combine_receive",
+    ]  # fmt: skip
+    assert replace(layer, parts=()).parts == ()
