@@ -20,6 +20,7 @@ from ...sim.ep.protocol import all_protocols, find_protocol
 from ...sim.inputs.model import MoeModel, load_model, model_names
 from ..ask.gallery import gallery_names, gallery_path
 from ..ask.scenario import load_scenario
+from .envelope import enveloped
 
 KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "protocols", "backends", "prices", "scenarios")
 
@@ -56,6 +57,27 @@ def print_catalogue(kind: str | None, name: str | None, console: Console) -> Non
         if isinstance(record, MoeModel):
             console.print(Text(record.summary), soft_wrap=True)
         console.print(_record(record))
+
+
+def catalogue_dict(kind: str | None, name: str | None) -> dict[str, Any]:
+    """The same as plain data, in the envelope that all kinds have. Raises UnknownName."""
+    entries: Any
+    if kind is None:
+        entries = {each: list(_names(each)) for each in KINDS}
+    elif kind not in KINDS:
+        raise UnknownName("kind", kind, KINDS, "epicycle catalog")
+    elif kind == "prices":
+        entries = [dict(zip(("price", "value", "source"), row, strict=True)) for row in load_prices().entries()]
+        entries = [row for row in entries if name is None or row["price"].split(".")[0] == name]
+    elif name is None:
+        entries = [_ROW[kind](each) for each in _names(kind)]
+    elif kind == "protocols":
+        entries = _protocol(name)
+    elif kind == "scenarios":
+        entries = {"text": gallery_path(name).read_text(encoding="utf-8")}
+    else:
+        entries = _LOAD[kind](name).model_dump(mode="json")
+    return enveloped("catalog", {"of": kind, "name": name, "entries": entries})
 
 
 def _names(kind: str) -> tuple[str, ...]:
