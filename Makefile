@@ -18,7 +18,7 @@ NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 TABLES ?= ../shared/measurements
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine clean regenerate
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-study clean regenerate
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -82,6 +82,9 @@ bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process p
 	$(BIN)/python tests/benchmarks/closed_form_speed.py
 	$(BIN)/python tests/benchmarks/start_speed.py
 
+bench-study: $(VENV)/.light  ## time studies: plans on two cores against one, layers in closed form, memory
+	$(BIN)/python tests/benchmarks/study_speed.py
+
 regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated pages again (needs the measurement tables)
 	$(BIN)/python -m epicycle.validate.fit.shipped $(TABLES)
 	$(BIN)/python -m epicycle.validate.serving.shipped $(TABLES)
@@ -110,7 +113,7 @@ $(OLDEST)/.done: pyproject.toml .ci/oldest
 # torch comes first and by its exact version, so that nothing after it can pull in another build.
 $(VENV)/.full: pyproject.toml Makefile | $(BIN)/python
 	$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev,cluster,parquet]'
 	@# NVSHMEM's device library, for one compile check; that test skips itself where there is none.
 	-$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps $(NVSHMEM)
 	@touch $@ $(VENV)/.light

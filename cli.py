@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
@@ -37,6 +37,12 @@ _Misused = cast(type[Exception], typer.BadParameter.__base__)  # Typer's own cla
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result as JSON ('-': to stdout).")]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the report: one HTML file, opens offline.")]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV ('-': to stdout).")]
+Parquet = Annotated[
+    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the table as Parquet, for pandas and polars.")
+]
+StoreFile = Annotated[
+    Path | None, typer.Option("--store", metavar="FILE", help="Where studies are kept; default: the user's cache folder.")
+]
 
 
 def _begun(incomplete: str) -> list[str]:
@@ -171,17 +177,115 @@ def sweep(
     json: Json = None,
     csv: Csv = None,
     html: Html = None,
+    parquet: Parquet = None,
+    design: Annotated[
+        Literal["grid", "one-at-a-time", "latin-hypercube"],
+        typer.Option(help="Every combination; each value alone; or --samples points over ranges (path=low..high)."),
+    ] = "grid",
+    samples: Annotated[int, typer.Option(min=0, help="Points of a latin-hypercube.")] = 0,
+    refine: Annotated[int, typer.Option(min=0, max=10_000, help="Points more, where the answer bends or flips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of a latin-hypercube.")] = 0,
+    engine: Annotated[
+        Literal["events", "closed"], typer.Option(help="How layers are answered: played, or a table in closed form.")
+    ] = "events",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Processes that answer; default: all cores, if worth it."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://HOST:PORT", help="Answer on this Dask cluster.", show_default=False),
+    ] = None,
+    store: StoreFile = None,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep finished points; go on from kept ones.")] = True,
 ) -> None:
-    """Answer a scenario at every combination of some values."""
+    """Answer a scenario at many points: every combination of some values, or a design over ranges."""
+    from .scenarios.study.sweep import How, Interrupted, kept_in, workers_for
+    from .scenarios.study.sweep import sweep as swept
 
     sets = _changes(sets, cluster)
+    if engine == "closed":
+        others: dict[str, object] = {
+            "--json": json,
+            "--html": html,
+            "--samples": samples,
+            "--refine": refine,
+            "--workers": workers,
+        }
+        others |= {"--scheduler": scheduler, "--store": store, "--design": design != "grid"}
+        if unused := [name for name, value in others.items() if value]:
+            raise ValueError(f"--engine closed answers a grid as a table (--csv, --parquet): {', '.join(unused)} is not for it")
+        _layer_table(scenario, overs or [], sets, csv, parquet)
+        return
+    again = _words("sweep", [scenario], over=overs, set=sets)
+    how = How(design, samples, refine, seed, again)
+    with kept_in(store, keep, _terminal().aside) as kept:
 
-    def found(step: Step) -> Told[Sweep]:
-        from .scenarios.api import questions
+        def found(step: Step) -> Told[Sweep]:
+            from .scenarios.api.questions import told
 
-        return questions.sweep(scenario, overs or (), sets=sets, progress=step)
+            who = workers_for(workers, scheduler)
+            whole = json is not None or html is not None
+            made = swept(scenario, overs or (), sets, step, workers=who, store=kept, how=how, whole=whole)
+            return told(made, "sweep", scenario)
 
-    _answered(found, f"sweeping {scenario}", json, csv, html, "sweep", [scenario], over=overs, set=sets)
+        try:
+            _answered(found, f"sweeping {scenario}", json, csv, html, "sweep", [scenario], parquet, over=overs, set=sets)
+        except Interrupted as stopped:
+            if stopped.sweep is not None:
+                from .scenarios.say.forms import print_record
+
+                print_record(stopped.sweep, _terminal().console())
+            if kept is not None:
+                _terminal().aside(f"what is answered is kept in {kept.path}: the same command goes on from there")
+            raise typer.Exit(130) from None
+
+
+@app.command(
+    epilog="Without a study's number all are listed. Exit status: 0 done, 2 bad input. "
+    "Example: epicycle results 3 --parquet study.parquet"
+)
+def results(
+    study: Annotated[int | None, typer.Argument(help="The study to show and export.", show_default=False)] = None,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
+    parquet: Parquet = None,
+    store: StoreFile = None,
+    prune: Annotated[
+        list[int] | None,
+        typer.Option(metavar="STUDY", help="Forget a study and the points that no other has; repeat for more."),
+    ] = None,
+    older: Annotated[float | None, typer.Option("--prune-older", metavar="DAYS", help="Forget older studies.")] = None,
+    salvaged: Annotated[
+        Path | None, typer.Option("--salvage", metavar="FILE", help="Copy what a damaged store still holds.")
+    ] = None,
+) -> None:
+    """List the studies that are kept, show or export one, or forget some."""
+    from .scenarios.api.questions import told
+    from .scenarios.say.terminal_studies import print_studies
+    from .scenarios.study.results import kept_sweep
+    from .scenarios.study.salvage import salvage
+    from .scenarios.study.store import Store, default_store
+
+    path = store or default_store()
+    console = _terminal().console()
+    if salvaged is not None:
+        sound, lost = salvage(path, salvaged)
+        console.print(f"{sound} points are as they were written and lie in {salvaged}, {lost} are lost", soft_wrap=True)
+        return
+    if store is not None and not store.exists():
+        raise ValueError(f"{store}: there is no such store")
+    with Store(path) as kept:
+        if prune or older is not None:
+            for number in prune or ():
+                kept.study(number)
+            console.print(f"{kept.prune(prune or (), older)} points are gone from {path}", soft_wrap=True)
+        elif study is None:
+            print_studies(kept.studies(), path, console)
+        else:
+            shown = told(kept_sweep(kept, study), "results", str(study))
+            _answered(lambda step: shown, "reading", json, csv, html, "results", [str(study)], parquet)
 
 
 @app.command(
@@ -501,25 +605,45 @@ def _answered(
     html: Path | None,
     command: str,
     arguments: list[str],
+    parquet: Path | None = None,
     **options: list[str] | None,
 ) -> Answer:
     """What ``work`` finds, written in every form asked for and printed. ``options``: those that a page's command repeats."""
     from .scenarios.say.output import Outputs
 
-    with Outputs((json, csv, html)) as outputs:
-        from .scenarios.say.forms import page_writer, print_record
+    if parquet is not None:
+        from .scenarios.say.record_parquet import parquet_library, write_parquet
+
+        parquet_library()
+    with Outputs((json, csv, html, parquet)) as outputs:
+        from .scenarios.say.forms import csv_text, page_writer, print_record
 
         with _terminal().progress(words) as step:
             told = work(step)
         found = told.record
         if html is not None:
             outputs.put(html, page_writer(found, _again(command, arguments, html, **options)))
-        outputs.put(csv, lambda path: _write(path, told.to_csv()))
+        outputs.put(csv, lambda path: _write(path, csv_text(found)))
         outputs.put(json, lambda path: _write(path, told.to_json()))
+        if parquet is not None:
+            outputs.put(parquet, lambda path: write_parquet(cast("Any", found), path))
     console = _terminal().console(stderr=outputs.uses_stdout)
     print_record(found, console)
-    _say_written(console, report=html, table=csv, JSON=json)
+    _say_written(console, report=html, table=csv, JSON=json, Parquet=parquet)
     return found
+
+
+def _layer_table(scenario: str, overs: list[str], sets: list[str], csv: Path | None, parquet: Path | None) -> None:
+    from .scenarios.say.layer_table_files import print_layer_table, write_table
+    from .scenarios.say.output import Outputs
+    from .scenarios.study.layer_table import layer_table
+
+    with Outputs((csv, parquet)) as outputs, _terminal().progress(f"sweeping {scenario}") as step:
+        table = layer_table(scenario, overs, sets, step)
+        outputs.put_all((csv, parquet), lambda paths: write_table(table, *paths))
+    console = _terminal().console(stderr=outputs.uses_stdout)
+    print_layer_table(table, console)
+    _say_written(console, table=csv, Parquet=parquet)
 
 
 def _changes(sets: list[str] | None, cluster: str | None) -> list[str]:
@@ -529,14 +653,20 @@ def _changes(sets: list[str] | None, cluster: str | None) -> list[str]:
 
 def _again(command: str, arguments: list[str], html: Path, **options: list[str] | None) -> str:
     """The command line that would make the same report again."""
+    return f"{_words(command, arguments, **options)} --html {shlex.quote(str(html))}"
+
+
+def _words(command: str, arguments: list[str], **options: list[str] | None) -> str:
+    """A command line as it would be typed."""
     given = [
         word for name, values in options.items() for value in values or () for word in (f"--{name.replace('_', '-')}", value)
     ]
-    return shlex.join(["epicycle", command, *arguments, *given, "--html", str(html)])
+    return shlex.join(["epicycle", command, *arguments, *given])
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="")
+def _write(path: Path, text: str | Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.writelines([text] if isinstance(text, str) else text)
 
 
 def _terminal() -> ModuleType:

@@ -23,6 +23,15 @@ settings.register_profile("epicycle", deadline=None, max_examples=1000 if LONG e
 settings.load_profile("epicycle")
 
 
+@pytest.fixture(autouse=True)
+def _own_store(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> None:
+    """Every test keeps its studies in a store of its own: what another kept would be no test."""
+    folder = tmp_path_factory.getbasetemp() / "stores"
+    monkeypatch.setenv("EPICYCLE_STORE", str(folder / hashlib.sha256(request.node.nodeid.encode()).hexdigest() / "s.sqlite"))
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of the command: exit status, stdout and stderr."""

@@ -6,7 +6,7 @@ shakes its inputs. Records only; `evaluate` (scenarios/answer/evaluate.py) fills
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -167,13 +167,16 @@ class SweepPoint:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """``axes``: the swept paths; every point has one value for each."""
+    """``axes``: the swept paths; every point has a value for each. ``front``: places of points that no other one beats."""
 
     name: str
     description: str
     sentence: str
     axes: tuple[str, ...]
-    points: tuple[SweepPoint, ...]
+    points: Sequence[SweepPoint]
+    front: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()  # of all metrics, in order
+    refused: Mapping[str, int] = field(default_factory=dict)  # reason -> points
 
     @property
     def notes(self) -> tuple[str, ...]:

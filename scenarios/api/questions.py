@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
@@ -61,7 +61,7 @@ def plan(source: Source, *, sets: Sets = (), progress: Progress | None = None) -
 
     asked = load_serving(source, changes(sets))
     asked.resolve()
-    return _told(plan_of(asked, progress), "plan", source)
+    return told(plan_of(asked, progress), "plan", source)
 
 
 def emit(source: Source, target: str, *, sets: Sets = (), checkpoint: str | None = None) -> dict[str, str]:
@@ -83,10 +83,10 @@ def sweep(
     source: Source, over: Mapping[str, Iterable[object]] | Iterable[str], *, sets: Sets = (), progress: Progress | None = None
 ) -> Told[Sweep]:
     """The scenario at every combination of values; ``over`` is {path: values} or texts "path=a,b". Raises BadInput."""
-    from ..weigh.sweep import sweep as swept
+    from ..study.sweep import sweep as swept
 
     listed = [f"{path}={','.join(map(text, values))}" for path, values in over.items()] if isinstance(over, Mapping) else over
-    return _told(swept(cast(str, source), list(listed), changes(sets), progress), "sweep", source)
+    return told(swept(source, list(listed), changes(sets), progress, whole=True), "sweep", source)
 
 
 def compare(
@@ -101,21 +101,23 @@ def compare(
     """Two scenarios side by side; without ``b``, ``sets`` make the second. Raises BadInput."""
     from ..weigh.compare import compare as side_by_side
 
-    return _told(side_by_side(a, b, changes(sets), changes(sets_a), changes(sets_b), progress), "compare", a)
+    return told(side_by_side(a, b, changes(sets), changes(sets_a), changes(sets_b), progress), "compare", a)
 
 
 def explain(source: Source, *, sets: Sets = (), step: float = 0.1, progress: Progress | None = None) -> Told[Explanation]:
     """What the answer is made of, and what ``step`` more and less of each hardware number would do. Raises BadInput."""
     from ..weigh.explain import explain as explained
 
-    return _told(explained(source, changes(sets), step, progress), "explain", source)
+    return told(explained(source, changes(sets), step, progress), "explain", source)
 
 
-def _told(record: R, command: str, source: Source) -> Told[R]:
+def told(record: R, command: str, source: Source) -> Told[R]:
+    """``record`` with its forms; ``command`` and ``source`` made it."""
+
     def page(path: Path) -> None:
         page_writer(record, _command(command, source))(path)
 
-    return Told(record, record.sentence, partial(record_dict, record), partial(csv_text, record), page)
+    return Told(record, record.sentence, partial(record_dict, record), lambda: "".join(csv_text(record)), page)
 
 
 def _command(command: str, source: Source) -> str:

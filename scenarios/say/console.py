@@ -19,6 +19,11 @@ def console(stderr: bool = False) -> Console:
     return found
 
 
+def aside(text: str) -> None:
+    """One line on stderr, beside the answer."""
+    Console(stderr=True, markup=False, highlight=False, emoji=False).print(text, soft_wrap=True)
+
+
 def busy(words: str) -> AbstractContextManager[object]:
     """A spinner on stderr while something runs, if anyone can see it."""
     found = Console(stderr=True, markup=False)

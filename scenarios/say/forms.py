@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -29,13 +29,13 @@ def print_record(record: Record, console: Console) -> None:
         print_explanation(record, console)
 
 
-def csv_text(record: Record) -> str:
-    """``record`` as one table."""
+def csv_text(record: Record) -> Iterable[str]:
+    """``record`` as one table, piece by piece."""
     if isinstance(record, Plan):
-        return plan_csv(record)
+        return (plan_csv(record),)
     if isinstance(record, Sweep):
         return sweep_csv(record)
-    return comparison_csv(record) if isinstance(record, Comparison) else explanation_csv(record)
+    return (comparison_csv(record) if isinstance(record, Comparison) else explanation_csv(record),)
 
 
 def page_writer(record: Record, command: str) -> Callable[[Path], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,11 @@ class Outputs:
         if path is not None:
             write(self._claims[path])
             self._put.append(path)
+
+    def put_all(self, paths: Sequence[Path | None], write: Callable[[Sequence[Path | None]], None]) -> None:
+        """Let ``write`` make several outputs in one go; None stands for one not asked for."""
+        write([None if path is None else self._claims[path] for path in paths])
+        self._put += [path for path in paths if path is not None]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:

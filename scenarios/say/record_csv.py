@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ...hwmodels.interval import UNKNOWN
 from ...sim.inputs.serving import Serving
@@ -25,16 +25,30 @@ def plan_csv(plan: Plan) -> str:
     return _table(["cluster", "gpus", "arrangement", *SHAPE, "on_front", "meets", "events_tpot_s", *keys], rows)
 
 
-def sweep_csv(sweep: Sweep) -> str:
-    """A row a point: the swept values, the metrics, whether every limit is met, or why there is no answer."""
-    keys = _in_order(_values(point.evaluation) for point in sweep.points if point.evaluation is not None)
-    rows = []
-    for point in sweep.points:
+def sweep_csv(sweep: Sweep) -> Iterator[str]:
+    """A row a point, one after another: the swept values, the metrics, whether every limit is met and the point lies on the
+    front, or why there is no answer."""
+    yield _line(sweep_columns(sweep))
+    for row in sweep_rows(sweep):
+        yield _line(row)
+
+
+def sweep_columns(sweep: Sweep) -> list[str]:
+    """The columns of a sweep's table."""
+    return [*sweep.axes, "gpus", *SHAPE, "meets", "on_front", *sweep.keys, "refusal"]
+
+
+def sweep_rows(sweep: Sweep) -> Iterator[list[object]]:
+    """The rows of a sweep's table, as `sweep_columns` names them."""
+    on_front = set(sweep.front)
+    for place, point in enumerate(sweep.points):
         answer = point.evaluation
         values = _values(answer) if answer is not None else {}
-        told = [answer.gpus, *shape(answer.serving), meets(answer)] if answer is not None else [None] * (2 + len(SHAPE))
-        rows.append([*point.values, *told, *(values.get(key) for key in keys), point.refusal])
-    return _table([*sweep.axes, "gpus", *SHAPE, "meets", *keys, "refusal"], rows)
+        if answer is None:
+            told: list[object] = [None] * (3 + len(SHAPE))
+        else:
+            told = [answer.gpus, *shape(answer.serving), meets(answer), place in on_front]
+        yield [*point.values, *told, *(values.get(key) for key in sweep.keys), point.refusal]
 
 
 #: Columns of a deployment: its engine, its workers' widths and settings; those of prefill workers with their name before them.
@@ -126,10 +140,12 @@ def _in_order(keyed: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    return "".join(map(_line, (names, *rows)))
+
+
+def _line(row: Sequence[object]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerow([_cell(value) for value in row])
     return text.getvalue()
 
 

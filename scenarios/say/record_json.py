@@ -49,6 +49,9 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
         "sentence": sweep.sentence,
         "axes": list(sweep.axes),
         "points": points,
+        "front": list(sweep.front),
+        "keys": list(sweep.keys),
+        "refused": dict(sweep.refused),
         "inputs_of_first": _plain(answers[0].inputs) if answers else [],
     }
 

@@ -19,8 +19,8 @@ _ROWS = 200
 def print_sweep(sweep: Sweep, console: Console) -> None:
     """Print ``sweep``: the swept values and the metrics, or why a point has no answer."""
     print_sentence(sweep.sentence, console)
-    answers = [point.evaluation for point in sweep.points if point.evaluation is not None]
-    first = answers[0]
+    answers = [point.evaluation for point in sweep.points[:_ROWS] if point.evaluation is not None]
+    first = answers[0] if answers else next(point.evaluation for point in sweep.points if point.evaluation is not None)
     shown = [metric for metric in first.metrics if metric.key in _SHOWN]
     if any(metric.key == "layer" for metric in shown):  # a layer has few numbers: all of them
         shown = [metric for metric in first.metrics if metric.unit == "s"]
@@ -38,8 +38,8 @@ def print_sweep(sweep: Sweep, console: Console) -> None:
     for note in sweep.notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
     if len(sweep.points) > _ROWS:
-        console.print(Text(f"{len(sweep.points) - _ROWS} more points: --csv, --json or --html has them all", style="dim"))
-    for reason, count in Counter(point.refusal for point in sweep.points if point.evaluation is None).items():
+        console.print(Text(f"{len(sweep.points) - _ROWS} more points: --csv or --parquet has them all", style="dim"))
+    for reason, count in Counter(sweep.refused).most_common():
         console.print(Text(f"refused ({count}): {reason}", style="dim"), soft_wrap=True)
 
 

@@ -208,11 +208,15 @@ def fill(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def predict(now, remaining, rate, alive, finish):  # type: ignore[no-untyped-def]
-    """Write ``finish`` [flow] ps under the rates in force (rounded up; NEVER at rate 0)."""
+def predict(now, remaining, rate, alive, bottleneck, finish, waiting):  # type: ignore[no-untyped-def]
+    """Write ``finish`` [flow] ps under the rates in force (rounded up; NEVER at rate 0), and ``waiting`` [resource], the alive
+    flows that it bounds."""
+    waiting[:] = 0
     for f in range(alive.size):
         if not alive[f]:
             continue
+        if bottleneck[f] >= 0:
+            waiting[bottleneck[f]] += 1
         if rate[f] <= 0.0:
             finish[f] = NEVER
             continue
@@ -339,25 +343,40 @@ def completing(gone, group, owner, finish, latency, left, landed, scratch):  # t
     A flow counts for its ``group`` and its ``owner`` [slot]; ``left`` [group] flows a group still waits for, ``landed``
     [group] ps so far. ``scratch`` [group, 3] holds zeros, before and after.
     """
-    for waiting in (group, owner):
+    n = 0
+    for f in gone:
+        for g in (group[f], owner[f]):
+            scratch[g, 0] += 1
+            if scratch[g, 0] == left[g]:
+                n += 1
+    found = np.empty((n, 3), np.int64)
+    if n:
         for f in gone:
-            s = scratch[waiting[f]]
-            s[0] += 1
-            s[1] = max(s[1], finish[f])
-            s[2] = max(s[2], finish[f] + latency[f])
-    found = np.empty((2 * gone.size, 3), np.int64)
+            for g in (group[f], owner[f]):
+                if scratch[g, 0] == left[g]:
+                    scratch[g, 1] = max(scratch[g, 1], finish[f])
+                    scratch[g, 2] = max(scratch[g, 2], finish[f] + latency[f])
     n = 0
     for waiting in (group, owner):
         for f in gone:
             g = waiting[f]
-            s = scratch[g]
-            if s[0] == left[g]:
-                found[n, 0] = s[1]
+            if scratch[g, 1] > 0:
+                found[n, 0] = scratch[g, 1]
                 found[n, 1] = g
-                found[n, 2] = max(s[2], landed[g])
+                found[n, 2] = max(scratch[g, 2], landed[g])
                 n += 1
-            s[:] = 0
+            scratch[g, :] = 0
     return found[:n]
+
+
+@njit(cache=True)
+def earliest(alive, finish):  # type: ignore[no-untyped-def]
+    """The first finish of an alive flow, ps; NEVER where there is none."""
+    first = NEVER
+    for f in range(alive.size):
+        if alive[f] and finish[f] < first:
+            first = finish[f]
+    return first
 
 
 @njit(cache=True)

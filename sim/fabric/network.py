@@ -285,14 +285,12 @@ class FlowNetwork:
         )
         self._capacity_then = self.capacity
         self.retimings += 1
-        bound = live.bottleneck[live.alive.view(bool)]
-        self._waiting = np.bincount(bound[bound >= 0], minlength=self.capacity.size)
         with np.errstate(invalid="ignore", divide="ignore"):
             np.fmax(self.peak, self._used / self.capacity, out=self.peak)
         if wait_s > 0:
             self._loops.backdate(wait_s, idle, *live.csr, live.alive, before, live.rate, live.remaining)
         self._least_s = self._loops.least_time(self.capacity, *live.csr, live.alive, live.remaining, live.cap)
-        self._loops.predict(self._since, live.remaining, live.rate, live.alive, live.finish_ps)
+        self._loops.predict(self._since, live.remaining, live.rate, live.alive, live.bottleneck, live.finish_ps, self._waiting)
 
     def _make_plan(self) -> None:
         """Choose the window's end, and when on the way a group's last flow ends; call at each of those instants."""
@@ -300,7 +298,7 @@ class FlowNetwork:
         live, loops = self._live, self._loops
         if not live.count:
             return
-        first = int(live.finish_ps[live.alive.view(bool)].min())
+        first = int(loops.earliest(live.alive, live.finish_ps))
         if first == loops.NEVER:
             return
         window = max(self.tolerance.floor_ps, int(self.tolerance.fraction * self._least_s * 1e12))

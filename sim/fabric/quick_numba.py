@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 
 @contextmanager
@@ -30,4 +31,11 @@ with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_bla
 
     import_module("numba.np.arraymath")  # where it looks; compiled loops load it anyway
 
-__all__ = ["njit"]
+
+def structures() -> tuple[Any, Any]:
+    """numba's references to structures and its types, for who hands a loop many arrays at once."""
+    with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_blas"):
+        return import_module("numba.experimental.structref"), import_module("numba.core.types")
+
+
+__all__ = ["njit", "structures"]

@@ -14,7 +14,7 @@ from ..ep import experts
 from ..ep.expert_time import expert_time
 from ..ep.machine import machine_of
 from ..ep.protocol import Context, Op, Protocol, describe, find_protocol
-from ..ep.shape import Shape
+from ..ep.shape import Num, Shape
 from ..ep.stage import Machine, Stage, Work
 from ..inputs.question import Question
 from ..precision import PAYLOAD_BYTES
@@ -83,6 +83,35 @@ def layout_of(question: Question) -> Layout:
     return Layout(ep, min(question.cluster.nvlink_domain_gpus, ep))
 
 
+def shape_of(question: Question, tokens: Num) -> Shape:
+    """The exchange of a call in which the fullest rank has ``tokens`` (one number, or [point])."""
+    model, deployment, routing = question.model, question.deployment, question.traffic.routing
+    layout, groups = layout_of(question), routing.groups or question.nodes_used
+    return Shape(
+        tokens=tokens,
+        hidden=float(model.hidden),
+        top_k=float(model.top_k),
+        experts=float(model.experts + deployment.redundant_experts),
+        ranks=float(layout.ranks),
+        domain=float(layout.domain),
+        payload_bytes=model.hidden * PAYLOAD_BYTES[deployment.payload],
+        comm_sms=float(deployment.comm_sms),
+        routing=routing.kind if routing.kind in ("balanced", "group-limited") else "uniform",
+        groups=float(groups),
+        groups_kept=float(routing.groups_kept or min(groups, 4)),
+    )
+
+
+def context_of(question: Question) -> Context:
+    """What a few protocols need beyond the shape."""
+    deployment = question.deployment
+    return Context(
+        gpus_per_node=float(question.cluster.node.gpus),
+        fields=2.0 if deployment.payload == "fp4" else 1.0,
+        capacity_factor=deployment.capacity_factor,
+    )
+
+
 def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int64], most: int) -> list[Drawn]:
     """One draw of the layer's routing for ``tokens`` [rank], in calls of at most ``most`` a rank; protocols share it."""
     model, deployment, routing = question.model, question.deployment, question.traffic.routing
@@ -96,30 +125,11 @@ def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int6
 def build(question: Question, name: str, simulator: Simulator) -> Program:
     """The program of the protocol ``name`` for ``question``. Raises BadInput if nobody measured one of its kernels."""
     protocol = find_protocol(name)
-    model, deployment, cluster = question.model, question.deployment, question.cluster
+    deployment, cluster = question.deployment, question.cluster
     layout, machine = layout_of(question), machine_of(cluster)
     tokens = np.array(question.traffic.on_ranks(deployment.ep), np.int64)
     drawn = draw_layer(question, simulator, tokens, _capacity(tokens, protocol, deployment.max_tokens))
-    shape = Shape(
-        tokens=float(drawn[0].tokens.max()),
-        hidden=float(model.hidden),
-        top_k=float(model.top_k),
-        experts=float(model.experts + deployment.redundant_experts),
-        ranks=float(layout.ranks),
-        domain=float(layout.domain),
-        payload_bytes=model.hidden * PAYLOAD_BYTES[deployment.payload],
-        comm_sms=float(deployment.comm_sms),
-        routing=question.traffic.routing.kind if question.traffic.routing.kind in ("balanced", "group-limited") else "uniform",
-        groups=float(question.traffic.routing.groups or question.nodes_used),
-        groups_kept=float(
-            question.traffic.routing.groups_kept or min(question.traffic.routing.groups or question.nodes_used, 4)
-        ),
-    )
-    context = Context(
-        gpus_per_node=float(cluster.node.gpus),
-        fields=2.0 if deployment.payload == "fp4" else 1.0,
-        capacity_factor=deployment.capacity_factor,
-    )
+    shape, context = shape_of(question, float(drawn[0].tokens.max())), context_of(question)
     entry, system = find_entry(cluster.calibration, "expert-compute", _kind(question, protocol), "one-node")
     k = constants_of(entry, experts.ExpertConstants)
     sources: dict[str, Source] = {}
@@ -141,7 +151,7 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
         work = _expert_block(question, protocol, one, k, machine)
         steps += [Step(stage, one) for part in (before, work, after) for stage in part]
         closed += [(stage, call) for stage in (*before, *after)]
-        closed_experts_s += _closed_experts(question, protocol, float(one.tokens.sum()), k, machine)
+        closed_experts_s += float(np.asarray(closed_experts(question, protocol, float(one.tokens.sum()), k, machine)))
     sources[EXPERTS] = Source(None, entry, system)
     return Program(
         protocol,
@@ -201,10 +211,8 @@ def _expert_block(
     )
 
 
-def _closed_experts(
-    question: Question, protocol: Protocol, tokens: float, k: experts.ExpertConstants, machine: Machine
-) -> float:
-    """Seconds of the experts of one call in closed form, under uniform routing (or dealt experts)."""
+def closed_experts(question: Question, protocol: Protocol, tokens: Num, k: experts.ExpertConstants, machine: Machine) -> Num:
+    """Seconds of the experts in closed form, one call of ``tokens`` on all ranks: uniform routing, or dealt experts."""
     model, deployment = question.model, question.deployment
     kind = _kind(question, protocol)
     found = expert_time(
@@ -221,4 +229,4 @@ def _closed_experts(
         sms=_free_sms(question, machine),
         graphs=replayed(question, protocol),
     )
-    return float(found.seconds)
+    return found.seconds

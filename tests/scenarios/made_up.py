@@ -6,6 +6,7 @@ None of these numbers is a prediction. `python tests/scenarios/made_up.py FOLDER
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,6 +274,8 @@ def sweep(axes: int = 1) -> Sweep:
         "Twice the NIC buys 11 % of a token's time, made up for tests.",
         paths,
         tuple(points),
+        keys=tuple(dict.fromkeys(m.key for p in points if p.evaluation is not None for m in p.evaluation.metrics)),
+        refused=dict(Counter(p.refusal for p in points if p.evaluation is None)),
     )
 
 

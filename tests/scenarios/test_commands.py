@@ -22,10 +22,11 @@ from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.errors import BadInput
 from epicycle.scenarios.ask.scenario import load_layer
 from epicycle.scenarios.say import record_csv, record_json
+from epicycle.scenarios.study.design import axis
+from epicycle.scenarios.study.sweep import sweep
 from epicycle.scenarios.weigh.compare import compare
 from epicycle.scenarios.weigh.explain import explain
 from epicycle.scenarios.weigh.hardware_number import NUMBERS, HardwareNumber, scaled
-from epicycle.scenarios.weigh.sweep import axis, sweep
 
 Command = Callable[..., Any]
 
@@ -86,7 +87,7 @@ def test_a_point_that_cannot_be_asked_is_a_row_with_the_reason(toy: ModuleType) 
     assert refusals["4096", "low-latency"] == "memory does not fit batch 4096: use batch=2048 or less"
     assert "4 points" in found.sentence
     assert "3 refused" in found.sentence
-    rows = list(csv.DictReader(io.StringIO(record_csv.sweep_csv(found))))
+    rows = list(csv.DictReader(io.StringIO("".join(record_csv.sweep_csv(found)))))
     assert [bool(row["tpot"]) for row in rows] == [True, False, False, False]
     assert rows[1]["refusal"] == refusals["64", "one-sided"]
     points = json.loads(record_json.record_json(found))["points"]
@@ -129,7 +130,8 @@ def test_a_sweep_of_layers_plays_each(tmp_path: Path) -> None:
     ],
 )
 def test_commas_inside_brackets_and_quotes_do_not_divide(text: str, values: tuple[str, ...]) -> None:
-    assert axis(text) == (text.split("=")[0].strip(), values)
+    found = axis(text)
+    assert (found.path, found.values) == (text.split("=")[0].strip(), values)
 
 
 # Comparisons

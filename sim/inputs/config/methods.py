@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ...precision import Dtype
@@ -27,10 +27,15 @@ def _rules(keys: Keys, *names: str, anywhere: bool = True, also: tuple[str, ...]
     patterns = [*also]
     for name in names:
         patterns += keys.words(name) or []
+    return _compiled(keys, names[0], patterns, anywhere=anywhere)
+
+
+def _compiled(keys: Keys, key: str, patterns: Iterable[str], *, anywhere: bool = True) -> Rules:
+    """Patterns as rules. Raises BadInput naming ``key`` for one that is no regular expression."""
     try:
         return Rules(patterns, anywhere=anywhere)
     except ValueError as error:
-        keys.refuse(names[0], clipped(str(error), 160))
+        keys.refuse(key, clipped(str(error), 160))
 
 
 def kv_of(keys: Keys) -> Dtype | None:
@@ -102,7 +107,7 @@ def _integers(keys: Keys) -> tuple[Rule, Dtype | None]:
     rules = _rules(keys, "modules_to_not_convert", also=tuple(patterns))
     if isinstance(only, list):
         names = [leaf for group in only for leaf in (group if isinstance(group, list) else [group])]
-        inside = Rules([str(name) for name in names])
+        inside = _compiled(keys, "modules_in_block_to_quantize", [str(name) for name in names])
         return (lambda m: form if inside.name(m) and not rules.name(m) else BF16), None
     return _unless(form, rules), None
 
@@ -198,7 +203,7 @@ def _compressed_groups(keys: Keys, groups: Mapping[str, Any], written: str, rule
             keys.refuse("config_groups", f"{shown(name)}: targets: wanted a list of strings, got {shown(targets)}")
         form = of_scheme(keys, each["weights"], str(each.get("format") or written))
         whole = any(target in ("Linear", "FusedMoE") for target in targets)
-        targeted.append((None if whole else Rules(targets, anywhere=False), form))
+        targeted.append((None if whole else _compiled(keys, "config_groups", targets, anywhere=False), form))
     # Regular expressions are tried before whole classes of modules.
     targeted.sort(key=lambda pair: pair[0] is None)
 
@@ -222,7 +227,12 @@ def _quark(keys: Keys) -> tuple[Rule, Dtype | None]:
     for pattern, each in by_layer.items():
         if not isinstance(each, Mapping):
             keys.refuse("layer_quant_config", f"{shown(pattern)}: wanted an object, got {shown(each)}")
-        special.append((Rules([pattern]), of_quark(Keys(each, f"{keys.where}: layer_quant_config")) or BF16))
+        special.append(
+            (
+                _compiled(keys, "layer_quant_config", [pattern]),
+                of_quark(Keys(each, f"{keys.where}: layer_quant_config")) or BF16,
+            )
+        )
     cache = keys.raw("kv_cache_quant_config")
     keys.ignore("kv_cache_group")
 
@@ -302,12 +312,12 @@ def _mlx(keys: Keys) -> tuple[Rule, Dtype | None]:
             continue
         keys.ignore(name)
         if change is False:
-            special.append((Rules([name], anywhere=False), BF16))
+            special.append((_compiled(keys, name, [name], anywhere=False), BF16))
         elif isinstance(change, Mapping):
             own = Keys(change, f"{keys.where}: {name}")
             wide, size = own.count("bits", default=bits), own.count("group_size", default=group)
             other = Format(name=f"int{wide} g{size}", dtype="fp4" if wide < 6 else "fp8", bits=wide + 32.0 / size)
-            special.append((Rules([name], anywhere=False), other))
+            special.append((_compiled(keys, name, [name], anywhere=False), other))
 
     def rule(module: Module) -> Format:
         return next((own for target, own in special if target.name(module)), form)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from epicycle.scenarios.answer.evaluation import Sweep
-from epicycle.scenarios.weigh.sweep import sweep
+from epicycle.scenarios.study.sweep import sweep
 
 Asked = dict[str, Path]
 PLAIN = "deployment.decode.redundant_experts=0"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from epicycle.scenarios.answer.evaluation import Sweep
-from epicycle.scenarios.weigh.sweep import sweep
+from epicycle.scenarios.study.sweep import sweep
 from epicycle.sim.serving.queue import ArrivalLaw, boarding_wait, queue_wait
 
 Asked = dict[str, Path]

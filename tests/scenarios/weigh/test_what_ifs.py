@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from epicycle.scenarios.answer.evaluation import Comparison, Evaluation
+from epicycle.scenarios.study.sweep import sweep
 from epicycle.scenarios.weigh.compare import compare
 from epicycle.scenarios.weigh.mechanism import PartChange, step_changes
-from epicycle.scenarios.weigh.sweep import sweep
 
 PAGE = (Path(__file__).parents[3] / "docs" / "what-if.md").read_text(encoding="utf-8")
 EXCHANGE = {"dispatch", "combine"}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..document import shown
 from ..feed_forward import EXPERTS, SHARED, after_dense, agreed, dense, every_step, experts, groups
 from ..keys import Keys
 from ..mixers import by_kind, every, grouped, layer_count, layer_types, longest, tables
@@ -139,13 +140,13 @@ def bailing(keys: Keys) -> Facts:
 def exaone_moe(keys: Keys) -> Facts:
     """K-EXAONE: windows by a word of letters, a few dense layers first."""
     layers = layer_count(keys)
-    mask = keys.raw("is_moe_layer")
-    if mask is not None:
-        listed = [keys.flag("is_moe_layer")] * layers if isinstance(mask, bool) else [bool(x) for x in keys.raw("is_moe_layer")]
-        keys.ignore("first_k_dense_replace")
-        placing = agreed(keys, layers, listed[:layers])
-    else:
-        placing = after_dense(keys, layers)
+    placing = after_dense(keys, layers)
+    listed = keys.raw("is_moe_layer")
+    if listed is not None:
+        if not isinstance(listed, list) or len(listed) < layers or not all(isinstance(item, bool) for item in listed):
+            keys.refuse("is_moe_layer", f"wanted true or false for each of {layers} layers, got {shown(listed)}")
+        if listed[:layers] != placing:
+            keys.refuse("is_moe_layer", "disagrees with first_k_dense_replace or mlp_layer_types: keep one of them")
     block = experts(keys, placing, shared=SHARED, **groups(keys))
     return {**tables(keys), "layers": layers, "attention": attention(keys, layers), **block}
 

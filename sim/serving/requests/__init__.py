@@ -1,0 +1,1 @@
+"""Requests one by one: arrivals and traces, engines that schedule them, caches and transfers."""

@@ -1,0 +1,1 @@
+"""Where requests come from: laws, conversations, traces."""

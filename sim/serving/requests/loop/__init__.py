@@ -1,0 +1,1 @@
+"""The compiled loop: what it works on, and what happens in it."""

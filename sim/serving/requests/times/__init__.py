@@ -1,0 +1,1 @@
+"""Step times as the compiled loop looks them up."""
