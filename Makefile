@@ -72,10 +72,9 @@ test-oldest: $(OLDEST)/.done  ## run the commands and the light tests with the o
 test-gpu:  ## hold every kernel against its reference on this machine's GPU (make test does, too, with its own torch)
 	$(PYTHON) -m pytest tests/gpu -m gpu
 
-# Likewise: every check, then every timing, in one run.
-gpu-bench:  ## check and time the kernels on this machine's GPU; writes out/bench.csv and .html
-	@mkdir -p $(OUT)
-	$(PYTHON) -m epicycle bench --mode virtual --out $(OUT)/bench.csv --html $(OUT)/bench.html
+# Likewise: every check, then every timing that the laws need, the fit, and what it misses by. Run it again to go on.
+gpu-bench:  ## measure this machine's GPU, calibrate on it, judge that: out/rows.csv, bench.html, mine.yaml, calibration.html
+	$(PYTHON) -m epicycle calibrate-here --work $(OUT)
 
 bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process per message, the closed forms, a start
 	$(BIN)/python tests/benchmarks/engine_speed.py

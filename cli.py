@@ -450,8 +450,10 @@ def validate(
 
     with Outputs((json, html, csv)) as outputs, standing_in(str(calibration)) if calibration else nullcontext():
         from .validate.predict.handover import group_records, print_validation, rows_csv, validation_json
+        from .validate.tables.shipped_rows import shipped_or_own
         from .validate.validate import validate_table
 
+        table = shipped_or_own(table)
         with _terminal().progress(f"predicting {table.name}") as step:
             outcome = validate_table(table, engine=engine, progress=step)
         if html is not None:
@@ -497,11 +499,12 @@ def calibrate(
         from .validate.fit.calibrate import to_yaml
         from .validate.fit.summary import print_together
         from .validate.fit.tables import calibrate_all
+        from .validate.tables.shipped_rows import shipped_or_own
 
         where = cluster or load_shipped(system).cluster
         relative = load_shipped(relative or load_cluster(where).calibration).system
         with _terminal().progress(f"fitting {system}") as step:
-            found = calibrate_all(tables, system, where, relative=relative, progress=step)
+            found = calibrate_all([shipped_or_own(table) for table in tables], system, where, relative=relative, progress=step)
         outputs.put(out, lambda path: _write(path, to_yaml(found.calibration)))
     console = _terminal().console(stderr=outputs.uses_stdout)
     print_together(found, console)

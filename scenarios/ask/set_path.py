@@ -84,7 +84,10 @@ def _parts_beside(overrides: Plain, folder: Path, above: str) -> Plain:
 
 
 def _beside(name: str, folder: Path) -> str:
-    return str(folder / name) if is_config_path(name) else name
+    if not is_config_path(name):
+        return name
+    path = str(folder / name)  # which drops a "./" before a folder, and with it the sign that it is one
+    return path if is_config_path(path) else f"./{path}"
 
 
 def _read(text: str, place: str) -> tuple[list[str], Plain]:

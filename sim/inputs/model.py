@@ -244,7 +244,9 @@ class MoeModel(Datasheet):
         active = f"{_billions(self.active_params, 3)} active" if self.experts else "all active"
         blocks = "dense"
         if self.experts:
-            blocks = f"{self.moe_layers} MoE, {self.experts} experts, top-{self.top_k}"
+            idle = f" and {self.zero_experts} that do nothing" if self.zero_experts else ""
+            mean = " real ones on average" if self.zero_experts else ""
+            blocks = f"{self.moe_layers} MoE, {self.experts} experts{idle}, top-{self.top_k}{mean}"
         kinds = [kind.words for kind in self.attention]
         mixers = ": " + ", ".join(f"{kind.layers} {kind.words}" for kind in self.attention)
         if len(kinds) == 1:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from ...hwmodels.calibration import Calibration, Entry, find_entry
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.specs import Gpu
@@ -22,8 +24,8 @@ from .calibrate import calibrate, to_yaml
 from .collectives import fit_collectives
 from .experts import fit_experts
 from .laws import fit_kernel
+from .own import OwnFit, fit_own
 from .own import calibration_of as calibration_of_own
-from .own import fit_own
 
 #: Where the tables lie beside a checkout.
 MEASUREMENTS = Path("../shared/measurements")
@@ -68,11 +70,15 @@ def shipped(tables: Path) -> Iterator[tuple[str, str]]:
 
 def own_calibration() -> Calibration:
     """The calibration of the system that our own kernels were timed on, from the rows of `validate/measured`."""
+    return calibration_of_own(own_fit(), ", ".join(OWN_TABLES), OWN.name, OWN.cluster, OWN.relative, OWN.why)
+
+
+def own_fit(aside: frozenset[int] = frozenset()) -> OwnFit:
+    """The fit of our own kernels' rows but those of ``aside`` tokens."""
     folder = Path(str(files("epicycle.validate").joinpath("measured")))
     gpus: dict[str, Gpu] = {}
-    rows = [row for table in OWN_TABLES for row in read_own(folder / table, gpus)]
-    found = fit_own(rows, gpus[OWN.name])
-    return calibration_of_own(found, ", ".join(OWN_TABLES), OWN.name, OWN.cluster, OWN.relative, OWN.why)
+    rows = [row for table in OWN_TABLES for row in read_own(folder / table, gpus) if row.parts]
+    return fit_own(rows, gpus[OWN.name], np.array([row.tokens not in aside for row in rows]))
 
 
 def calibration_of(system: System, tables: Path) -> Calibration:

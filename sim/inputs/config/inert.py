@@ -82,4 +82,17 @@ INERT: frozenset[str] = frozenset(
     " ".join((_GENERATION, _LIBRARY, _TRAINING, _NUMERICS, _ROUTING, _POSITIONS, _TOKENS, _KERNELS)).split()
 )
 #: Endings of such names.
-INERT_ENDINGS = ("_token_id", "_token_ids", "_token_index", "_dropout", "_pdrop", "_dropout_prob", "_loss_coef", "_loss_weight")
+INERT_ENDINGS = (
+    "_token",
+    "_token_id",
+    "_token_ids",
+    "_token_index",
+    "_dropout",
+    "_dropout_prob",
+    "_pdrop",
+    "_coef",
+    "_coeff",
+    "_loss_weight",
+    "_eps",
+    "_scaling_factor",
+)

@@ -68,7 +68,13 @@ class Unwrapped:
         keys.ignore("use_unified_vision_chunk", "merge_kernel_size", "tile_tag", "candidate_resolutions", "downsample_ratio")
         keys.ignore("dynamic_image_size", "use_thumbnail", "template", "ps_version", "min_dynamic_patch", "max_dynamic_patch")
         keys.ignore("select_layer", "pad2square", "use_backbone_lora", "use_llm_lora", "force_image_size", "global_view_pos")
-        keys.ignore("multimodal_max_length", "mm_tokens_per_image", "enable_audio_output", "understand_projector_stride")
+        keys.ignore(
+            "patch_token_len",
+            "multimodal_max_length",
+            "mm_tokens_per_image",
+            "enable_audio_output",
+            "understand_projector_stride",
+        )
         keys.ignore(
             "spatial_merge_size",
             "vocab_size",

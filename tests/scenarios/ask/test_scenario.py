@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,17 @@ def test_a_config_json_is_a_model(scenario: Path, tmp_path: Path) -> None:
     beside = tmp_path / "beside.yaml"
     beside.write_text(TEXT.replace("deepseek-v3", "config.json"), encoding="utf-8")
     assert ask(beside).model.experts == 256, "a path in a file is relative to the file"
+
+
+def test_a_folder_beside_the_scenario_is_a_model(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"model_type": "mixtral", "num_hidden_layers": 2, "hidden_size": 4096, "num_attention_heads": 32}
+    config |= {"intermediate_size": 1024, "num_local_experts": 64, "num_experts_per_tok": 2, "vocab_size": 1000}
+    folder = scenario.parent / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(scenario.parent)
+    scenario.write_text(TEXT.replace("deepseek-v3", "./my-model"), encoding="utf-8")
+    assert ask(scenario.name).model.name == "my-model"
 
 
 def test_a_routing_file_is_relative_to_the_scenario(scenario: Path) -> None:

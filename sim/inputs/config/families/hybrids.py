@@ -184,6 +184,7 @@ def lfm2(keys: Keys) -> Facts:
         keys.refuse("conv_dim", f"only a convolution as wide as the model ({hidden}) is read")
     facts = {**tables(keys, tied=True), "layers": layers, "attention": by_kind(keys, listed, kinds)}
     if keys.has("num_experts"):
+        keys.ignore("block_auto_adjust_ff_dim", "block_multiple_of", "block_ffn_dim_multiplier", "block_ff_dim")
         mask = after_dense(keys, layers, "num_dense_layers", default=2)
         return {**facts, **experts(keys, mask, count=("num_experts",))}
     width = keys.count("intermediate_size", "block_ff_dim")

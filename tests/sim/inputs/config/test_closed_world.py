@@ -63,9 +63,9 @@ def test_keys_of_other_families_are_refused_by_name(shapes: dict[str, Any], read
 
 
 def test_an_unused_key_that_is_no_structure_is_named_in_the_sentence(shapes: dict[str, Any], read: Read) -> None:
-    model = read({**shapes["OLMoE-1B-7B"].config, "favourite_colour": "blue", "some_eps": 0.5})
-    assert model.unused == ("favourite_colour", "some_eps")
-    assert model.summary.endswith("; not used: favourite_colour, some_eps")
+    model = read({**shapes["OLMoE-1B-7B"].config, "favourite_colour": "blue", "warmth": 0.5})
+    assert model.unused == ("favourite_colour", "warmth")
+    assert model.summary.endswith("; not used: favourite_colour, warmth")
 
 
 def test_another_family_is_refused_with_the_nearest(shapes: dict[str, Any], read: Read) -> None:

@@ -41,6 +41,11 @@ def test_sizes_are_the_printed_ones(published: Any, read: Read) -> None:
             "KV 70,272 B a token, stored 629 GiB in fp8 channel",
         ),
         (
+            "LongCat-Flash",
+            "560.7 B parameters, 28.0 B active, 56 layers (28 MoE, 512 experts and 256 that do nothing, "
+            "top-8 real ones on average) of latent attention, KV 64,512 B a token, stored 1,044 GiB in bf16",
+        ),
+        (
             "Bamba-9B",
             "9.779 B parameters, all active, 32 layers (dense): 29 Mamba-2, 3 full attention, KV 12,288 B a token, "
             "stored 18 GiB in bf16",
