@@ -12,6 +12,7 @@ LEADING = ("usd_per_mtok_output", "output_tokens_per_s_gpu", "tpot", "layer")
 
 #: How they head a column; a number under them has no unit, but for times.
 HEADINGS = {
+    "usd_per_hour": "$/h",
     "usd_per_mtok_output": "USD/Mtok out",
     "output_tokens_per_s_gpu": "tokens/s/GPU",
     "tokens_per_s_user": "tokens/s/user",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.text import Text
 
 from ..answer.evaluation import Evaluation, Sweep
 from ..answer.leading_metric import HEADINGS, meets
 from ..answer.number_text import number_text
+from .console import say
 from .terminal_evaluation import new_table, print_sentence, print_table
 
 _SHOWN = (*HEADINGS, "layer")
@@ -25,22 +26,48 @@ def print_sweep(sweep: Sweep, console: Console) -> None:
     if any(metric.key == "layer" for metric in shown):  # a layer has few numbers: all of them
         shown = [metric for metric in first.metrics if metric.unit == "s"]
     limited = any(answer.limits for answer in answers)
-    columns = [*sweep.axes, *(f">{HEADINGS.get(metric.key, metric.key)}" for metric in shown), *(["limits"] if limited else [])]
+    placed = first.serving is not None
+    columns = [
+        *([">#", *sweep.axes, ">GPUs", "engine"] if placed else sweep.axes),
+        *(f">{HEADINGS.get(metric.key, metric.key)}" for metric in shown),
+        *(["limits"] if limited else []),
+    ]
     table = new_table(*columns)
-    for point in sweep.points[:_ROWS]:
+    arranged: dict[str, list[int]] = {}
+    for number, point in enumerate(sweep.points[:_ROWS], 1):
         answer = point.evaluation
+        values = [str(number), *point.values] if placed else [*point.values]
         if answer is None:
-            table.add_row(*point.values, "refused" if shown else "")
+            table.add_row(*values, *(["", ""] if placed else []), "refused" if shown else "")
         else:
             limits = [_limits(answer)] if limited else []
-            table.add_row(*point.values, *(_cell(answer, metric.key) for metric in shown), *limits)
+            if answer.serving is not None:
+                values += [str(answer.gpus), answer.serving.backend]
+                arranged.setdefault("; ".join(f"{p.role} {p.arrangement}" for p in answer.pools), []).append(number)
+            table.add_row(*values, *(_cell(answer, metric.key) for metric in shown), *limits)
     print_table(sweep.name, table, console)
+    if arranged:
+        listed = new_table("#", "arrangement")
+        for arrangement, numbers in arranged.items():
+            listed.add_row(ranges(numbers), arrangement)
+        print_table("how they are arranged", listed, console)
     for note in sweep.notes:
-        console.print(Text(note, style="dim"), soft_wrap=True)
+        say(note, console, "dim")
     if len(sweep.points) > _ROWS:
-        console.print(Text(f"{len(sweep.points) - _ROWS} more points: --csv or --parquet has them all", style="dim"))
+        say(f"{len(sweep.points) - _ROWS} more points: --csv or --parquet has them all", console, "dim")
     for reason, count in Counter(sweep.refused).most_common():
-        console.print(Text(f"refused ({count}): {reason}", style="dim"), soft_wrap=True)
+        say(f"refused ({count}): {reason}", console, "dim")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers with runs closed up: "1-3, 7"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _cell(answer: Evaluation, key: str) -> str:

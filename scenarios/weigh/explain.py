@@ -14,11 +14,11 @@ from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Evaluation, Explanation, Sensitivity, StepTime
 from ..answer.leading_metric import relative
 from ..answer.number_text import digits, share
+from ..answer.words import bound_words
 from ..ask.scenario import Source, load_scenario
 from .engine_number import ENGINE_TIMES, slowed, time_words
 from .evaluation_of import evaluation_of, evaluation_of_question, with_closest
 from .hardware_number import NUMBERS, HardwareNumber, scaled, shown
-from .mechanism import bound_words
 
 STEP = 0.1
 #: What "buys" speaks of: throughput, but where the load is given and only waiting can shrink, the time per token.

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...hwmodels.units import format_time
-from ..answer.words import bound_words
 from ..answer.evaluation import Evaluation, PartTime, StepTime
 from ..answer.number_text import digits, percent, share
+from ..answer.words import bound_words
 from .hiding import hiding, room
 
 _PHASES: Mapping[str, str] = {"decode": "decode step", "mixed": "mixed step", "layer": "layer", "prefill": "prefill step"}
