@@ -13,7 +13,7 @@ from ..answer.number_text import number_text
 from .console import say
 from .terminal_evaluation import new_table, print_sentence, print_table
 
-_SHOWN = (*HEADINGS, "layer")
+_SHOWN = ("usd_per_hour", "tpot", "ttft", "output_tokens_per_s_gpu", "usd_per_mtok_output", "layer")
 _ROWS = 200
 
 
@@ -22,13 +22,15 @@ def print_sweep(sweep: Sweep, console: Console) -> None:
     print_sentence(sweep.sentence, console)
     answers = [point.evaluation for point in sweep.points[:_ROWS] if point.evaluation is not None]
     first = answers[0] if answers else next(point.evaluation for point in sweep.points if point.evaluation is not None)
-    shown = [metric for metric in first.metrics if metric.key in _SHOWN]
+    shown = sorted((m for m in first.metrics if m.key in _SHOWN), key=lambda m: _SHOWN.index(m.key))
     if any(metric.key == "layer" for metric in shown):  # a layer has few numbers: all of them
         shown = [metric for metric in first.metrics if metric.unit == "s"]
     limited = any(answer.limits for answer in answers)
     placed = first.serving is not None
+    last = Counter(axis.rsplit(".", 1)[-1] for axis in sweep.axes)
+    axes = [name if last[name := axis.rsplit(".", 1)[-1]] == 1 else axis for axis in sweep.axes]
     columns = [
-        *([">#", *sweep.axes, ">GPUs", "engine"] if placed else sweep.axes),
+        *([">#", *axes, ">GPUs", "engine"] if placed else axes),
         *(f">{HEADINGS.get(metric.key, metric.key)}" for metric in shown),
         *(["limits"] if limited else []),
     ]
