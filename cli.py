@@ -163,6 +163,52 @@ def plan(
 
 
 @app.command(
+    epilog="Exit status: 0 answered, 2 bad input, 3 a limit is missed. "
+    "Example: epicycle serve serve-deepseek-v3-h200 --set workload.rate='30 /s' --requests 20000 --html serve.html"
+)
+def serve(
+    scenario: Scenario,
+    sets: Sets = None,
+    trace_in: Annotated[
+        Path | None, typer.Option("--trace-in", metavar="FILE", help="A request trace: Azure, Mooncake, BurstGPT, CSV, JSONL.")
+    ] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="How many; default: the scenario's, else 10,000.")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="TIME", help="Those of this time instead, e.g. '10 min'.")] = None,
+    warmup: Annotated[str | None, typer.Option(metavar="TIME", help="Requests that arrive before are not counted.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything drawn; default: the scenario's.")] = None,
+    json: Json = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line for every request ('-': to stdout).")] = None,
+    html: Html = None,
+    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the steps as a Chrome / Perfetto trace.")] = None,
+    window: Annotated[str, typer.Option("--trace-window", metavar="FROM,TO", help="Seconds that the trace shows.")] = "0,10",
+) -> None:
+    """Play a deployment's requests one by one: tails, traces, caches, failures."""
+    from .scenarios.say.output import Outputs
+    from .scenarios.serve.command import answer_requests, changes_of
+
+    changes = changes_of(sets or (), trace_in, requests, duration, warmup, seed)
+    with Outputs((json, csv, html, trace)) as outputs:
+        with _terminal().progress(f"serving {scenario}") as step:
+            run = answer_requests(scenario, changes, outputs, csv, trace, window, step)
+        if html is not None:
+            from .scenarios.report.requests.page import write_run_report
+
+            again = _again("serve", [scenario], html, set=changes)
+            outputs.put(html, lambda path: write_run_report(run, path, again))
+        if json is not None:
+            from .scenarios.say.record_json import record_json
+
+            outputs.put(json, lambda path: _write(path, record_json(run)))
+    from .scenarios.say.terminal_serve import print_run
+
+    console = _terminal().console(stderr=outputs.uses_stdout)
+    print_run(run, console)
+    _say_written(console, report=html, requests=csv, trace=trace, JSON=json)
+    if any(not limit.met for limit in run.evaluation.limits):
+        raise typer.Exit(3)
+
+
+@app.command(
     epilog="A combination that cannot be asked is a row with the reason. Exit status: 0 answered, 2 bad input. "
     "Example: epicycle sweep deepseek-v3-decode-ep32 --over traffic.tokens_per_rank=32,64,128 --csv sweep.csv"
 )

@@ -43,7 +43,7 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
         raise Unanswerable(("deployment",), "there is no deployment to evaluate: add one, or let `epicycle plan` look for one")
     backend = backend or load_backend(serving.backend)
     precision = precision_of(question.model, serving)
-    memory = {role: _memory(question, role, worker, precision) for role, worker in _workers(serving)}
+    memory = {role: memory_of(question, role, worker, precision) for role, worker in workers_of(serving)}
     served = _served(question, serving, backend, precision, memory)
     cost = _cost(question, serving, served)
     metrics, why = metrics_of(question, serving, backend, served, cost)
@@ -129,23 +129,23 @@ def in_words(worker: Worker, moe: bool) -> str:
     return f"{worker.count} x ({', '.join(widths)})"
 
 
-def _workers(serving: Serving) -> Iterator[tuple[str, Worker]]:
+def workers_of(serving: Serving) -> Iterator[tuple[str, Worker]]:
     yield "decode", serving.decode
     if serving.prefill is not None:
         yield "prefill", serving.prefill
 
 
-def _most_sequences(worker: Worker) -> int:
+def most_sequences(worker: Worker) -> int:
     exchanged = worker.dp > 1 and find_protocol(worker.protocol).capacity is not None
     return worker.batch or (MOST_LOW_LATENCY * worker.tp if exchanged else MOST_SEQUENCES)
 
 
-def _memory(question: ServingQuestion, role: str, worker: Worker, precision: Precision) -> WorkerMemory:
+def memory_of(question: ServingQuestion, role: str, worker: Worker, precision: Precision) -> WorkerMemory:
     serving = question.serving
     assert serving is not None
     decodes = role == "decode"
     prompts = worker.chunk_tokens if not decodes or serving.mode == "aggregated" else 0
-    rows = _most_sequences(worker) * (1 + serving.mtp) if decodes else 0
+    rows = most_sequences(worker) * (1 + serving.mtp) if decodes else 0
     memory = worker_memory(
         question.model,
         arrangement_of(worker),
@@ -172,7 +172,7 @@ def _served(
 
     def pool(role: str, worker: Worker) -> PoolShape:
         fits = float(np.asarray(memory[role].sequences))
-        slots = min(fits, float(_most_sequences(worker)))
+        slots = min(fits, float(most_sequences(worker)))
         return PoolShape(arrangement_of(worker), float(worker.count), max(1.0, slots), float(worker.chunk_tokens))
 
     decode = pool("decode", serving.decode)
@@ -229,7 +229,7 @@ def _pools(
     question: ServingQuestion, serving: Serving, precision: Precision, served: Served, memory: dict[str, WorkerMemory]
 ) -> Iterator[Pool]:
     hbm, moe = int(question.cluster.node.gpu.hbm_capacity), question.model.experts > 0
-    for role, worker in _workers(serving):
+    for role, worker in workers_of(serving):
         rates = served.prefill if role == "prefill" else served.decode
         assert rates is not None
         batch = _one(served.batch) if role == "decode" else 0.0
@@ -276,7 +276,7 @@ def _notes(question: ServingQuestion, serving: Serving, backend: Backend, served
         )
     if backend.fit is None:
         yield f"{backend.name} has not been fitted to measured deployments: its own times are assumed"
-    used = dict.fromkeys(worker.protocol for _, worker in _workers(serving) if worker.dp > 1)
+    used = dict.fromkeys(worker.protocol for _, worker in workers_of(serving) if worker.dp > 1)
     for name in (name for name in used if find_protocol(name).lend is not None):
         yield f"nobody has measured the {name} exchange: links and barriers are measured kernels', intervals too narrow"
 

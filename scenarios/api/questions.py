@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...sim.inputs.feasible import Unanswerable
 from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
+from ..answer.request_run import RequestRun
 from ..ask.scenario import Scenario, Source, load_layer, load_scenario, load_serving
 from ..say.answer_json import answer_dict
 from ..say.forms import csv_text, page_writer
@@ -77,6 +79,39 @@ def emit(source: Source, target: str, *, sets: Sets = (), checkpoint: str | None
     serving = getattr(question, "serving", None)
     assert serving is not None
     return launch_files(serving, target, question.model, question.cluster, checkpoint)
+
+
+def serve(
+    source: Source,
+    *,
+    sets: Sets = (),
+    trace: str | Path | None = None,
+    requests: int | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> Told[RequestRun]:
+    """The scenario's requests played one by one on its deployment, or on the best found; ``trace``: a file of them. Raises BadInput."""
+    from ...sim.inputs.serving_question import ServingQuestion
+    from ..say.record_csv import run_csv
+    from ..serve.command import changes_of
+    from ..serve.run import serve as played
+    from ..weigh.evaluation_of import with_deployment
+
+    asked = changes_of(changes(sets), None if trace is None else Path(trace), requests, None, None, seed)
+    found = with_deployment(load_serving(source, asked))
+    question = found.resolve()
+    assert isinstance(question, ServingQuestion)
+    try:
+        run = played(question, progress=progress)
+    except Unanswerable as error:
+        raise found.error_at(error.key, error) from None
+
+    def page(path: Path) -> None:
+        from ..report.requests.page import write_run_report
+
+        write_run_report(run, path, _command("serve", source))
+
+    return Told(run, run.sentence, partial(record_dict, run), partial(run_csv, run), page)
 
 
 def sweep(

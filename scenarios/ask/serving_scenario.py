@@ -11,6 +11,7 @@ from ...hwmodels.prices import load_prices
 from ...hwmodels.specs import Gpu
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.model import load_model
+from ...sim.inputs.requests import Faults, Requests
 from ...sim.inputs.serving import Bill, Serving, Slo, Workload
 from ...sim.inputs.serving_question import ServingQuestion
 from .question_file import ModelChoice, QuestionFile, flattened
@@ -28,6 +29,8 @@ class ServingScenario(QuestionFile):
     deployment: Serving | None = None
     search: Search | None = None
     bill: Bill = Bill()
+    requests: Requests | None = None
+    faults: Faults | None = None
     prices: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("deployment", mode="before")
@@ -61,6 +64,8 @@ class ServingScenario(QuestionFile):
                 self.prices,
                 self.seed,
                 self.bill,
+                self.requests,
+                self.faults,
                 self._unused(),
             )
         except Unanswerable as error:

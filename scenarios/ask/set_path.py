@@ -59,6 +59,10 @@ def rebased(document: Document, folder: Path) -> Document:
         data["cluster"] = {**cluster, **moved, **overrides}
     if isinstance(search, dict) and isinstance(others := search.get("clusters"), list):
         data["search"] = {**search, "clusters": [_hardware_beside(name, folder) for name in others]}
+    requests = data.get("requests")
+    trace = requests.get("trace") if isinstance(requests, dict) else None
+    if isinstance(requests, dict) and isinstance(trace, dict) and isinstance(file := trace.get("file"), str):
+        data["requests"] = {**requests, "trace": {**trace, "file": str(folder / file)}}
     for section in ("traffic", "workload"):
         load = data.get(section)
         routing = load.get("routing") if isinstance(load, dict) else None

@@ -10,7 +10,7 @@ from .json_text import json_text
 
 #: Raised when a key is renamed, removed, or means something else; a new key alone does not raise it.
 SCHEMA_VERSION = 1
-KINDS = ("simulate", "plan", "sweep", "compare", "explain", "validate", "bench", "catalog", "evaluation")
+KINDS = ("simulate", "plan", "serve", "sweep", "compare", "explain", "validate", "bench", "catalog", "evaluation")
 
 #: Units of keys that do not end in one. Metrics carry theirs beside their value.
 _SHARED = {"seconds": "s", "flops": "flop", "cost": "USD/h", "mfu": "share", "mbu": "share"}
@@ -30,6 +30,7 @@ UNITS: Mapping[str, Mapping[str, str]] = {
     "simulate": {"moved": "bytes; messages for nic_msg, seconds of work for copy", "capacity_per_s": "moved per second"},
     "plan": {**_SHARED, **{f"values.{key}": unit for key, unit in _METRICS.items()}},
     "sweep": _SHARED,
+    "serve": {**_SHARED, "distributions": "s", "closed_form": "s", "stages": "s"},
     "compare": {**_SHARED, "effect": "relative change"},
     "explain": {**_SHARED, "more": "relative change", "less": "relative change", "step": "relative change"},
     "evaluation": _SHARED,

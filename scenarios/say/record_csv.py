@@ -12,6 +12,7 @@ from ...sim.inputs.serving import Serving
 from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
 from ..answer.leading_metric import meets
+from ..answer.request_run import RequestRun
 from ..weigh.mechanism import step_changes
 
 
@@ -79,6 +80,13 @@ def evaluation_csv(evaluation: Evaluation) -> str:
     """A row a metric: its value with its intervals."""
     rows = [[m.key, m.words, m.unit, m.value, m.low90, m.low50, m.high50, m.high90] for m in evaluation.metrics]
     return _table(["metric", "words", "unit", "value", "low90", "low50", "high50", "high90"], rows)
+
+
+def run_csv(run: RequestRun) -> str:
+    """A row a distribution of a run of requests: how many, the mean and the percentiles, seconds."""
+    names = _in_order(d.percentile for d in run.distributions.values())
+    rows = [[key, d.count, d.mean, *(d.percentile.get(name) for name in names)] for key, d in run.distributions.items()]
+    return _table(["distribution", "count", "mean_s", *(f"{name}_s" for name in names)], rows)
 
 
 def answer_csv(answer: Answer) -> str:

@@ -13,18 +13,20 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep
+from ..answer.request_run import RequestRun
 from .envelope import enveloped
 from .json_text import json_text, rounded
 
-Record = Plan | Sweep | Comparison | Explanation | Evaluation
+Record = Plan | Sweep | Comparison | Explanation | Evaluation | RequestRun
 
 
 def record_dict(record: Record) -> dict[str, Any]:
     """``record`` as plain data, in the envelope that all kinds have."""
-    kind = {Plan: "plan", Sweep: "sweep", Comparison: "compare", Explanation: "explain", Evaluation: "evaluation"}[type(record)]
+    kinds: dict[type, str] = {Plan: "plan", Sweep: "sweep", Comparison: "compare", Explanation: "explain"}
+    kinds |= {Evaluation: "evaluation", RequestRun: "serve"}
     whole = _sweep(record) if isinstance(record, Sweep) else _plain(record)
     whole.pop("version", None)
-    return enveloped(kind, whole)
+    return enveloped(kinds[type(record)], whole)
 
 
 def record_json(record: Record) -> str:

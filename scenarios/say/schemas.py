@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from ...hwmodels.errors import UnknownName
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep, SweepPoint
+from ..answer.request_run import RequestRun
 from ..ask.layer_scenario import LayerScenario
 from ..ask.serving_scenario import ServingScenario
 from .envelope import SCHEMA_VERSION
@@ -19,8 +20,8 @@ from .envelope import SCHEMA_VERSION
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_RECORDS = {"plan": Plan, "compare": Comparison, "explain": Explanation, "evaluation": Evaluation}
-KINDS = ("scenario", "simulate", "plan", "sweep", "compare", "explain", "evaluation", "validate", "bench", "catalog")
+_RECORDS = {"plan": Plan, "compare": Comparison, "explain": Explanation, "evaluation": Evaluation, "serve": RequestRun}
+KINDS = ("scenario", "simulate", "plan", "serve", "sweep", "compare", "explain", "evaluation", "validate", "bench", "catalog")
 _NUMBER: Schema = {"type": ["number", "null"]}
 _TEXT: Schema = {"type": "string"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}

@@ -98,12 +98,42 @@ class Bill(BaseModel):
 
 
 class Slo(BaseModel):
-    """Mean time to first token and mean time per output token that a request may take; None: no limit."""
+    """Time to first token and time per output token that a request may take on average; None: no limit.
+
+    ``ttft_p99`` and the like: that 99 % of the requests keep, ``e2e`` from arrival to the last token. ``goodput``: share of the
+    requests that keep both ``ttft`` and ``tpot``, each for itself (then these are no limits of the means). All of these are
+    settled by requests played one by one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ttft: Duration | None = None
     tpot: Duration | None = None
+    ttft_p50: Duration | None = None
+    ttft_p90: Duration | None = None
+    ttft_p95: Duration | None = None
+    ttft_p99: Duration | None = None
+    tpot_p50: Duration | None = None
+    tpot_p90: Duration | None = None
+    tpot_p95: Duration | None = None
+    tpot_p99: Duration | None = None
+    e2e_p50: Duration | None = None
+    e2e_p90: Duration | None = None
+    e2e_p95: Duration | None = None
+    e2e_p99: Duration | None = None
+    goodput: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _goodput_of_something(self) -> Self:
+        if self.goodput is not None and self.ttft is None and self.tpot is None:
+            raise ValueError("slo.goodput is a share of requests that keep slo.ttft and slo.tpot: give one of them, or both")
+        return self
+
+    @property
+    def tails(self) -> dict[str, float]:
+        """The limits that no mean can settle, by their names."""
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in ("ttft", "tpot")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Worker(BaseModel):

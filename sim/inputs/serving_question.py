@@ -17,6 +17,7 @@ from .feasible import (
     sms_are_left,
 )
 from .model import MoeModel
+from .requests import Faults, Requests
 from .serving import Bill, Serving, Slo, Worker, Workload
 
 Role = str  # "decode" or "prefill": the key of a worker in the deployment
@@ -28,6 +29,7 @@ class ServingQuestion:
 
     ``serving`` is None where the deployment is what is looked for. ``prices_overrides``: dotted key of the price file -> value.
     ``unused``: what was given and changes no number, a line each, for the notes of the answer.
+    ``requests`` and ``faults``: how its requests are played one by one, None where means in closed form are asked for.
     Raises Unanswerable if the parts do not go together.
     """
 
@@ -41,6 +43,8 @@ class ServingQuestion:
     prices_overrides: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
     bill: Bill = field(default_factory=Bill)
+    requests: Requests | None = None
+    faults: Faults | None = None
     unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ PLAIN = Rules(
     unit_tokens=64, block_tokens=64, drafts=0, acceptance=0.0, seed=0, admission=0.0, watermark=0.01, swap=0, prefix=0,
     router=1, far_router=1, most_waiting=-1, patience=-1, layerwise=0, layers=1, early=0, append=0, token_bytes=1.0,
     move_latency=0,
-    tool_policy=0, ttl=0, closed=0, think=0, retries=3, backoff=10**12, resume=0, host_rate=1e12, sample=0, until=NEVER,
+    tool_policy=0, ttl=0, closed=0, retries=3, backoff=10**12, resume=0, host_rate=1e12, sample=0, until=NEVER,
     first_token=0, stream=1, poll=0, span_from=0, span_to=0, scale_every=0, scale_up=1.0, scale_down=0.0, scale_least=1,
-    start_up=0, imbalance_period=0, rebalance_every=0, rebalance_cost=0, far_least=1, keeps=0,
+    start_up=0, imbalance_period=0, keeps=0,
 )  # fmt: skip

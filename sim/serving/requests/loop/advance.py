@@ -45,6 +45,7 @@ from .layout import (
     PINNED,
     PREFILL,
     PREFILLS,
+    REBALANCE,
     REGAIN_RANK,
     REJECTED,
     RETABLE,
@@ -339,6 +340,9 @@ def _change(world: World, rules: Rules, number: int, now: int) -> None:
         ports_changed(world, now)
     elif c.what == DRAIN:
         w.state = DRAINING
+    elif c.what == REBALANCE:
+        w.balanced = now
+        w.stalled = max(w.stalled, c.arg)
 
 
 @njit(cache=True)

@@ -6,6 +6,8 @@ loop compile in a fraction of the time. The arrays are the same: what the loop c
 
 from __future__ import annotations
 
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 from ....fabric.quick_numba import njit, structures
@@ -14,13 +16,23 @@ from .layout import Rules, World
 structref, types = structures()
 
 
+def _fingerprint() -> str:
+    """Of the loop's own sources. numba keeps what it compiled until the function's file changes; what a function takes over
+    from other files, places of fields and of counters, it would keep from yesterday."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return blake2b(b"".join(source.read_bytes() for source in sources), digest_size=6).hexdigest()
+
+
+_OF = _fingerprint()
+
+
 class _Short(types.StructRef):  # type: ignore[misc, name-defined]
     """A structure whose type has a short name: numba writes it into the name of every function that takes one, and the arrays'
-    own types are pages long. Two with the same name have the same fields, so that they are one type."""
+    own types are pages long. The name holds the sources' fingerprint: with another one everything is compiled anew."""
 
     def __init__(self, fields: Any) -> None:
         super().__init__(fields)
-        self.name = type(self).__name__
+        self.name = f"{type(self).__name__}_{_OF}"
 
     def preprocess_fields(self, fields: Any) -> Any:
         return tuple((name, types.unliteral(kind)) for name, kind in fields)
@@ -85,7 +97,6 @@ def rules_handle(rules: Rules) -> Any:
         rules.tool_policy,
         rules.ttl,
         rules.closed,
-        rules.think,
         rules.retries,
         rules.backoff,
         rules.resume,
@@ -103,8 +114,5 @@ def rules_handle(rules: Rules) -> Any:
         rules.scale_least,
         rules.start_up,
         rules.imbalance_period,
-        rules.rebalance_every,
-        rules.rebalance_cost,
-        rules.far_least,
         rules.keeps,
     )

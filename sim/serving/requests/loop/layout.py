@@ -31,7 +31,7 @@ UP, STARTING, DRAINING, DOWN, OFF = _places(5)
 #: Kinds of events; simultaneous ones happen in this order, then in the order they were planned.
 STEP_ENDS, MOVED, ARRIVES, LOADED, UNPINS, STATE, SAMPLES, SCALES = _places(8)
 #: What a planned change of a worker's state does (`faults` plans them).
-STOP, START, STALL, LOSE_RANK, REGAIN_RANK, RETABLE, LINK, DRAIN = _places(8)
+STOP, START, STALL, LOSE_RANK, REGAIN_RANK, RETABLE, LINK, DRAIN, REBALANCE = _places(9)
 #: Router policies.
 ROUND_ROBIN, LEAST_REQUESTS, LEAST_TOKENS, PREFIX_AWARE, STICKY = _places(5)
 #: Admission: room for the prompt, for the prompt and a share of the output, or for all of it.
@@ -136,7 +136,6 @@ class Rules(NamedTuple):
     tool_policy: int  # 0: the cache stays until it is evicted, 1: dropped, 2: pinned for `ttl`, 3: moved to the tier below
     ttl: int
     closed: int  # requests in flight of a closed loop, 0: open
-    think: int
     retries: int
     backoff: int
     resume: int  # a retried request keeps its tokens
@@ -154,9 +153,6 @@ class Rules(NamedTuple):
     scale_least: int
     start_up: int
     imbalance_period: int  # ps over which the experts' load drifts from balanced to skewed; 0: never
-    rebalance_every: int
-    rebalance_cost: int
-    far_least: int
     keeps: int  # tokens' blocks of outputs are named too (sessions)
 
 

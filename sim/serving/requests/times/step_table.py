@@ -7,8 +7,8 @@ begin another tile, so that it is put together from tables that have every stair
 table's contexts and ``prompts`` (chunk and cached tokens of one prompt), and from what those leave, ``rest``, which is smooth
 and needs few nodes. At the nodes of ``rest`` the sum is the closed form's own value.
 
-Groups of one worker step together (attention data parallelism): the fullest group's own kernels decide attention, dense layers
-and head, all groups' rows together decide experts and exchange, so ``seconds(mean) + own(fullest) - own(mean)``. With two-batch
+Groups of one worker step together (attention data parallelism): the fullest group decides attention, dense layers, head and
+exchange, all groups' rows together decide the experts, so ``seconds(mean) + own(fullest) - own(mean)``. With two-batch
 overlap the sum is an estimate: what hides then is that of the mean group.
 """
 
@@ -135,10 +135,11 @@ def _prompt_nodes(
 
 
 def _values(step: Step, sequences: Floats, setting: Setting) -> Floats:
-    """[..., value] of every point. A group's own kernels: all but the experts', the exchange's and what every step costs."""
+    """[..., value] of every point. A group's own: all but the experts' kernels, which share all groups' rows, and what every
+    step costs; the exchange waits for who sends most."""
     own: Num = setting.engine.sequence * sequences
     for part in step.parts:
-        if part.group in ("attention", "feed-forward", "head"):
+        if part.group in ("attention", "feed-forward", "head", "communication"):
             own = own + part.step_seconds
     columns = (step.seconds, own, step.flops, step.hbm_bytes)
     return np.stack([np.broadcast_to(np.asarray(x, float), sequences.shape) for x in columns], axis=-1)
