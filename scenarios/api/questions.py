@@ -90,7 +90,10 @@ def serve(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Told[RequestRun]:
-    """The scenario's requests played one by one on its deployment, or on the best found; ``trace``: a file of them. Raises BadInput."""
+    """The scenario's requests played one by one on its deployment, or on the best found. ``trace``: a file of requests.
+
+    Raises BadInput, OSError.
+    """
     from ...sim.inputs.serving_question import ServingQuestion
     from ..say.record_csv import run_csv
     from ..serve.command import changes_of
