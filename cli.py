@@ -600,6 +600,9 @@ def bench(
         str | None, typer.Option(metavar="NAME", help="The catalogue's name of this machine; default: by the GPU's own name.")
     ] = None,
     tiles: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Tiles that go before the shipped table.")] = None,
+    tune: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Find the fastest tile of each shape first, write and use them.")
+    ] = None,
     ranks: Annotated[int | None, typer.Option(min=1, max=64, help="Virtual ranks on the one GPU; default 8.")] = None,
     step_limit: Annotated[float, typer.Option(metavar="SECONDS", help="How long a rank may stay silent.")] = 120.0,
 ) -> None:
@@ -610,7 +613,7 @@ def bench(
     try:
         from .validate.bench.run import Asked, BenchFailed, run_bench
 
-        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles)
+        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles, tune)
         asked.check()
         with Outputs((json,)) as outputs:
             rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
