@@ -438,6 +438,25 @@ def init(
         print(f"{file}: edit it, then epicycle plan {shlex.quote(str(file))}")
 
 
+@app.command(
+    epilog="Everything stays on this machine: the page is bound to 127.0.0.1 and asks no other. "
+    "Example: epicycle explore serve-deepseek-v3-h200 --set workload.output_tokens=500"
+)
+def explore(
+    scenario: Scenario,
+    sets: Sets = None,
+    cluster: Hardware = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: one that is free.")] = 0,
+) -> None:
+    """Play with a scenario in the browser: sliders and menus, answered at once in closed form."""
+    from .scenarios.explore.page import ADDRESS
+    from .scenarios.explore.page import explore as made
+
+    page, at = made(scenario, _changes(sets, cluster), port)
+    print(f"http://{ADDRESS}:{at}/ (Ctrl-C ends it)", flush=True)
+    page.run(host=ADDRESS, port=at, debug=False)
+
+
 @app.command(epilog="Example: epicycle schema scenario > scenario.schema.json")
 def schema(
     kind: Annotated[

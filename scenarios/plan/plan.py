@@ -21,8 +21,10 @@ from ...hwmodels.errors import BadInput
 from ...hwmodels.units import format_bytes, format_time
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving_question import ServingQuestion
+from ...sim.layer.result import InputRow
 from ..answer.evaluate import evaluate
 from ..answer.evaluation import Candidate, Evaluation, Limit, Plan
+from ..answer.provenance import provenance
 from ..ask.search import Search
 from .candidates import Place, Shown, candidates, of_row
 from .events import get_ready, longer_tpot_s, played_seconds
@@ -104,10 +106,18 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
         limits=limits,
         ruled_out=dict(sorted(ruled_out.items(), key=lambda item: (-item[1], item[0]))),
         notes=tuple(notes),
-        inputs=best.inputs if best is not None else (),
+        inputs=best.inputs if best is not None else _sources(shown),
         seed=question.seed,
         version=__version__,
     )
+
+
+def _sources(shown: list[Shown]) -> tuple[InputRow, ...]:
+    """What the closest deployment rests on, where none will do."""
+    if not shown:
+        return ()
+    serving = shown[0].candidate.serving
+    return tuple(provenance(shown[0].table.question, serving, load_backend(serving.backend)))
 
 
 def _closest(tables: list[Table]) -> Table:

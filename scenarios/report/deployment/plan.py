@@ -36,7 +36,7 @@ def render_plan(plan: Plan, command: str) -> str:
     best = plan.best
     parts = {
         "answer": opening(plan.name, plan.description, plan.sentence, _facts(plan), plan.notes),
-        "limits": unmet(plan.limits) or limits_section(plan.limits),
+        "limits": unmet(plan.limits, command) or limits_section(plan.limits),
         "front": front(plan, command),
         "ruled-out": ruled_out(plan),
         "step": steps(best, "Where the best deployment's time goes") if best else Html(""),
