@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ... import __version__
-from ...hwmodels.calibration import load_calibration
+from ...hwmodels.calibration import load_calibration, relatives
 from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import Interval
 from ...hwmodels.units import format_time
@@ -168,7 +168,8 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         why = load_calibration(question.cluster.calibration).why
         kernels = ", ".join(s.name for s in program.sources if s.system in systems)
         text = f"{question.cluster.calibration} has no measurements of {kernels}: constants of {' and '.join(systems)}"
-        yield f"{text} ({why})" if why else text
+        # The calibration says why it leans on its relatives; others lend a kernel that none of those has.
+        yield f"{text} ({why})" if why and set(systems) <= set(relatives(question.cluster.calibration)) else text
     yield from program.protocol.caveats
     if program.protocol.slot_rows is not None:
         slot = float(np.asarray(program.protocol.slot_rows(program.shape, question.deployment.capacity_factor)))

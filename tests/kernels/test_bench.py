@@ -216,6 +216,31 @@ def test_the_time_left_follows_from_what_the_cases_took() -> None:
     assert progress.next().startswith("1 cases, ")
 
 
+def test_the_fastest_pair_of_tiles_is_as_high_as_each_other(tmp_path: Path) -> None:
+    """Tried by made-up times: the best tile of one product alone is passed over where the other pays more for its height."""
+    from epicycle.kernels.experts.tiles import Table, candidates
+    from epicycle.validate.bench.case import Setup
+    from epicycle.validate.bench.tune import tune
+
+    said: list[str] = []
+
+    def time_case(case: Case) -> float:
+        assert case.tile is not None
+        if case.tile.n == 256 and case.tile.m == 64:
+            raise RuntimeError("out of resources")
+        return (10.0 if case.tile.m == 64 else 8.0) if case.name.endswith("_down") else (5.0 if case.tile.m == 64 else 6.5)
+
+    point, path = Point.parse("2048x512x256x8x2"), tmp_path / "tiles.csv"
+    tune([point], Setup("cpu", 2), path, "made up", time_case, said.append)
+    assert any("RuntimeError, left out" in line for line in said)
+    table = Table.shipped().with_file(path)
+    for element in ("bf16", "fp8"):
+        pair = table.pair(element, point.rows_each, point.hidden, point.inter, "pointer")
+        assert pair.up.m == pair.down.m == 128
+        assert pair.up in candidates(element, "pointer")
+    assert {c.source for c in table.choices[:4]} == {"made up"}
+
+
 def test_columns_are_those_of_the_published_tables() -> None:
     folder = Path(__file__).parents[3] / "shared" / "measurements"
     if not folder.is_dir():
