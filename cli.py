@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
@@ -43,6 +44,8 @@ Parquet = Annotated[
 StoreFile = Annotated[
     Path | None, typer.Option("--store", metavar="FILE", help="Where studies are kept; default: the user's cache folder.")
 ]
+#: What asks a process to stop, as Slurm, Kubernetes and a closed terminal do.
+_STOPPING = ("SIGTERM", "SIGHUP")
 
 
 def _begun(incomplete: str) -> list[str]:
@@ -638,34 +641,57 @@ def bench(
             rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
             outputs.put(json, lambda path: _write(path, envelope_json("bench", {"rows": rows})))
     except ModuleNotFoundError as error:
-        raise ValueError(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
+        from .hwmodels.errors import BadInput
+
+        raise BadInput(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
     except BenchFailed as failed:
         print(f"error: {failed}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
 def main() -> None:
-    """Entry point of ``epicycle``: a bad input or command line is one line on stderr and exit status 2, never a traceback."""
+    """Entry point of ``epicycle``: whatever happens is one line on stderr and a status (`scenarios.ask.ending`)."""
     try:
-        status = app(standalone_mode=False)
+        with stopping_cleanly():
+            status = app(standalone_mode=False)
     except _Misused as error:
-        _refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    except OSError as error:
-        _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
-    except ValueError as error:
-        _refuse(str(error), error)
+        _ending().refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
+    except typer.Abort:
+        _ending().end(KeyboardInterrupt())
+    except (Exception, KeyboardInterrupt) as error:
+        _ending().end(error)
     else:
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def _refuse(message: str, error: Exception | None = None) -> None:
-    if error is not None and os.environ.get("EPICYCLE_TRACEBACK"):
-        raise error
-    line = " ".join(message.split())
-    print("error: " + "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
-    sys.exit(2)
+@contextmanager
+def stopping_cleanly() -> Iterator[None]:
+    """Signals that stop a process raise SystemExit inside, so that what was begun is cleaned up; ignored ones stay so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, handler)
+
+
+def _ending() -> ModuleType:
+    """How a command ends that does not answer; imported only where one does."""
+    from .scenarios.ask import ending
+
+    return ending
 
 
 def _answered(

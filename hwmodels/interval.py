@@ -41,6 +41,7 @@ class Regime(BaseModel):
     low50: float = Field(gt=0)
     high50: float = Field(gt=0)
     high90: float = Field(gt=0, lt=1e6)
+    median: float | None = Field(default=None, gt=0, description="default: the geometric middle of the inner half")
 
     @field_validator("seconds_from")
     @classmethod
@@ -52,6 +53,8 @@ class Regime(BaseModel):
     def _nested(self) -> Self:
         if not self.low90 <= self.low50 <= self.high50 <= self.high90:
             raise ValueError("wanted low90 <= low50 <= high50 <= high90")
+        if self.median is not None and not self.low50 <= self.median <= self.high50:
+            raise ValueError("wanted low50 <= median <= high50")
         return self
 
     @classmethod

@@ -29,7 +29,8 @@ from ...sim.serving.requests.times.step_table import Reach, Table, step_table
 from ...sim.serving.steady import Setting
 from ...sim.step.memory import WorkerMemory
 from ...sim.step.worker import Arrangement, arrangement_of, precision_of
-from ..answer.evaluate import evaluate, memory_of, most_sequences, setting_of, workers_of
+from ..answer.evaluate import evaluate
+from ..answer.operating_point import memory_of, most_sequences, setting_of, workers_of
 
 _UNIT_TOKENS = {"vllm": 16, "trtllm": 32, "sglang": 64}
 _ADMISSION = {"vllm": "prompt", "sglang": "half", "trtllm": "whole"}

@@ -16,6 +16,7 @@ from ...sim.inputs.serving import Serving
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Evaluation, Plan
 from ..answer.number_text import number_text
+from ..ask.held import NotHeld, holding
 from ..ask.question_file import ClusterChoice
 from ..ask.scenario import LayerScenario, Scenario, ServingScenario
 from ..ask.search import Search
@@ -50,7 +51,13 @@ def plan_of(scenario: ServingScenario, progress: Progress | None = None) -> Plan
     """The plan that the scenario's search makes. Raises BadInput."""
     from ..plan.plan import plan
 
-    return plan(scenario.resolve(), scenario.search or Search(), progress)
+    search = scenario.search or Search()
+    if scenario.deployment is not None:
+        try:
+            search = holding(search, scenario.deployment)
+        except NotHeld as error:
+            raise scenario.error_at(error.key, error) from None
+    return plan(scenario.resolve(), search, progress)
 
 
 def with_deployment(scenario: Scenario) -> Scenario:
@@ -69,10 +76,12 @@ def with_closest(scenario: Scenario) -> tuple[Scenario, str]:
     plan = plan_of(scenario)
     if plan.best is not None and plan.best.serving is not None:
         return _settled(scenario, plan.best.serving, plan.best.cluster, plan.best.gpus), ""
-    if not plan.candidates:
+    closest = plan.closest
+    if closest is None or closest.serving is None:
         _best(plan)
-    closest = plan.candidates[0]
-    said = f"None of {plan.considered:,} deployments meets the limits; of the closest, {closest.arrangement}: "
+    assert closest is not None and closest.serving is not None
+    pools = "; ".join(f"{pool.role} {pool.arrangement}" for pool in closest.pools)
+    said = f"None of {plan.considered:,} deployments meets the limits; of the closest, {pools}: "
     return _settled(scenario, closest.serving, closest.cluster, closest.gpus), said
 
 

@@ -102,7 +102,8 @@ class Slo(BaseModel):
 
     ``ttft_p99`` and the like: that 99 % of the requests keep, ``e2e`` from arrival to the last token. ``goodput``: share of the
     requests that keep both ``ttft`` and ``tpot``, each for itself (then these are no limits of the means). All of these are
-    settled by requests played one by one.
+    settled by requests played one by one. ``confidence``: the chance, known from the engine's measured deployments, with
+    which the means have to be kept (default: more likely than not).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,16 +124,25 @@ class Slo(BaseModel):
     e2e_p99: Duration | None = None
     goodput: Annotated[float, Field(gt=0, le=1)] | None = None
 
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
+
     @model_validator(mode="after")
     def _goodput_of_something(self) -> Self:
         if self.goodput is not None and self.ttft is None and self.tpot is None:
             raise ValueError("slo.goodput is a share of requests that keep slo.ttft and slo.tpot: give one of them, or both")
+        if self.confidence is not None and self.ttft is None and self.tpot is None:
+            raise ValueError("slo.confidence goes with slo.ttft or slo.tpot: there is no limit to be sure of")
         return self
+
+    @property
+    def sure(self) -> float:
+        """The chance with which a limit has to be kept."""
+        return 0.5 if self.confidence is None else self.confidence
 
     @property
     def tails(self) -> dict[str, float]:
         """The limits that no mean can settle, by their names."""
-        given = {name: getattr(self, name) for name in type(self).model_fields if name not in ("ttft", "tpot")}
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in ("ttft", "tpot", "confidence")}
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -6,7 +6,6 @@ recovers the time, as the library's own benchmark counts its bytes.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from ...hwmodels.errors import BadInput
 from ...hwmodels.foreign import why_foreign
 from ...hwmodels.hardware_names import UnknownHardware, cluster_called
 from ...hwmodels.interval import Interval
+from ...hwmodels.plain_file import read_csv
 from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
@@ -65,19 +65,18 @@ def read_figures(path: Path) -> tuple[list[Figure], dict[str, int]]:
     """Every row that has a description, predicted, and reason -> rows for the others. Raises BadInput for a malformed table."""
     skipped: Counter[str] = Counter()
     found = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := [c for c in COLUMNS if c not in (reader.fieldnames or ())]:
-            raise BadInput(f"{path}: line 1: no column {', '.join(missing)}")
-        for row in reader:
-            reason = _skip(row)
-            if reason:
-                skipped[reason] += 1
-                continue
-            try:
-                found.append(_figure(reader.line_num, row))
-            except (ValueError, ZeroDivisionError) as error:
-                raise BadInput(f"{path}: line {reader.line_num}: {error}") from None
+    reader = read_csv(path)
+    if missing := [c for c in COLUMNS if c not in (reader.fieldnames or ())]:
+        raise BadInput(f"{path}: line 1: no column {', '.join(missing)}")
+    for row in reader:
+        reason = _skip(row)
+        if reason:
+            skipped[reason] += 1
+            continue
+        try:
+            found.append(_figure(reader.line_num, row))
+        except (ValueError, ZeroDivisionError) as error:
+            raise BadInput(f"{path}: line {reader.line_num}: {error}") from None
     return found, dict(skipped)
 
 

@@ -89,6 +89,6 @@ def test_the_interval_is_in_the_sentence_and_in_the_json() -> None:
     assert limits[0] < layer["makespan_us"] < limits[3]
     assert f"(90 % interval {limits[0]:.0f} us to {limits[3]:.0f} us)" in found.sentence
     for op in layer["ops"]:
-        assert op["interval"]["low90_us"] < op["critical_us"] < op["interval"]["high90_us"]
+        assert op["critical_interval"]["low90_us"] < op["critical_us"] < op["critical_interval"]["high90_us"]
         # B200's experts were measured, its exchange over several nodes was not.
-        assert ("constants of h100_sxm" in op["interval"]["why"]) == (op["op"] != "compute")
+        assert ("constants of h100_sxm" in op["critical_interval"]["why"]) == (op["op"] != "compute")
