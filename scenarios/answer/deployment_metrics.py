@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...hwmodels.prices import load_prices
+from ...hwmodels.prices import load_prices, overrides_for
 from ...sim.inputs.serving import Serving
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.step.worker import precision_of
@@ -88,7 +88,7 @@ def metrics_of(
 
 def _against_api(question: ServingQuestion, cost: Cost) -> Iterator[Metric]:
     """The own bill beside that of the model's public API for the same tokens, where the price file knows one."""
-    prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
+    prices = load_prices(overrides_for(question.prices_overrides, question.cluster.node.gpu), question.cluster.node.gpu)
     if question.model.name not in prices.api or cost.unpriced:
         return
     even = break_even(cost, prices.api_of(question.model.name), question.workload.cached_input)

@@ -8,7 +8,6 @@ import numpy as np
 
 from ... import __version__
 from ...hwmodels.backends import Backend, load_backend
-from ...hwmodels.prices import load_prices
 from ...hwmodels.units import format_time
 from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.feasible import Unanswerable
@@ -19,12 +18,13 @@ from ...sim.serving.deployment import Served
 from ...sim.serving.steady import Setting
 from ...sim.step.memory import WorkerMemory
 from ...sim.step.worker import Precision, precision_of
-from .cost import Cost, cost_of
+from .cost import Cost
+from .deployment_cost import deployment_cost
 from .deployment_metrics import metrics_of
 from .evaluation import Evaluation, Limit, Pool
 from .flow import Flow, flow_of
 from .limits import LIMIT_WORDS, limits_of, met_words
-from .operating_point import Pools, Running, pools_of, running, setting_of, workers_of
+from .operating_point import Pools, Running, pools_of, running, setting_of
 from .placement_notes import placement_notes
 from .provenance import provenance
 from .step_time import BOUND_WORDS, step_time
@@ -44,7 +44,7 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
     setting = setting_of(question, serving, backend, precision)
     found = running(question, serving, backend, setting, pools)
     flow = flow_of(question, serving, found)
-    cost = _cost(question, serving, found.served, flow)
+    cost = deployment_cost(question, serving, found.served, flow)
     metrics, why = metrics_of(question, serving, found, flow, cost)
     limits = limits_of(question, found.times)
     return Evaluation(
@@ -52,7 +52,7 @@ def evaluate(question: ServingQuestion, backend: Backend | None = None) -> Evalu
         description=question.description,
         sentence=_sentence(question, serving, found, flow, cost, limits),
         model=question.model.name,
-        cluster=question.cluster.label,
+        cluster=where(question),
         gpus=serving.gpus,
         serving=serving,
         metrics=metrics,
@@ -93,51 +93,41 @@ def in_words(worker: Worker, moe: bool) -> str:
     return f"{worker.count} x ({', '.join(widths)})"
 
 
-def _cost(question: ServingQuestion, serving: Serving, served: Served, flow: Flow) -> Cost:
-    prices = load_prices(question.prices_overrides, question.cluster.node.gpu)
-    per_s, capacity = flow.requests_per_s, flow.capacity_per_s
-    if serving.prefill is not None:
-        share = serving.prefill.gpus * serving.prefill.count / serving.gpus
-    else:
-        prompts = _one(served.decode.prompt_s) / max(serving.decode.dp, 1) * per_s / serving.decode.count
-        share = min(1.0, prompts)
-    return cost_of(
-        serving.gpus,
-        question.cluster.node.gpu,
-        question.cluster.node.gpus,
-        capacity * question.workload.mean_input,
-        capacity * question.workload.mean_output,
-        prices,
-        basis=question.bill.basis,
-        utilisation=min(1.0, per_s / capacity),
-        input_share=share,
-        fixed_usd_per_hour=question.bill.fixed_per_hour,
-    )
+def where(question: ServingQuestion) -> str:
+    """The hardware that an answer is of."""
+    there = question.prefill_cluster
+    return question.cluster.label + (f", prefill on {there.label}" if there is not None else "")
 
 
 def _pools(
     question: ServingQuestion, serving: Serving, precision: Precision, served: Served, memory: Mapping[str, WorkerMemory]
 ) -> Iterator[Pool]:
-    hbm, moe = int(question.cluster.node.gpu.hbm_capacity), question.model.experts > 0
-    for role, worker in workers_of(serving):
+    moe = question.model.experts > 0
+    for role, worker in serving.workers.items():
         rates = served.prefill if role == "prefill" else served.decode
         assert rates is not None
+        cluster = question.cluster_of(role)
         batch = _one(served.batch) if role == "decode" else 0.0
+        decoding = {"decode": batch, "prefill": 0.0}
         steps = [
-            step_time(phase, step, question, worker, precision, batch if phase != "prefill" else 0.0)  # type: ignore[arg-type]
+            step_time(phase, step, question, worker, precision, decoding[phase], cluster)  # type: ignore[arg-type]
             for phase, step in (("decode", rates.decode), ("prefill", rates.prefill))
             if step is not None
         ]
         name = "aggregated" if serving.prefill is None else role
         items = memory[role].table(0, batch or None)
-        gpus = worker.gpus * worker.count
+        gpus, hbm = worker.gpus * worker.count, int(cluster.node.gpu.hbm_capacity)
         yield Pool(name, in_words(worker, moe), worker.count, gpus, items, hbm, tuple(steps))  # type: ignore[arg-type]
 
 
 def _sentence(
     question: ServingQuestion, serving: Serving, found: Running, flow: Flow, cost: Cost, limits: tuple[Limit, ...]
 ) -> str:
-    gpu = question.cluster.node.gpu.label
+    on = f"{serving.gpus} {question.cluster.node.gpu.label} GPUs"
+    if question.prefill_cluster is not None and serving.prefill is not None:
+        prompts = serving.prefill.gpus * serving.prefill.count
+        on = f"{serving.gpus - prompts} {question.cluster.node.gpu.label} GPUs and {prompts} "
+        on += f"{question.prefill_cluster.node.gpu.label} GPUs for prompts"
     out = flow.requests_per_s * question.workload.mean_output
     step = found.served.decode.decode
     bound = ""
@@ -151,7 +141,7 @@ def _sentence(
     verdict = f" It misses its limits: {', '.join(missed)}." if missed else f" It meets its limits: {met}." if limits else ""
     dollars = "no price" if cost.unpriced else f"${float(cost.usd_per_hour) / out / 3600 * 1e6:.2f}"
     return (
-        f"{question.model.name} on {serving.gpus} {gpu} GPUs ({serving.mode}, {serving.backend}) makes "
+        f"{question.model.name} on {on} ({serving.mode}, {serving.backend}) makes "
         f"{out / serving.gpus:,.0f} output tokens/s a GPU with {flow.concurrency:,.0f} requests in flight: first "
         f"token after {format_time(flow.ttft_s)}, then one every {format_time(flow.tpot_s)}, "
         f"{dollars} per million output tokens.{bound}{verdict}"
@@ -178,6 +168,9 @@ def _notes(
         held = f"memory holds {_one(pools.decode.slots):,.0f} sequences of an attention group"
         yield f"{held}, deployment.decode.batch asks for {pools.asked}"
     if serving.prefill is not None:
+        if (there := question.prefill_cluster) is not None:
+            numbers = f"hardware numbers that are moved or set are those of {question.cluster.name}"
+            yield f"prompts are computed on {there.label}, the KV cache crosses the slower of both fabrics; {numbers}"
         yield (
             f"the prefill pool is busy {_one(served.prefill_busy):.0%} of the time, decode slots {_one(served.slots_busy):.0%};"
             f" a prompt's KV cache takes {format_time(_one(served.transfer_s))} from pool to pool"
@@ -186,7 +179,7 @@ def _notes(
     yield from placement_notes(question, serving, setting, _one(served.batch), routed)
     if backend.fit is None:
         yield f"{backend.name} has not been fitted to measured deployments: its own times are assumed"
-    used = dict.fromkeys(worker.protocol for _, worker in workers_of(serving) if worker.dp > 1)
+    used = dict.fromkeys(worker.protocol for _, worker in serving.workers.items() if worker.dp > 1)
     for name in (name for name in used if find_protocol(name).lend is not None):
         yield f"nobody has measured the {name} exchange: links and barriers are measured kernels', intervals too narrow"
 

@@ -6,8 +6,8 @@ every limit, which is all that its memory holds where that meets them or nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,19 +61,16 @@ class Running:
     hopeless: bool = False
 
 
-def workers_of(serving: Serving) -> Iterator[tuple[str, Worker]]:
-    """Role and worker of each pool."""
-    yield "decode", serving.decode
-    if serving.prefill is not None:
-        yield "prefill", serving.prefill
-
-
-def setting_of(question: ServingQuestion, serving: Serving, backend: Backend, precision: Precision) -> Setting:
-    """What all pools of a deployment share. Raises BadInput for a routing file that cannot be read."""
+def setting_of(
+    question: ServingQuestion, serving: Serving, backend: Backend, precision: Precision, role: str = "decode"
+) -> Setting:
+    """What all pools of a deployment share but for their hardware, that of ``role``. Raises BadInput for a routing file that
+    cannot be read.
+    """
     workload = question.workload
     return Setting(
         question.model,
-        question.cluster,
+        question.cluster_of(role),
         precision,
         backend,
         workload,
@@ -118,15 +115,21 @@ def pools_of(question: ServingQuestion, serving: Serving, precision: Precision) 
     memory: dict[str, WorkerMemory] = {}
     shapes: dict[str, PoolShape] = {}
     asked = None
-    for role, worker in workers_of(serving):
-        batch = _batch(question, serving, role, worker, precision)
-        found = memory_of(question, role, worker, precision)
-        slots = max(1.0, min(float(np.asarray(found.sequences)), float(batch)))
-        if role == "decode" and worker.batch and slots < worker.batch:
+    for role, worker in serving.workers.items():
+        memory[role], shapes[role] = pool_of(question, serving, role, worker, precision)
+        if role == "decode" and worker.batch and float(shapes[role].slots) < worker.batch:
             asked = worker.batch
-        memory[role] = found
-        shapes[role] = PoolShape(arrangement_of(worker), float(worker.count), slots, float(worker.chunk_tokens))
     return Pools(memory, shapes["decode"], shapes.get("prefill"), asked)
+
+
+def pool_of(
+    question: ServingQuestion, serving: Serving, role: str, worker: Worker, precision: Precision
+) -> tuple[WorkerMemory, PoolShape]:
+    """What one pool's memory holds. Raises Unanswerable where a worker does not fit."""
+    batch = _batch(question, serving, role, worker, precision)
+    found = memory_of(question, role, worker, precision)
+    slots = max(1.0, min(float(np.asarray(found.sequences)), float(batch)))
+    return found, PoolShape(arrangement_of(worker), float(worker.count), slots, float(worker.chunk_tokens))
 
 
 def memory_of(question: ServingQuestion, role: str, worker: Worker, precision: Precision) -> WorkerMemory:
@@ -149,17 +152,25 @@ def most_sequences(worker: Worker) -> int:
 def running(question: ServingQuestion, serving: Serving, backend: Backend, setting: Setting, pools: Pools) -> Running:
     """The deployment at its load. Raises Unanswerable for an arrival rate beyond its capacity."""
     load = question.workload
+    elsewhere = None
+    if pools.prefill is not None and question.prefill_cluster is not None:
+        elsewhere = replace(setting, cluster=question.prefill_cluster)
 
     def at(concurrency: float | NDArray[np.float64] | None) -> Served:
         if pools.prefill is None:
             return aggregated(setting, pools.decode, concurrency, load.rate)
-        return disaggregated(setting, pools.prefill, pools.decode, concurrency, load.rate)
+        return disaggregated(setting, pools.prefill, pools.decode, concurrency, load.rate, elsewhere)
 
     def sure(served: Served) -> dict[Time, Sure]:
-        widest = max(worker.tp * worker.dp for _, worker in workers_of(serving))
+        widest = max(worker.tp * worker.dp for _, worker in serving.workers.items())
         decode = serving.decode
         workers = Workers(float(decode.gpus), float(widest), decode.protocol if decode.dp > 1 else "")
-        return sure_times(question, backend, workers, served.batch, {"tpot": served.tpot_s, "ttft": served.ttft_s})
+        found = sure_times(question, backend, workers, served.batch, {"tpot": served.tpot_s, "ttft": served.ttft_s})
+        if elsewhere is None:
+            return found
+        # The first token comes from the other hardware.
+        there = sure_times(question, backend, workers, served.batch, {"ttft": served.ttft_s}, elsewhere.cluster)
+        return {**found, **there}
 
     if load.rate is not None or load.concurrency is not None:
         served = at(None if load.concurrency is None else float(load.concurrency))
@@ -247,7 +258,7 @@ def _memory(
         question.model,
         arrangement_of(worker),
         precision,
-        question.cluster,
+        question.cluster_of(role),
         tokens_per_step=np.asarray(batch, float) * (1 + serving.mtp) if decodes else 0.0,
         prompt_tokens=float(prompts),
         memory_share=serving.memory_share,

@@ -13,6 +13,7 @@ from ...hwmodels.backends import Backend
 from ...hwmodels.calibration import relatives
 from ...hwmodels.certainty.residuals import Residuals, residuals_of, uncertainty
 from ...hwmodels.foreign import why_foreign
+from ...hwmodels.specs import Cluster
 from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.serving_question import ServingQuestion
 
@@ -55,10 +56,18 @@ class Workers:
 
 
 def sure_times(
-    question: ServingQuestion, backend: Backend, workers: Workers, batch: Num, predicted_s: Mapping[Time, Num]
+    question: ServingQuestion,
+    backend: Backend,
+    workers: Workers,
+    batch: Num,
+    predicted_s: Mapping[Time, Num],
+    cluster: Cluster | None = None,
 ) -> dict[Time, Sure]:
-    """Every time of ``predicted_s`` with its certainty; arrays of deployments share an engine and a protocol."""
-    load, fit, system = question.workload, backend.fit, question.cluster.calibration
+    """Every time of ``predicted_s`` with its certainty; arrays of deployments share an engine and a protocol. ``cluster``: the
+    hardware they are of, if not the question's.
+    """
+    cluster = cluster or question.cluster
+    load, fit, system = question.workload, backend.fit, cluster.calibration
     point = {"mean_input": load.mean_input, "mean_output": load.mean_output, "batch": batch, "gpus": workers.gpus}
     lender = lender_of(backend, system)
     known = not fit or system in backend.systems
@@ -66,9 +75,9 @@ def sure_times(
     protocol = workers.protocol
     if not borrowed and protocol and find_protocol(protocol).lend is not None:
         borrowed.append(f"measured exchanges of another library: nobody measured {protocol}")
-    near = why_foreign(question.cluster, False, lender)
-    far = why_foreign(question.cluster, True, lender)
-    across = np.asarray(workers.widest) > question.cluster.nvlink_domain_gpus
+    near = why_foreign(cluster, False, lender)
+    far = why_foreign(cluster, True, lender)
+    across = np.asarray(workers.widest) > cluster.nvlink_domain_gpus
     here = far if np.ravel(across)[0] else near
     seen = fit.seen if fit else {}
     sd, why = uncertainty(seen, point, (*here, *borrowed))

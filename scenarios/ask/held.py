@@ -34,6 +34,11 @@ class NotHeld(BadInput):
 def holding(search: Search, deployment: Serving) -> Search:
     """``search`` with every key that ``deployment`` sets held. Raises NotHeld for one that a search does not have, or that it
     looks for elsewhere."""
+    if deployment.mode in ("decode", "prefill"):
+        raise NotHeld(
+            ("deployment", "mode"),
+            f"a plan looks for whole deployments, mode={deployment.mode} asks about one pool: `epicycle explain` answers that",
+        )
     found: dict[str, Any] = {}
     told: list[str] = []
     for path, key, value in _held(deployment):

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...hwmodels.backends import load_backend
-from ...hwmodels.catalog import load_cluster, names
+from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
-from ...hwmodels.prices import gpu_of_key, load_prices
+from ...hwmodels.prices import load_prices, overrides_for
 from ...hwmodels.specs import Cluster
 from ...sim.ep.protocols import DEFAULT
 from ...sim.inputs.serving import Serving, Worker
@@ -210,8 +210,7 @@ def on_cluster(question: ServingQuestion, name: str) -> ServingQuestion:
     """The question on as many GPUs of another cluster, by its catalogue name or its file."""
     there = load_cluster(name)
     nodes = min(there.max_nodes, -(-question.cluster.gpus // there.node.gpus))
-    known = (*names("gpus"), there.node.gpu.name)
-    mine = {key: value for key, value in question.prices_overrides.items() if gpu_of_key(key) in (None, *known)}
+    mine = overrides_for(question.prices_overrides, there.node.gpu)
     cluster = there.model_copy(update={"nodes": nodes})
     return replace(question, cluster=cluster, serving=None, prices_overrides=mine)
 

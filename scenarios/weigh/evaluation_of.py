@@ -42,6 +42,10 @@ def evaluation_of_question(question: Question | ServingQuestion, engine: Backend
         from ..answer.layer_evaluation import layer_evaluation
 
         return layer_evaluation(question, simulate(question))
+    if question.serving is not None and question.serving.mode in ("decode", "prefill"):
+        from ..answer.one_pool import evaluate_pool
+
+        return evaluate_pool(question, engine)
     from ..answer.evaluate import evaluate
 
     return evaluate(question, engine)
