@@ -7,7 +7,7 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from ...answer.evaluation import Plan
-from ...answer.headline import headline, pool_lines
+from ...plan.headline import headline, pool_lines
 from ..shell import page
 from ..shell.inputs import inputs
 from ..shell.memory import pools_memory

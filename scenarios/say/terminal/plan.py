@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from ...hwmodels.units import format_time
-from ..answer.evaluation import Candidate, Plan
-from ..answer.headline import headline, pool_lines
-from ..answer.leading_metric import HEADINGS
-from ..answer.number_text import number_text
+from ....hwmodels.units import format_time
+from ...answer.evaluation import Candidate, Plan
+from ...answer.leading_metric import HEADINGS
+from ...answer.number_text import number_text
+from ...plan.headline import headline, pool_lines
 from .console import say
-from .terminal_evaluation import new_table, print_evaluation, print_limits, print_sentence, print_table
+from .evaluation import new_table, print_evaluation, print_limits, print_sentence, print_table
 
 _ROWS = 12
 _TIMES = ("tpot", "ttft")

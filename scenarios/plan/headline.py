@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .evaluation import Plan
-from .number_text import digits, number_text
+from ..answer.evaluation import Plan
+from ..answer.number_text import digits, number_text
 
 
 def headline(plan: Plan) -> str:
