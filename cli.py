@@ -98,7 +98,7 @@ def simulate(
     asked.resolve()
     with Outputs((json, html, trace)) as outputs:
         from .scenarios.api import questions
-        from .scenarios.say.terminal_layer import print_answer
+        from .scenarios.say.terminal.layer import print_answer
 
         with _terminal().busy(f"simulating {asked.name}"):
             told = questions.simulate(asked)
@@ -202,7 +202,7 @@ def serve(
             from .scenarios.say.record_json import record_json
 
             outputs.put(json, lambda path: _write(path, record_json(run)))
-    from .scenarios.say.terminal_serve import print_run
+    from .scenarios.say.terminal.serve import print_run
 
     console = _terminal().console(stderr=outputs.uses_stdout)
     print_run(run, console)
@@ -312,7 +312,7 @@ def results(
 ) -> None:
     """List the studies that are kept, show or export one, or forget some."""
     from .scenarios.api.questions import told
-    from .scenarios.say.terminal_studies import print_studies
+    from .scenarios.say.terminal.studies import print_studies
     from .scenarios.study.results import kept_sweep
     from .scenarios.study.salvage import salvage
     from .scenarios.study.store import Store, default_store
@@ -768,7 +768,7 @@ def _write(path: Path, text: str | Iterable[str]) -> None:
 
 def _terminal() -> ModuleType:
     """What is printed on, and shows that something is under way; imported only once it is needed."""
-    from .scenarios.say import console
+    from .scenarios.say.terminal import console
 
     return console
 

@@ -135,7 +135,13 @@ def _app(explorer: Explorer) -> Any:
             for knob, value in zip(explorer.knobs, values, strict=True)
         }
 
+    labels = [Output(f"label-{i}", "children") for i in range(len(explorer.knobs))]
     outputs = [Output(name, "children") for name in ("sentence", "numbers", "bill", "command", "yaml")]
+
+    @app.callback(labels, inputs)
+    def labelled(*values: Any) -> list[str]:
+        point = chosen(values)
+        return [_label(knob, point[knob.path]) for knob in explorer.knobs]
 
     @app.callback([*outputs, Output("steps", "figure")], inputs)
     def moved(*values: Any) -> list[Any]:
@@ -170,8 +176,28 @@ def _control(html: Any, dcc: Any, i: int, knob: Knob) -> Any:
         made = dcc.Dropdown(list(knob.values), knob.now, id=f"knob-{i}", clearable=False)
     else:
         few = {n: value for n, value in enumerate(knob.values) if n in (0, at, len(knob.values) - 1)}
-        made = dcc.Slider(0, len(knob.values) - 1, step=1, value=at, marks=few, id=f"knob-{i}", included=False)
-    return html.Div([html.Label(f"{knob.words} ({knob.path})", htmlFor=f"knob-{i}"), made], style={"margin": "0 0 .8em"})
+        made = dcc.Slider(
+            0, len(knob.values) - 1, step=1, value=at, marks=few, id=f"knob-{i}", included=False, allow_direct_input=False
+        )
+    return html.Div(
+        [html.Label(_label(knob, knob.now), htmlFor=f"knob-{i}", id=f"label-{i}", title=knob.path), made],
+        style={"margin": "0 0 .8em"},
+    )
+
+
+def _label(knob: Knob, value: str) -> str:
+    return f"{knob.words}: {value or 'none'}"
+
+
+#: Groups of parts, in colours that are told apart without red and green.
+_COLOURS = {
+    "attention": "#2b6a99",
+    "feed-forward": "#7fb0d6",
+    "experts": "#7d9f70",
+    "communication": "#963c10",
+    "head": "#6f4d84",
+    "host": "#8a949b",
+}
 
 
 def _steps(answer: Evaluation) -> dict[str, Any]:
@@ -186,6 +212,7 @@ def _steps(answer: Evaluation) -> dict[str, Any]:
                         "type": "bar",
                         "orientation": "h",
                         "name": part.name,
+                        "marker": {"color": _COLOURS.get(part.group, "#8a949b"), "line": {"width": 1, "color": "white"}},
                         "x": [part.exposed_s * 1e3],
                         "y": [f"{pool.role}: {step.phase}"],
                         "hovertext": [said],

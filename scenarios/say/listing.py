@@ -19,9 +19,9 @@ from ...sim.ep.protocol import all_protocols, find_protocol
 from ...sim.inputs.model import MoeModel, load_model, model_names
 from ..ask.gallery import gallery_names, gallery_path
 from ..ask.scenario import load_scenario
-from .console import say
 from .envelope import enveloped
-from .text_table import TextTable
+from .terminal.console import say
+from .terminal.text_table import TextTable
 
 KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "protocols", "backends", "prices", "scenarios")
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epicycle.scenarios.say.terminal_sweep import ranges
-from epicycle.scenarios.say.text_table import TextTable
+from epicycle.scenarios.say.terminal.sweep import ranges
+from epicycle.scenarios.say.terminal.text_table import TextTable
 
 WIDTHS = (80, 100, 140)
 #: What is printed to be copied: one word each, however long.

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from ...hwmodels.units import format_bytes, format_time
-from ..answer.evaluation import Evaluation, Limit, Metric, Pool, StepTime
-from ..answer.limits import met_words
-from ..answer.number_text import digits, number_text
-from ..answer.words import bound_words
+from ....hwmodels.units import format_bytes, format_time
+from ...answer.evaluation import Evaluation, Limit, Metric, Pool, StepTime
+from ...answer.limits import met_words
+from ...answer.number_text import digits, number_text
+from ...answer.words import bound_words
 from .console import say
 from .text_table import TextTable
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ..answer.evaluation import Evaluation, Sweep
-from ..answer.leading_metric import HEADINGS, meets
-from ..answer.number_text import number_text
+from ...answer.evaluation import Evaluation, Sweep
+from ...answer.leading_metric import HEADINGS, meets
+from ...answer.number_text import number_text
 from .console import say
-from .terminal_evaluation import new_table, print_sentence, print_table
+from .evaluation import new_table, print_sentence, print_table
 
 _SHOWN = ("usd_per_hour", "tpot", "ttft", "output_tokens_per_s_gpu", "usd_per_mtok_output", "layer")
 _ROWS = 200

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from ...hwmodels.units import format_time
-from ..answer.evaluation import Comparison
-from ..answer.leading_metric import HEADINGS, LEADING
-from ..answer.number_text import number_text, percent
-from ..answer.words import bound_words
-from ..weigh.mechanism import StepChange, step_changes
+from ....hwmodels.units import format_time
+from ...answer.evaluation import Comparison
+from ...answer.leading_metric import HEADINGS, LEADING
+from ...answer.number_text import number_text, percent
+from ...answer.words import bound_words
+from ...weigh.mechanism import StepChange, step_changes
 from .console import say
-from .terminal_evaluation import new_table, print_notes, print_sentence, print_table
+from .evaluation import new_table, print_notes, print_sentence, print_table
 
 _SMALL = 0.002  # parts that are smaller in both steps are left out
 _STILL = 5e-5  # a difference below this share of the step is none

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from ...hwmodels.units import format_time
-from ..answer.evaluation import Candidate, Plan
-from ..answer.leading_metric import HEADINGS
-from ..answer.number_text import digits, number_text
+from ....hwmodels.units import format_time
+from ...answer.evaluation import Candidate, Plan
+from ...answer.leading_metric import HEADINGS
+from ...answer.number_text import number_text
+from ...plan.headline import headline, pool_lines
 from .console import say
-from .terminal_evaluation import new_table, print_evaluation, print_limits, print_sentence, print_table
+from .evaluation import new_table, print_evaluation, print_limits, print_sentence, print_table
 
 _ROWS = 12
 _TIMES = ("tpot", "ttft")
@@ -19,7 +20,9 @@ _COLUMNS = ("usd_per_hour", "usd_per_mtok_output", "output_tokens_per_s_gpu", "t
 
 def print_plan(plan: Plan, console: Console) -> None:
     """Print ``plan``."""
-    print_headline(plan, console)
+    print_sentence(headline(plan), console)
+    for line in pool_lines(plan):
+        say(line, console)
     counts = f"{plan.considered:,} deployments considered, {plan.fitting:,} fit in memory, {plan.meeting:,} meet every limit"
     say(counts, console)
     if plan.candidates:
@@ -34,23 +37,6 @@ def print_plan(plan: Plan, console: Console) -> None:
     told = plan.best.notes if plan.best is not None else ()
     for note in (note for note in plan.notes if note not in told):
         say(note, console, "dim")
-
-
-def print_headline(plan: Plan, console: Console) -> None:
-    """What it takes, in a sentence of at most 30 words and a line for each pool; or why there is nothing."""
-    best = plan.best
-    if best is None or best.serving is None:
-        print_sentence(plan.sentence, console)
-        return
-    told = {key: number_text(best.metric(key).value, best.metric(key).unit, key) for key in ("tpot", "ttft")}
-    usd, mtok = (digits(best.metric(key).value) for key in ("usd_per_hour", "usd_per_mtok_output"))
-    price = "no price" if best.unpriced else f"${usd} an hour, ${mtok} per million output tokens"
-    gpus = f"{best.gpus} GPU{'s' if best.gpus != 1 else ''}"
-    print_sentence(f"{gpus} of {best.cluster} serve {best.model}: {price}, TPOT {told['tpot']}, TTFT {told['ttft']}.", console)
-    for pool in best.pools:
-        batch = best.serving.decode.batch
-        more = f", batch {batch}" if pool.role != "prefill" and batch is not None else ""
-        say(f"{pool.role:<10} {pool.gpus} GPUs: {pool.arrangement}{more}", console)
 
 
 def _print_candidates(plan: Plan, console: Console) -> None:

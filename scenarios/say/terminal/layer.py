@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from ...hwmodels.interval import UNKNOWN, Interval
-from ...hwmodels.units import format_bytes, format_rate
-from ...sim.layer.result import Answer, LayerResult
-from ..answer.words import bound_words
+from ....hwmodels.interval import UNKNOWN, Interval
+from ....hwmodels.units import format_bytes, format_rate
+from ....sim.layer.result import Answer, LayerResult
+from ...answer.words import bound_words
 from .console import say
-from .terminal_evaluation import new_table, print_table
+from .evaluation import new_table, print_table
 
 MOVED = ("nvlink", "rdma")  # what stays on its own rank crosses no wire
 SHOWN_RANKS = 8  # up to which every table of the exchange is printed

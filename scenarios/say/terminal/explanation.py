@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from ..answer.evaluation import Explanation, Sensitivity
-from ..weigh.explain import answer_key, bought, strength
+from ...answer.evaluation import Explanation, Sensitivity
+from ...weigh.explain import answer_key, bought, strength
 from .console import say
-from .terminal_evaluation import new_table, print_evaluation, print_sentence, print_table
+from .evaluation import new_table, print_evaluation, print_sentence, print_table
 
 _TELLING = 1e-4
 

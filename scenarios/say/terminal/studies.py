@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..study.store import Study
-from .terminal_evaluation import new_table, print_table
+from ...study.store import Study
+from .evaluation import new_table, print_table
 
 
 def print_studies(studies: Sequence[Study], path: Path, console: Console) -> None:
