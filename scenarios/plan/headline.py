@@ -12,8 +12,10 @@ def headline(plan: Plan) -> str:
     if best is None:
         return plan.sentence
     tpot, ttft = (number_text(best.metric(key).value, best.metric(key).unit, key) for key in ("tpot", "ttft"))
-    usd, mtok = (digits(best.metric(key).value) for key in ("usd_per_hour", "usd_per_mtok_output"))
-    price = "no price" if best.unpriced else f"${usd} an hour, ${mtok} per million output tokens"
+    price = "no price"
+    if not best.unpriced:
+        usd, mtok = (digits(best.metric(key).value) for key in ("usd_per_hour", "usd_per_mtok_output"))
+        price = f"${usd} an hour, ${mtok} per million output tokens"
     gpus = f"{best.gpus} GPU{'s' if best.gpus != 1 else ''}"
     return f"{gpus} of {best.cluster} serve {best.model}: {price}, TPOT {tpot}, TTFT {ttft}."
 

@@ -9,7 +9,7 @@ import numpy as np
 from ... import __version__
 from ...hwmodels.calibration import load_calibration, relatives
 from ...hwmodels.foreign import why_foreign
-from ...hwmodels.interval import Interval
+from ...hwmodels.interval import Interval, elsewhere
 from ...hwmodels.units import format_time
 from ..engine import Simulator
 from ..ep.bound import program_seconds
@@ -113,7 +113,7 @@ def _intervals(question: Question, program: Program, path: tuple[PathSegment, ..
         where = block if source.op is None else point
         across = source.op is not None and deployment.ep > question.cluster.nvlink_domain_gpus
         foreign = why_foreign(question.cluster, across, source.system)
-        found[op] = source.entry.fit.interval(seconds, question.nodes_used, where, borrowed, foreign)
+        found[op] = elsewhere(source.entry.fit.interval(seconds, question.nodes_used, where, borrowed, foreign))
     return found
 
 

@@ -16,7 +16,7 @@ from ...hwmodels.calibration import load_calibration
 from ...hwmodels.errors import BadInput
 from ...hwmodels.foreign import why_foreign
 from ...hwmodels.hardware_names import UnknownHardware, cluster_called
-from ...hwmodels.interval import Interval
+from ...hwmodels.interval import Interval, elsewhere
 from ...hwmodels.plain_file import read_csv
 from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds
@@ -117,6 +117,7 @@ def _figure(line: int, row: dict[str, str]) -> Figure:
     point = {name: float(getattr(shape, name)) for name in POINT}
     foreign = why_foreign(cluster, scope == "multi-node", described.calibrated_on)
     sure = described.entry.fit.interval(1e-6 * predicted, nodes, point, "" if same else described.calibrated_on, foreign)
+    sure = elsewhere(sure)
     figure = Figure(line, row, system, protocol, row["op"], nodes, measured, predicted, described.calibrated_on, "", sure)
     return replace(figure, reason=reason_of(row) if abs(figure.error_pct) > FAR_PCT else "")
 
