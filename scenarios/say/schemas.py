@@ -81,7 +81,7 @@ def _simulate() -> dict[str, Schema]:
     op = {
         "op": _TEXT,
         **{f"{each}_us": {"type": "number"} for each in ("start", "end", "duration", "critical")},
-        "interval": interval,
+        "critical_interval": interval,
         "rank_us": numbers,
     }
     layer = {
