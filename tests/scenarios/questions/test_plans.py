@@ -65,7 +65,7 @@ def test_the_pick_is_not_beaten_at_its_price(asked: Asked) -> None:
 
 def test_a_load_that_fills_no_batch_is_said_to_be_that(asked: Asked) -> None:
     """GPUs there are; a closed loop of fewer requests than one worker's batch is what is missing."""
-    held = ("deployment.decode={dp: 32, ep: 32, batch: 128}", "workload.concurrency=1024", "search.worker_gpus=32")
+    held = ("deployment.decode={dp: 32, ep: 32, batch: 128}", "workload.concurrency=1024", "cluster=h200-cx7")
     found = planned(asked["q2b"], *held)
     (limit,) = [limit for limit in found.limits if not limit.met]
     assert (limit.key, limit.got, limit.wanted) == ("in_flight", 1024, 128 * 32)
