@@ -117,8 +117,8 @@ def uncertainty(
 def carried(seen: Mapping[str, tuple[float, float]], point: Mapping[str, Num]) -> Num:
     """How much of a median that was seen at other points is believed at ``point``: all inside the range ``seen``, less beyond.
 
-    What short prompts under load took longer than predicted says little of a prompt sixteen times as long: there the mechanism's
-    own prediction stands, with a wide interval. It fades more slowly than times grow: more is never told quicker.
+    What short prompts under load took longer by says little of a prompt sixteen times as long: there the mechanism's own
+    prediction stands, with a wide interval. It fades more slowly than times grow: more is never told quicker.
     """
     share: Num = 1.0
     for name, value in point.items():
