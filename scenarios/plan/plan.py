@@ -1,8 +1,9 @@
 """The cheapest deployment that meets the limits, and what it trades; or what no deployment meets, and what would help.
 
 A deployment's numbers are the closed form's (`plan_table` says what a deployment is); the best few have their exchange played
-event by event. Cheapest: dollars per million output tokens, the prompts' part of the bill included; at an arrival rate that is
-the order of dollars an hour. The front: deployments that no other one beats in both cost and time per token, among those whose
+event by event. Limits of tails and goodput are settled by playing the requests of the cheapest few one by one. Cheapest:
+dollars per million output tokens, the prompts' part of the bill included; at an arrival rate that is the order of dollars an
+hour. The front: deployments that no other one beats in both cost and time per token, among those whose
 first token comes in time.
 """
 
@@ -20,6 +21,7 @@ from ...hwmodels.backends import load_backend
 from ...hwmodels.errors import BadInput
 from ...hwmodels.units import format_bytes, format_time
 from ...sim.inputs.feasible import Unanswerable
+from ...sim.inputs.serving import Slo
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluate import evaluate
 from ..answer.evaluation import Candidate, Evaluation, Limit, Plan
@@ -49,11 +51,12 @@ def plan(question: ServingQuestion, search: Search, progress: Progress | None = 
 
 
 def _planned(question: ServingQuestion, search: Search, progress: Progress | None, play: Play) -> Plan:
-    questions = [question, *(on_cluster(question, name) for name in search.clusters)]
+    limited = replace(question, slo=_of_means(question.slo))
+    questions = [limited, *(on_cluster(limited, name) for name in search.clusters)]
     steps = len(questions) + 2
     tables: list[Table] = []
     for asked in questions:
-        tables.append(table_of(asked, search if asked is question else search.model_copy(update={"gpus": asked.cluster.gpus})))
+        tables.append(table_of(asked, search if asked is limited else search.model_copy(update={"gpus": asked.cluster.gpus})))
         if progress is not None:
             progress(len(tables), steps)
     if not any(t.considered or len(t.prefill) or len(t.decode) for t in tables):
@@ -62,18 +65,25 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
             "replicas over ep, and a worker is no larger than search.gpus and worker_gpus: leave tp, dp, pp and ep open"
         )
     shown, places = candidates(tables, search)
-    settled = _settled(places)
+    settled = _settled(places, question.slo)
     notes: list[str] = []
     best: Evaluation | None = None
     limits: tuple[Limit, ...] = ()
-    if settled is not None:
+    if settled is not None and not all(limit.met for limit in settled[1].limits):
+        limits = settled[1].limits
+        notes.append(
+            f"the {min(len(places), _TRIED)} cheapest that meet the limits on average were played request by request, and none "
+            "meets them all: the limits shown are of the one that came closest"
+        )
+        settled = None
+    elif settled is not None:
         best = settled[1]
         limits = best.limits
         notes += best.notes
         shown = _best_first(shown, settled[0])[: search.keep]
-    else:
+    if settled is None:
         notes.append(question.model.said)
-        limits = unmet(_closest(tables), notes.append)
+        limits = limits or unmet(_closest(tables), notes.append)
     if progress is not None:
         progress(steps - 1, steps)
     shown = _confirmed(shown, search, question.seed, play)
@@ -118,16 +128,41 @@ def _closest(tables: list[Table]) -> Table:
     return min(tables, key=lambda t: t.short_bytes or np.inf)
 
 
-def _settled(places: list[Place]) -> tuple[Place, Evaluation] | None:
-    """The cheapest deployment that meets every limit when it is evaluated on its own, too."""
+def _of_means(slo: Slo) -> Slo:
+    """Limits that means must keep if tails are to: the closed form looks for candidates under them."""
+    least = {}
+    for key in ("ttft", "tpot"):
+        given = [value for name, value in slo.tails.items() if name.startswith(key)]
+        given += [getattr(slo, key)] if getattr(slo, key) is not None else []
+        least[key] = min(given, default=None)
+    return slo.model_copy(update={**dict.fromkeys(Slo.model_fields), **least})
+
+
+def _settled(places: list[Place], slo: Slo) -> tuple[Place, Evaluation] | None:
+    """The cheapest deployment that meets every limit when it is evaluated on its own, too; requests one by one where a limit is
+    of no mean, and then, if none meets them, the one that misses least."""
+    closest: tuple[float, Place, Evaluation] | None = None
     for table, row in places[:_TRIED]:
+        question = replace(table.question, serving=table.serving(row), slo=slo)
         try:
-            answer = evaluate(replace(table.question, serving=table.serving(row)))
+            answer = _answer(question)
         except Unanswerable:  # at the very edge of what it carries the table says yes and the evaluation no
             continue
         if all(limit.met for limit in answer.limits):
             return (table, row), answer
-    return None
+        if question.plays:
+            miss = max(max(x.got / x.wanted, x.wanted / max(x.got, 1e-9)) for x in answer.limits if not x.met)
+            if closest is None or miss < closest[0]:
+                closest = (miss, (table, row), answer)
+    return closest[1:] if closest is not None else None
+
+
+def _answer(question: ServingQuestion) -> Evaluation:
+    if not question.plays:
+        return evaluate(question)
+    from ..serve.run import serve
+
+    return serve(question).evaluation
 
 
 def _best_first(shown: list[Shown], place: Place) -> list[Shown]:
