@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 import typer
@@ -42,6 +43,8 @@ Parquet = Annotated[
 StoreFile = Annotated[
     Path | None, typer.Option("--store", metavar="FILE", help="Where studies are kept; default: the user's cache folder.")
 ]
+#: What asks a process to stop, as Slurm, Kubernetes and a closed terminal do.
+_STOPPING = ("SIGTERM", "SIGHUP")
 Scenario = Annotated[str, typer.Argument(help="A name from the gallery, or a YAML file.", show_default=False)]
 Sets = Annotated[
     list[str] | None,
@@ -510,6 +513,9 @@ def bench(
         str | None, typer.Option(metavar="NAME", help="The catalogue's name of this machine; default: by the GPU's own name.")
     ] = None,
     tiles: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Tiles that go before the shipped table.")] = None,
+    tune: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Find the fastest tile of each shape first, write and use them.")
+    ] = None,
     ranks: Annotated[int | None, typer.Option(min=1, max=64, help="Virtual ranks on the one GPU; default 8.")] = None,
     step_limit: Annotated[float, typer.Option(metavar="SECONDS", help="How long a rank may stay silent.")] = 120.0,
 ) -> None:
@@ -520,40 +526,63 @@ def bench(
     try:
         from .validate.bench.run import Asked, BenchFailed, run_bench
 
-        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles)
+        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles, tune)
         asked.check()
         with Outputs((json,)) as outputs:
             rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
             outputs.put(json, lambda path: _write(path, json_text({"rows": rows})))
     except ModuleNotFoundError as error:
-        raise ValueError(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
+        from .hwmodels.errors import BadInput
+
+        raise BadInput(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
     except BenchFailed as failed:
         print(f"error: {failed}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
 def main() -> None:
-    """Entry point of ``epicycle``: a bad input or command line is one line on stderr and exit status 2, never a traceback."""
+    """Entry point of ``epicycle``: whatever happens is one line on stderr and a status (`scenarios.ask.ending`)."""
     try:
-        status = app(standalone_mode=False)
+        with stopping_cleanly():
+            status = app(standalone_mode=False)
     except _Misused as error:
-        _refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    except OSError as error:
-        _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
-    except ValueError as error:
-        _refuse(str(error), error)
+        _ending().refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
+    except typer.Abort:
+        _ending().end(KeyboardInterrupt())
+    except (Exception, KeyboardInterrupt) as error:
+        _ending().end(error)
     else:
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def _refuse(message: str, error: Exception | None = None) -> None:
-    if error is not None and os.environ.get("EPICYCLE_TRACEBACK"):
-        raise error
-    line = " ".join(message.split())
-    print("error: " + "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
-    sys.exit(2)
+@contextmanager
+def stopping_cleanly() -> Iterator[None]:
+    """Signals that stop a process raise SystemExit inside, so that what was begun is cleaned up; ignored ones stay so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, handler)
+
+
+def _ending() -> ModuleType:
+    """How a command ends that does not answer; imported only where one does."""
+    from .scenarios.ask import ending
+
+    return ending
 
 
 def _answered(

@@ -46,7 +46,7 @@ def _layer(layer: LayerResult) -> dict[str, Any]:
                 "end_us": _us(op.end_ps),
                 "duration_us": _us(op.duration_ps),
                 "critical_us": rounded(layer.op_us(op.op)),
-                "interval": _interval(layer.intervals.get(op.op, UNKNOWN), layer.op_us(op.op)),
+                "critical_interval": _interval(layer.intervals.get(op.op, UNKNOWN), layer.op_us(op.op)),
                 "rank_us": [_us(ps) for ps in op.rank_ps.tolist()],
             }
             for op in layer.ops

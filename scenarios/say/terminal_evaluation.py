@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ...hwmodels.units import format_bytes, format_time
 from ..answer.evaluation import Evaluation, Limit, Metric, Pool, StepTime
+from ..answer.limits import met_words
 from ..answer.number_text import digits, number_text
 from ..weigh.mechanism import bound_words
 
@@ -70,7 +71,7 @@ def print_limits(limits: Iterable[Limit], console: Console) -> None:
     table = new_table("limit", ">wanted", ">got", "met", "lever")
     for limit in limits:
         wanted, got = number_text(limit.wanted, limit.unit, limit.key), number_text(limit.got, limit.unit, limit.key)
-        table.add_row(limit.words, wanted, got, "yes" if limit.met else "no", limit.lever)
+        table.add_row(limit.words, wanted, got, met_words(limit), limit.lever)
     print_table("limits", table, console)
 
 

@@ -15,6 +15,7 @@ from ...sim.inputs.question import Question
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Evaluation, Plan
 from ..answer.number_text import number_text
+from ..ask.held import NotHeld, holding
 from ..ask.question_file import ClusterChoice
 from ..ask.scenario import LayerScenario, Scenario, ServingScenario
 from ..ask.search import Search
@@ -45,6 +46,10 @@ def evaluation_of_question(question: Question | ServingQuestion, engine: Backend
         from ..serve.run import serve
 
         return serve(question, engine).evaluation
+    if question.serving is not None and question.serving.mode in ("decode", "prefill"):
+        from ..answer.one_pool import evaluate_pool
+
+        return evaluate_pool(question, engine)
     from ..answer.evaluate import evaluate
 
     return evaluate(question, engine)
@@ -54,7 +59,13 @@ def plan_of(scenario: ServingScenario, progress: Progress | None = None) -> Plan
     """The plan that the scenario's search makes. Raises BadInput."""
     from ..plan.plan import plan
 
-    return plan(scenario.resolve(), scenario.search or Search(), progress)
+    search = scenario.search or Search()
+    if scenario.deployment is not None:
+        try:
+            search = holding(search, scenario.deployment)
+        except NotHeld as error:
+            raise scenario.error_at(error.key, error) from None
+    return plan(scenario.resolve(), search, progress)
 
 
 def with_deployment(scenario: Scenario) -> Scenario:

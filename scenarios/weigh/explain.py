@@ -23,7 +23,7 @@ from .mechanism import bound_words
 
 STEP = 0.1
 #: What "buys" speaks of: throughput, but where the load is given and only waiting can shrink, the time per token.
-ANSWERS = ("output_tokens_per_s_gpu", "tpot", "ttft", "layer")
+ANSWERS = ("output_tokens_per_s_gpu", "tpot", "ttft", "layer", "input_tokens_per_s_gpu")
 _NOTHING = 1e-4
 _LISTED = 3
 

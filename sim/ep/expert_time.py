@@ -82,7 +82,9 @@ def expert_time(
         fields = [np.broadcast_to(x, (counted.layers, *points)) for x in fields]
     t, e, chosen, r, extra, a = (np.asarray(x, float) for x in np.broadcast_arrays(*fields))
     balanced = balanced or placement == "balanced"
-    counts = expected_counts(t, e, chosen, r, extra, a, balanced, counted, placement, dealt)
+    counts = (
+        dealt_counts(t, e, chosen, r) if dealt else expected_counts(t, e, chosen, r, extra, a, balanced, counted, placement)
+    )
     used = float(machine.sms) if sms is None else sms
     found = block(kind, counts, shape, machine, k, used)
     seconds = block_seconds(found, k, graphs=graphs)
@@ -101,13 +103,11 @@ def expected_counts(
     balanced: bool = False,
     counted: Counted | None = None,
     placement: str = "",
-    dealt: bool = False,
 ) -> Counts:
     """What the busiest rank is expected to compute. Arrays of one shape; the counts have it too (``counted``: [layer, ...])."""
     lift, shares, slots = _classes(experts, top_k, ranks, redundant, alpha, balanced, counted, placement)
     local = (experts + redundant) / ranks
-    mean = np.minimum(tokens * top_k / ranks, tokens * np.minimum(top_k, local))
-    rows = mean if dealt else busiest_rows(tokens, experts, top_k, ranks, local, lift)
+    rows = busiest_rows(tokens, experts, top_k, ranks, local, lift)
     # The rank's slots see the busiest rank's rows in proportion to their shares; no slot more than one row of a token.
     scale = rows / np.maximum(tokens, 1e-300) / (shares * slots).sum(axis=0)
     chances = np.clip(shares * scale, 0.0, 1.0 - 1e-12)
@@ -127,6 +127,21 @@ def expected_counts(
     # A token reaches the rank if it chose any of its slots.
     walked = np.minimum(-tokens * np.expm1((slots * np.log1p(-chances)).sum(axis=0)), rows)
     return Counts(tiles, others, busy, rows, tokens, tokens * top_k, walked)
+
+
+def dealt_counts(tokens: Floats, experts: Floats, top_k: Floats, ranks: Floats) -> Counts:
+    """What every rank computes when each token takes the next ``top_k`` experts in turn: nothing is left to chance."""
+    local, each = experts / ranks, tokens * top_k / experts
+    busy = local * np.minimum(each, 1.0)
+
+    def tiles(size: Num) -> Num:
+        return np.asarray(busy * np.ceil(each / size))
+
+    def others(size: Num) -> Num:
+        return np.asarray((ranks - 1.0) * tiles(size))
+
+    walked = tokens * np.minimum(top_k, ranks) / ranks
+    return Counts(tiles, others, busy, local * each, tokens, tokens * top_k, walked)
 
 
 def busiest_rows(tokens: Num, experts: Num, top_k: Num, ranks: Num, local: Num, lift: Num = 1.0) -> Floats:

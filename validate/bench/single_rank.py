@@ -33,6 +33,11 @@ class Point:
     top_k: int
     ranks: int = 8
 
+    @property
+    def rows_each(self) -> int:
+        """Rows of one expert if all are equally popular."""
+        return max(1, self.tokens * self.ranks * self.top_k // self.experts)
+
     @classmethod
     def parse(cls, text: str, ranks: int = 8) -> Point:
         """``tokens x hidden x inter x experts x top_k``, for example ``128x7168x2048x64x8``. Raises ValueError."""
@@ -53,11 +58,6 @@ def single_rank_cases(point: Point, setup: Setup) -> list[Case]:
         for down in (False, True):
             cases += [_gemm(point, setup, element, masked, down) for masked in (False, True)]
     return cases
-
-
-def _rows_each(point: Point) -> int:
-    """Rows of one expert if all are equally popular."""
-    return max(1, point.tokens * point.ranks * point.top_k // point.experts)
 
 
 def _labels(point: Point, kernel: str, dtype: str) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _unpermute(point: Point, device: str, programs: int) -> Case:
 def _order(point: Point, tile: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """(tile_expert, row_expert) of one rank's experts with equal shares of the rows."""
     local = point.experts // point.ranks
-    rows = torch.full((local,), _rows_each(point))
+    rows = torch.full((local,), point.rows_each)
     tiles = torch.arange(local).repeat_interleave(-(-rows // tile))
     row_expert = tiles.repeat_interleave(tile)
     return tiles.int().to(device), row_expert.to(device)
@@ -195,8 +195,13 @@ def _swiglu(point: Point, device: str, fp8: bool) -> Case:
     return Case(name, "grouped_gemm", labels, make, 0.04 if fp8 else 0.004, swiglu_bytes(rows, point.inter, fp8))
 
 
+def products(point: Point, setup: Setup, element: str, down: bool) -> Case:
+    """One expert product over contiguous rows."""
+    return _gemm(point, setup, element, False, down)
+
+
 def _gemm(point: Point, setup: Setup, element: str, masked: bool, down: bool) -> Case:
-    local, each, device = point.experts // point.ranks, _rows_each(point), setup.device
+    local, each, device = point.experts // point.ranks, point.rows_each, setup.device
     pair = setup.tiles(element, each, point.hidden, point.inter)
     n, k, tile = (point.hidden, point.inter, pair.down) if down else (2 * point.inter, point.hidden, pair.up)
     fp8 = element == "fp8"

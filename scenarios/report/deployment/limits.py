@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...answer.evaluation import Limit
+from ...answer.limits import met_words
 from ..shell.page import Html, safe, section, table
 from ..shell.quantity import relative, said
 
@@ -34,7 +35,9 @@ def limit_table(limits: Sequence[Limit]) -> Html:
     levers = any(x.lever for x in limits)
     rows = []
     for x in limits:
-        verdict = "met" if x.met else Html("<span class=warn>not met</span>")
+        verdict: object = "met" if x.met else Html("<span class=warn>not met</span>")
+        if x.chance is not None:
+            verdict = f"met {met_words(x)}" if x.met else Html(f"<span class=warn>{safe(met_words(x))}</span>")
         row: list[object] = [x.words, _bound(x), said(x.got, x.unit, x.key), gap(x), verdict]
         rows.append([*row, x.lever or "–"] if levers else row)
     return table(("limit", "wanted", "came out", "difference", "", "lever")[: 6 if levers else 5], rows, (0, 4, 5))
