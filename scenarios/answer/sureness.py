@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...hwmodels.backends import Backend
 from ...hwmodels.calibration import relatives
 from ...hwmodels.certainty.residuals import Residuals, residuals_of, uncertainty
-from ...hwmodels.foreign import why_foreign
+from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.specs import Cluster
 from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.serving_question import ServingQuestion
