@@ -104,8 +104,8 @@ def _weigh(question: ServingQuestion, engine: Backend | None, setup: Setup, play
 
 
 def _closed_form(question: ServingQuestion, engine: Backend | None, load: Load) -> tuple[Evaluation | None, dict[str, float]]:
-    """The same deployment at the same mean load in closed form, and its times as its laws have them, before measured deployments'
-    residuals; None where it has no answer (beyond its capacity)."""
+    """The same deployment at the same mean load in closed form, and its times before measured
+    deployments' residuals; None where it has no answer (beyond its capacity)."""
     workload = question.workload
     if question.requests is not None and (question.requests.trace is not None or question.requests.conversations is not None):
         workload = workload.model_copy(
