@@ -115,7 +115,7 @@ $(OLDEST)/.done: pyproject.toml .ci/oldest
 # torch comes first and by its exact version, so that nothing after it can pull in another build.
 $(VENV)/.full: pyproject.toml Makefile | $(BIN)/python
 	$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev,cluster,parquet]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev,cluster,explore,pandas,parquet]'
 	@# NVSHMEM's device library, for one compile check; that test skips itself where there is none.
 	-$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps $(NVSHMEM)
 	@touch $@ $(VENV)/.light
