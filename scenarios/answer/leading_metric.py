@@ -20,6 +20,7 @@ LEADING = (
 
 #: How they head a column; a number under them has no unit, but for times.
 HEADINGS = {
+    "usd_per_hour": "$/h",
     "usd_per_mtok_output": "USD/Mtok out",
     "usd_per_mtok_input": "USD/Mtok in",
     "output_tokens_per_s_gpu": "tokens/s/GPU",

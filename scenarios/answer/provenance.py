@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import BaseModel
+
 from ...hwmodels.backends import Backend
 from ...hwmodels.prices import load_prices, overrides_for
 from ...sim.inputs.serving import Serving
@@ -35,8 +37,7 @@ def provenance(question: ServingQuestion, serving: Serving, backend: Backend) ->
     fabric = f"{cluster.fabric.kind}, oversubscription {cluster.fabric.oversubscription:g}"
     yield InputRow("cluster", "fabric", fabric, cluster.sources.get("fabric.oversubscription", source))
     for section, given in (("workload", question.workload), ("limits", question.slo), ("deployment", serving)):
-        for name, value in given.model_dump(mode="json", exclude_none=True).items():
-            yield InputRow(section, name, str(value), "scenario")
+        yield from _given(section, given, "")
     fit = backend.fit
     origin = backend.sources.get("*", "")
     if fit is not None:
@@ -51,3 +52,15 @@ def provenance(question: ServingQuestion, serving: Serving, backend: Backend) ->
     for name, value, said in prices.entries():
         if name == key:
             yield InputRow("price", name, value, said)
+
+
+def _given(section: str, record: BaseModel, prefix: str) -> Iterator[InputRow]:
+    """What the scenario says, key by key, and what holds because it says nothing."""
+    written = record.model_dump(mode="json")
+    for name in type(record).model_fields:
+        value = getattr(record, name)
+        if isinstance(value, BaseModel):
+            yield from _given(section, value, f"{prefix}{name}.")
+        elif value is not None:
+            said = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(written[name])
+            yield InputRow(section, f"{prefix}{name}", said, "scenario" if name in record.model_fields_set else "default")

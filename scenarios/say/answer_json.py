@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.interval import UNKNOWN, Interval
 from ...sim.layer.result import Answer, LayerResult, TrafficMatrix
+from .envelope import enveloped
 from .json_text import json_text, rounded
 
 MATRIX_RANKS = 64  # beyond it, a matrix would be most of the file: its row and column sums are given
@@ -16,12 +17,16 @@ MATRIX_RANKS = 64  # beyond it, a matrix would be most of the file: its row and 
 
 def answer_json(answer: Answer) -> str:
     """The answer as JSON text: times in microseconds, sizes in bytes, one list of numbers a line."""
-    return json_text(_answer(answer))
+    return json_text(answer_dict(answer))
+
+
+def answer_dict(answer: Answer) -> dict[str, Any]:
+    """The same as plain data, in the envelope that all kinds have."""
+    return enveloped("simulate", _answer(answer))
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
     return {
-        "epicycle": answer.version,
         "name": answer.name,
         "description": answer.description,
         "seed": answer.seed,

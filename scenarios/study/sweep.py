@@ -16,8 +16,8 @@ from ... import __version__
 from ...hwmodels.errors import BadInput
 from ..answer.evaluation import Sweep, SweepPoint
 from ..ask.document import Document, Plain
+from ..ask.scenario import Source, scenario_document
 from ..ask.scenario import changed as with_sets
-from ..ask.scenario import scenario_document
 from .design import Axis, Design, Values, axis, bends, grid, latin_hypercube, one_at_a_time
 from .key import Files, code_digest, point_key
 from .point import Task, changed_to, read, refusal_of, written
@@ -58,7 +58,7 @@ _HOW = How()
 
 
 def sweep(
-    name_or_path: str | Path,
+    name_or_path: Source,
     overs: Iterable[str],
     sets: Sequence[str] = (),
     progress: Progress | None = None,
@@ -198,7 +198,7 @@ def _check(axes: Sequence[Axis]) -> None:
             raise BadInput(f"--over {path} is given twice: list all its values in one")
 
 
-def _named(document: Document, name_or_path: str | Path) -> str:
+def _named(document: Document, name_or_path: Source) -> str:
     data = document.data
     return str(data["name"]) if isinstance(data, dict) and isinstance(data.get("name"), str) else str(name_or_path)
 

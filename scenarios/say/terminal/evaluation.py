@@ -6,21 +6,22 @@ import math
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ...hwmodels.units import format_bytes, format_time
-from ..answer.evaluation import Evaluation, Limit, Metric, Pool, StepTime
-from ..answer.limits import met_words
-from ..answer.number_text import digits, number_text
-from ..weigh.mechanism import bound_words
+from ....hwmodels.units import format_bytes, format_time
+from ...answer.evaluation import Evaluation, Limit, Metric, Pool, StepTime
+from ...answer.limits import met_words
+from ...answer.number_text import digits, number_text
+from ...answer.words import bound_words
+from .console import say
+from .text_table import TextTable
 
 _SMALL = 0.005  # parts below this share of a step are one line
 
 
 def print_sentence(words: str, console: Console) -> None:
     """Print the answer's sentence; text that came from a file is printed as it is, never as markup."""
-    console.print(Text(words, style="bold"), soft_wrap=True)
+    say(words, console, "bold")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
@@ -32,21 +33,21 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         for step in pool.steps:
             print_step(pool, step, console)
     for pool in evaluation.pools:
-        console.print(memory_line(pool), soft_wrap=True)
+        say(memory_line(pool), console)
     if evaluation.cost:
         bill = ", ".join(f"{name} {digits(usd)}" for name, usd in evaluation.cost.items() if usd)
-        console.print(Text(f"cost, USD per hour: {bill}"), soft_wrap=True)
+        say(f"cost, USD per hour: {bill}", console)
     if evaluation.unpriced:
-        console.print(Text(f"cost: {evaluation.unpriced}"), soft_wrap=True)
+        say(f"cost: {evaluation.unpriced}", console)
     print_notes(evaluation, console)
 
 
 def print_notes(evaluation: Evaluation, console: Console) -> None:
     """Print what else there is to know."""
     for note in evaluation.notes:
-        console.print(Text(note, style="dim"), soft_wrap=True)
+        say(note, console, "dim")
     if evaluation.why_wide:
-        console.print(Text(f"intervals are wider because {'; '.join(evaluation.why_wide)}", style="dim"), soft_wrap=True)
+        say(f"intervals are wider because {'; '.join(evaluation.why_wide)}", console, "dim")
 
 
 def print_metrics(evaluation: Evaluation, console: Console) -> None:
@@ -99,24 +100,22 @@ def print_step(pool: Pool, step: StepTime, console: Console) -> None:
     print_table(told + size + peaks, table, console)
 
 
-def memory_line(pool: Pool) -> Text:
+def memory_line(pool: Pool) -> str:
     """What a GPU of the pool holds, and what is left."""
     used = sum(item.bytes for item in pool.memory)
     parts = ", ".join(f"{item.name} {format_bytes(item.bytes, binary=True)}" for item in pool.memory if item.bytes)
     free, whole = format_bytes(pool.hbm_bytes - used, binary=True), format_bytes(pool.hbm_bytes, binary=True)
-    return Text(f"memory per GPU ({pool.role}): {parts}; {free} of {whole} left")
+    return f"memory per GPU ({pool.role}): {parts}; {free} of {whole} left"
 
 
-def new_table(*columns: str) -> Table:
+def new_table(*columns: str) -> TextTable:
     """A plain table; a column whose name begins with ">" is aligned to the right."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(Text(column.removeprefix(">")), justify="right" if column.startswith(">") else "left", overflow="fold")
-    return table
+    return TextTable(*columns)
 
 
-def print_table(title: str, table: Table, console: Console) -> None:
+def print_table(title: str, table: TextTable, console: Console) -> None:
     """Print ``table`` under its title, with an empty line before it."""
     console.print()
-    console.print(Text(title, style="bold"), soft_wrap=True)
-    console.print(table)
+    say(title, console, "bold")
+    for line, heading in table.lines(console.width):
+        console.print(Text(line, style="dim" if heading else ""), soft_wrap=True)

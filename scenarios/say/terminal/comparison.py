@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.text import Text
+from collections.abc import Iterator
 
-from ...hwmodels.units import format_time
-from ..answer.evaluation import Comparison
-from ..answer.leading_metric import HEADINGS, LEADING
-from ..answer.number_text import number_text, percent
-from ..weigh.mechanism import StepChange, bound_words, step_changes
-from .terminal_evaluation import new_table, print_notes, print_sentence, print_table
+from rich.console import Console
+
+from ....hwmodels.units import format_time
+from ...answer.evaluation import Comparison
+from ...answer.leading_metric import HEADINGS, LEADING
+from ...answer.number_text import number_text, percent
+from ...answer.words import bound_words
+from ...weigh.mechanism import StepChange, step_changes
+from .console import say
+from .evaluation import new_table, print_notes, print_sentence, print_table
 
 _SMALL = 0.002  # parts that are smaller in both steps are left out
 _STILL = 5e-5  # a difference below this share of the step is none
@@ -22,13 +25,13 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     print_sentence(comparison.sentence, console)
     if not comparison.changes:
         return
-    console.print(Text(comparison.mechanism), soft_wrap=True)
+    say(comparison.mechanism, console)
     _print_changes(comparison, console)
     _print_metrics(comparison, console)
     for step in step_changes(comparison.a, comparison.b):
         _print_parts(step, console)
     for note in (note for note in comparison.a.notes if note not in comparison.b.notes):
-        console.print(Text(f"A: {note}", style="dim"), soft_wrap=True)
+        say(f"A: {note}", console, "dim")
     print_notes(comparison.b, console)
 
 
@@ -44,8 +47,10 @@ def _print_changes(comparison: Comparison, console: Console) -> None:
 
 
 def _print_metrics(comparison: Comparison, console: Console) -> None:
-    table = new_table("metric", ">a", ">b", ">change")
+    table = new_table("metric", "a", "b", ">change")
     after = {metric.key: metric for metric in comparison.b.metrics}
+    for name, before, after_ in _deployments(comparison):
+        table.add_row(name, before, after_, "" if before == after_ else "other")
     for metric in comparison.a.metrics:
         other = after.pop(metric.key, None)
         change = percent(other.value / metric.value - 1) if other and metric.value else ""
@@ -54,6 +59,16 @@ def _print_metrics(comparison: Comparison, console: Console) -> None:
     for other in after.values():
         table.add_row(other.words, "", number_text(other.value, other.unit, other.key), "")
     print_table("answers", table, console)
+
+
+def _deployments(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
+    a, b = comparison.a, comparison.b
+    if a.serving is None or b.serving is None:
+        return
+    yield "GPUs", str(a.gpus), str(b.gpus)
+    yield "engine", a.serving.backend, b.serving.backend
+    at_a, at_b = ("; ".join(f"{p.role} {p.arrangement}" for p in each.pools) for each in (a, b))
+    yield "arrangement", at_a, at_b
 
 
 def _print_parts(step: StepChange, console: Console) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.text import Text
 
-from ..answer.evaluation import Explanation, Sensitivity
-from ..weigh.explain import answer_key, bought, strength
-from .terminal_evaluation import new_table, print_evaluation, print_sentence, print_table
+from ...answer.evaluation import Explanation, Sensitivity
+from ...weigh.explain import answer_key, bought, strength
+from .console import say
+from .evaluation import new_table, print_evaluation, print_sentence, print_table
 
 _TELLING = 1e-4
 
@@ -22,7 +22,7 @@ def print_explanation(explanation: Explanation, console: Console) -> None:
         _print_sensitivities(explanation, moving, key, console)
     still = [s.words for s in explanation.sensitivities if s not in moving]
     if still:
-        console.print(Text(f"changes nothing: {', '.join(still)}", style="dim"), soft_wrap=True)
+        say(f"changes nothing: {', '.join(still)}", console, "dim")
 
 
 def _print_sensitivities(explanation: Explanation, moving: list[Sensitivity], key: str, console: Console) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from ..study.store import Study
+from ...study.store import Study
+from .evaluation import new_table, print_table
 
 
 def print_studies(studies: Sequence[Study], path: Path, console: Console) -> None:
@@ -16,7 +16,7 @@ def print_studies(studies: Sequence[Study], path: Path, console: Console) -> Non
     if not studies:
         console.print(f"{path}: no study is kept yet: `epicycle sweep` keeps what it answers", soft_wrap=True)
         return
-    table = Table("study", "name", "points", "answered", "begun", "command")
+    table = new_table(">study", "name", ">points", ">answered", "begun", "command")
     for s in studies:
         table.add_row(str(s.number), s.name, f"{s.points:,}", f"{s.kept:,}", s.begun, s.command)
-    console.print(table)
+    print_table(f"kept in {path}", table, console)

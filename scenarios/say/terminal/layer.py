@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ...hwmodels.interval import UNKNOWN, Interval
-from ...hwmodels.units import format_bytes, format_rate
-from ...sim.layer.result import Answer, LayerResult
+from ....hwmodels.interval import UNKNOWN, Interval
+from ....hwmodels.units import format_bytes, format_rate
+from ....sim.layer.result import Answer, LayerResult
+from ...answer.words import bound_words
+from .console import say
+from .evaluation import new_table, print_table
 
 MOVED = ("nvlink", "rdma")  # what stays on its own rank crosses no wire
 SHOWN_RANKS = 8  # up to which every table of the exchange is printed
@@ -16,28 +18,27 @@ SHOWN_RANKS = 8  # up to which every table of the exchange is printed
 
 def print_answer(answer: Answer, console: Console) -> None:
     """Print ``answer``; text that came from a file is printed as it is, never as markup."""
-    console.print(Text(answer.sentence, style="bold"), soft_wrap=True)
+    say(answer.sentence, console, "bold")
     own = answer.layers[0]
-    console.print(_ops(own, answer.ranks))
+    _print_ops(own, answer.ranks, console)
     if own.interval.why:
-        console.print(Text(f"wide because of {'; '.join(own.interval.why)}", style="dim"), soft_wrap=True)
-    console.print(_memory_line(own), soft_wrap=True)
+        say(f"wide because of {'; '.join(own.interval.why)}", console, "dim")
+    say(_memory_line(own), console)
     for note in own.notes:
-        console.print(Text(note, style="dim"), soft_wrap=True)
+        say(note, console, "dim")
     if len(answer.layers) > 1:
-        console.print(_compared(answer))
+        _print_compared(answer, console)
     if answer.ranks <= SHOWN_RANKS:
         for layer in answer.layers:
             _print_exchange(layer, console)
 
 
-def _ops(layer: LayerResult, ranks: int) -> Table:
+def _print_ops(layer: LayerResult, ranks: int, console: Console) -> None:
     whole = layer.makespan_ps / 1e6
     _, low50, high50, _ = layer.interval.scaled(whole)
     sure = f"90 %: {_range(layer.interval, whole)}, 50 %: {low50:,.1f} to {high50:,.1f}"
-    table = _table(f"{layer.protocol}: {whole:,.1f} us ({sure})")
-    for name in ("op", "us", "90 % interval", "bound by", "bytes moved", "rate per rank"):
-        table.add_column(name, justify="left" if name in ("op", "bound by") else "right")
+    title = f"{layer.protocol}: {whole:,.1f} us ({sure})"
+    table = new_table("op", ">us", ">90 % interval", "bound by", ">bytes moved", ">rate per rank")
     for op in layer.ops:
         moved = _moved(layer, op.op)
         seconds = layer.op_us(op.op) / 1e6
@@ -45,7 +46,7 @@ def _ops(layer: LayerResult, ranks: int) -> Table:
         time = layer.op_us(op.op)
         sure = _range(layer.intervals.get(op.op, UNKNOWN), time)
         table.add_row(op.op, f"{time:,.1f}", sure, _bound(layer, op.op), format_bytes(moved) if moved else "", rate)
-    return table
+    print_table(title, table, console)
 
 
 def _range(interval: Interval, time_us: float) -> str:
@@ -54,26 +55,25 @@ def _range(interval: Interval, time_us: float) -> str:
     return f"{low:,.1f} to {high:,.1f}"
 
 
-def _compared(answer: Answer) -> Table:
-    table = _table("side by side")
+def _print_compared(answer: Answer, console: Console) -> None:
     longest_first = sorted(answer.layers, key=lambda layer: -len(layer.ops))  # its ops are in the order they happen
     ops = list(dict.fromkeys(op.op for layer in longest_first for op in layer.ops))
-    for name in ("protocol", "layer us", "90 % interval", *(f"{op} us" for op in ops), "bytes moved", "memory per rank"):
-        table.add_column(name, justify="left" if name == "protocol" else "right")
+    times_of = (f">{op.replace('_', ' ')} us" for op in ops)
+    table = new_table("protocol", ">layer us", ">90 % interval", *times_of, ">bytes moved", ">memory per rank")
     for layer in answer.layers:
         times = {op.op: f"{layer.op_us(op.op):,.1f}" for op in layer.ops}
         sure = _range(layer.interval, layer.makespan_ps / 1e6)
         cells = [layer.protocol, _us(layer.makespan_ps), sure, *(times.get(op, "") for op in ops)]
         moved = sum(_moved(layer, op) for op in ops)
         table.add_row(*cells, format_bytes(moved), format_bytes(sum(m.bytes for m in layer.memory), binary=True))
-    return table
+    print_table("side by side", table, console)
 
 
-def _memory_line(layer: LayerResult) -> Text:
+def _memory_line(layer: LayerResult) -> str:
     used = sum(item.bytes for item in layer.memory)
     parts = ", ".join(f"{m.name} {format_bytes(m.bytes, binary=True)}" for m in layer.memory if m.bytes)
     free, whole = format_bytes(layer.hbm_bytes - used, binary=True), format_bytes(layer.hbm_bytes, binary=True)
-    return Text(f"memory per rank: {parts}; {free} of {whole} left")
+    return f"memory per rank: {parts}; {free} of {whole} left"
 
 
 def _print_exchange(layer: LayerResult, console: Console) -> None:
@@ -85,7 +85,7 @@ def _print_exchange(layer: LayerResult, console: Console) -> None:
         if m.medium in MOVED
     ]
     for name, numbers in tables:
-        console.print(Text(f"{layer.protocol}: {name}", style="dim"), soft_wrap=True)
+        say(f"{layer.protocol}: {name}", console, "dim")
         width = max(len(str(n)) for n in numbers.ravel())
         for row in numbers:
             console.print(Text("  " + " ".join(f"{n or '.':>{width}}" for n in row)))
@@ -101,12 +101,8 @@ def _bound(layer: LayerResult, op: str) -> str:
     for s in layer.critical_path:
         if s.op == op:
             total[s.bound] = total.get(s.bound, 0) + s.end_ps - s.start_ps
-    return max(total, key=lambda bound: total[bound]) if total else ""
+    return bound_words(max(total, key=lambda bound: total[bound])) if total else ""
 
 
 def _us(ps: int) -> str:
     return f"{ps / 1e6:,.1f}"
-
-
-def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0), header_style="dim")
