@@ -68,6 +68,10 @@ def _drawn(faults: Faults, groups: Sequence[Group], until_s: float, seed: int) -
             yield Fault.model_construct(**drawn)
 
 
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'s' if count != 1 else ''}"
+
+
 class _Clock:
     """Walks through the failures in time; repairs come in between."""
 
@@ -128,7 +132,7 @@ class _Clock:
         self._change(back, at.START, group)
         self._change(back, at.RETABLE, group, group.table)
         self.down[group.worker] = back
-        words = f"{gpus} {fault.what if fault.what == 'gpu' else 'GPUs (node)'} of {group.pool} worker {group.number}"
+        words = f"{_gpus(gpus)} of {group.pool} worker {group.number}"
         self.told.append(Happening(fault.at, back, f"{words}: it stops{', drained before' if announced else ''}", gpus))
 
     def _shrunk(self, fault: Fault, group: Group) -> None:
@@ -151,7 +155,7 @@ class _Clock:
             self._change(back, at.REGAIN_RANK, group, rank)
         self._change(back, at.RETABLE, group, self.table_of(group, len(left), 1.0))
         self.told.append(
-            Happening(fault.at, back, f"{gpus} GPUs of {group.pool} worker {group.number}: it goes on without them", gpus)
+            Happening(fault.at, back, f"{_gpus(gpus)} of {group.pool} worker {group.number} lost: it goes on", gpus)
         )
 
     def _slowed(self, fault: Fault, group: Group) -> None:
