@@ -24,6 +24,8 @@ _NORMAL = NormalDist()
 _Z = np.array([_NORMAL.inv_cdf(share) for share in (0.05, 0.25, 0.5, 0.75, 0.95)])
 #: The most that the median may fall while the predicted time rises, in logarithms: what is shown still rises.
 _STEEPEST = 0.9
+#: A median seen elsewhere counts for this power less of the distance to where it was seen.
+_FADING = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,10 @@ class Residuals:
         half = self.logs - middle
         z = _Z.reshape(-1, *(1 for _ in np.shape(middle)))
         return Residuals(middle + np.sign(z) * np.hypot(half, z * np.asarray(sd)))
+
+    def faded(self, share: Num) -> Residuals:
+        """With the median's distance from the prediction cut to ``share`` of it, and all quantiles moved along."""
+        return Residuals(self.logs - (1.0 - np.asarray(share)) * self.logs[2])
 
     def quantile(self, share: float) -> Num:
         """The factor within which the share ``share`` of measured times lies."""
@@ -106,6 +112,21 @@ def uncertainty(
         if np.ravel(outside)[0]:
             why.append(f"{name} {np.ravel(held)[0]:g} outside {low:g} to {high:g}")
     return np.sqrt(variance) if np.ndim(variance) else sqrt(variance), tuple(why)
+
+
+def carried(seen: Mapping[str, tuple[float, float]], point: Mapping[str, Num]) -> Num:
+    """How much of a median that was seen at other points is believed at ``point``: all inside the range ``seen``, less beyond.
+
+    What short prompts under load took longer by says little of a prompt sixteen times as long: there the mechanism's own
+    prediction stands, with a wide interval. It fades more slowly than times grow: more is never told quicker.
+    """
+    share: Num = 1.0
+    for name, value in point.items():
+        low, high = seen.get(name, (0.0, 0.0))
+        if high > 0:
+            held = np.maximum(np.asarray(value, float), 1e-12)
+            share = share * np.maximum(np.maximum(low / held, held / high), 1.0) ** -_FADING
+    return share
 
 
 _FACTORS = ("low90", "low50", "high50", "high90")

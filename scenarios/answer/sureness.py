@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ...hwmodels.backends import Backend
 from ...hwmodels.calibration import relatives
-from ...hwmodels.certainty.residuals import Residuals, residuals_of, uncertainty
-from ...hwmodels.foreign import why_foreign
+from ...hwmodels.certainty.residuals import Residuals, carried, residuals_of, uncertainty
+from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.specs import Cluster
 from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.serving_question import ServingQuestion
@@ -88,7 +88,8 @@ def sure_times(
     for key, seconds in predicted_s.items():
         regimes = () if fit is None else fit.intervals if key == "tpot" else fit.ttft_intervals
         unknown = () if regimes else ("no residuals were kept with these constants",)
-        found[key] = Sure(seconds, residuals_of(regimes, seconds).widened(sd), (*unknown, *why))
+        residuals = residuals_of(regimes, seconds).faded(carried(seen, point)).widened(sd)
+        found[key] = Sure(seconds, residuals, (*unknown, *why))
     return found
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ... import __version__
 from ...hwmodels.calibration import load_calibration, relatives
-from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import Interval, elsewhere
+from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.units import format_time
 from ..engine import Simulator
 from ..ep.bound import program_seconds

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from ...hwmodels.errors import BadInput
-from ...hwmodels.hardware_names import UnknownHardware, system_called
+from ...hwmodels.known.names import UnknownHardware, system_called
 from ...hwmodels.plain_file import read_csv
 from ...sim.inputs.model import model_names
 from ...sim.precision import Dtype

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ...hwmodels.backends import Backend, load_backend
 from ...hwmodels.calibration import load_calibration, relatives
 from ...hwmodels.catalog import load_cluster
-from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import Interval, interval_of
+from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.plain_file import read_csv
 from ..fit.conformal import JUDGES, LEAST_ROWS, conformal_rows, regimes_of
 from ..predict.predicted import Predicted

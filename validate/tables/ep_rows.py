@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Scope, calibrated_systems
 from ...hwmodels.errors import BadInput
-from ...hwmodels.hardware_names import why_unknown
+from ...hwmodels.known.names import why_unknown
 from ...hwmodels.plain_file import read_csv
 from ...sim.ep.protocol import Context, all_protocols, find_protocol
 from ...sim.ep.shape import Shape

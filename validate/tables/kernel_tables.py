@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.attention import Mla, decode_seconds, prefill_seconds
 from ...hwmodels.errors import BadInput
-from ...hwmodels.laws import Collective, Gemm, collective_seconds, gemm_seconds
+from ...hwmodels.laws.attention import Mla, decode_seconds, prefill_seconds
+from ...hwmodels.laws.kernels import Collective, Gemm, collective_seconds, gemm_seconds
 from ...hwmodels.plain_file import read_csv
 from ...hwmodels.specs import Gpu
 from .row_choice import varied_rows

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...hwmodels.calibration import calibrated_systems, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
-from ...hwmodels.hardware_names import UnknownHardware, system_called
+from ...hwmodels.known.names import UnknownHardware, system_called
 from ...hwmodels.plain_file import MOST_TABLE_BYTES, Reader, read_text
 from ...hwmodels.specs import Gpu
 from ...sim.ep.bound import stage_loads

@@ -14,9 +14,9 @@ import numpy as np
 
 from ...hwmodels.calibration import load_calibration
 from ...hwmodels.errors import BadInput
-from ...hwmodels.foreign import why_foreign
-from ...hwmodels.hardware_names import UnknownHardware, cluster_called
 from ...hwmodels.interval import Interval, elsewhere
+from ...hwmodels.known.foreign import why_foreign
+from ...hwmodels.known.names import UnknownHardware, cluster_called
 from ...hwmodels.plain_file import read_csv
 from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds

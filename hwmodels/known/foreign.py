@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .calibration import load_calibration, relatives
-from .catalog import load_cluster
-from .specs import SET_BY_USER, Cluster, Datasheet, Gpu
+from ..calibration import load_calibration, relatives
+from ..catalog import load_cluster
+from ..specs import SET_BY_USER, Cluster, Datasheet, Gpu
 
 #: What times depend on; capacities, power and prices move no interval.
 GPU_NUMBERS = ("sms", "clock", "tensor_flop_per_cycle_sm", "hbm_bandwidth", "nvlink_bandwidth")

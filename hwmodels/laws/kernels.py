@@ -13,8 +13,8 @@ from functools import partial, reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from ..specs import Gpu
 from .blocks import in_blocks
-from .specs import Gpu
 
 Floats = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from . import catalog
-from .calibration import calibrated_systems, load_calibration
-from .errors import BadInput, nearest
-from .specs import Cluster
+from .. import catalog
+from ..calibration import calibrated_systems, load_calibration
+from ..errors import BadInput, nearest
+from ..specs import Cluster
 
 #: As words of a name, the more telling first -> the GPU. Word boundaries keep GB200 from being a B200.
 _GPUS: tuple[tuple[str, str], ...] = (

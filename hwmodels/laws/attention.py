@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .laws import smooth_max
-from .specs import Gpu
+from ..specs import Gpu
+from .kernels import smooth_max
 
 Floats = NDArray[np.float64]
 
