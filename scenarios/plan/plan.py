@@ -185,4 +185,6 @@ def _gap(limit: Limit) -> str:
         return f"The {limit.words} is short of {format_bytes(limit.got - limit.wanted, binary=True)}"
     if limit.key == "gpus":
         return f"There are {limit.wanted:.0f} GPUs, {limit.got:.0f} are the fewest {limit.words}"
+    if limit.key == "in_flight":
+        return f"There are {limit.got:,.0f} requests in flight, batches that are looked at take {limit.wanted:,.0f} or more"
     return f"They carry {limit.got:.4g} of {limit.wanted:.4g} {limit.words}"
