@@ -19,6 +19,9 @@ Alone = Literal["decode", "prefill"]
 #: How prompts are dealt to the attention groups of a worker, which step together (`serving.prompts`).
 Balance = Literal["round-robin", "wait", "perfect"]
 Width = Annotated[int, Field(ge=1, le=4096)]
+_Chance = Annotated[float, Field(gt=0, le=1)]
+#: Of draft tokens: of each if those before it were accepted, or the share of steps that accept the first, the second and so on.
+Acceptance = _Chance | Annotated[tuple[_Chance, ...], Field(min_length=1, max_length=8)]
 Arrivals = Literal["even", "poisson", "bursty"]
 Tokens = Annotated[int, Field(ge=1, le=1 << 24)]
 
@@ -200,6 +203,23 @@ class Worker(BaseModel):
         return self.tp * self.dp * self.pp
 
 
+def check_acceptance(acceptance: Acceptance, drafts: int) -> None:
+    """Raises ValueError for a list that is no chance for each of ``drafts`` tokens, or whose later places count more often."""
+    if not isinstance(acceptance, tuple):
+        return
+    if len(acceptance) != drafts:
+        raise ValueError(
+            f"acceptance has {len(acceptance)} places, mtp drafts {drafts}: give a list of {drafts}, or one number"
+            if drafts
+            else f"acceptance has {len(acceptance)} places, mtp drafts none: use mtp={len(acceptance)}, or remove acceptance"
+        )
+    if any(later > earlier for earlier, later in zip(acceptance, acceptance[1:], strict=False)):
+        raise ValueError(
+            f"acceptance ({', '.join(f'{chance:g}' for chance in acceptance)}) grows: a draft counts only if those before it "
+            "do, so give the share of steps that accept each place, largest first"
+        )
+
+
 class Serving(BaseModel):
     """A deployment: ``aggregated`` workers prefill and decode (``decode`` describes them, ``prefill`` is absent);
     ``disaggregated`` ones do one of the two, and the KV cache travels between them. ``decode`` and ``prefill`` ask about one of
@@ -209,7 +229,8 @@ class Serving(BaseModel):
     for bf16 experts). ``attention``: in which attention multiplies scores and values, bf16 or fp8 (default: fp8 with an fp8
     cache, as FlashAttention-3, FlashMLA and TensorRT-LLM do; a GPU without the rate multiplies in bf16, and so do kernels
     for MLA on Hopper but SGLang's). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before
-    it were. ``memory_share``: the part of HBM an engine may fill. ``poll_steps``: steps between two looks for new requests;
+    it were; a list has the share of steps that accept the first, the second and so on (vLLM's per-position acceptance rates).
+    ``memory_share``: the part of HBM an engine may fill. ``poll_steps``: steps between two looks for new requests;
     ``wait_steps``: for which prompts wait for others at most, until they fill the share ``wait_fill`` of ``chunk_tokens``
     (`serving.prompts.Scheduling`); both of aggregated deployments.
     """
@@ -226,11 +247,16 @@ class Serving(BaseModel):
     payload: Dtype | None = None
     attention: Literal["bf16", "fp8"] | None = None
     mtp: Annotated[int, Field(ge=0, le=8)] = 0
-    acceptance: Annotated[float, Field(gt=0, le=1)] = 0.8
+    acceptance: Acceptance = 0.8
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
     poll_steps: Annotated[int, Field(ge=1, le=1000)] = 1
     wait_steps: Annotated[int, Field(ge=0, le=1000)] = 0
     wait_fill: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _a_chance_for_every_draft(self) -> Self:
+        check_acceptance(self.acceptance, self.mtp)
+        return self
 
     @model_validator(mode="after")
     def _steps_are_shared(self) -> Self:

@@ -154,10 +154,7 @@ def test_more_bandwidth_is_never_slower_and_more_tokens_never_faster(seed: int) 
         ("cluster.node.gpu.nvlink_bandwidth", f"{gpu.nvlink_bandwidth * 1.3 / 1e9} GB/s"),
     ):
         # In a closed loop a quicker prompt leaves more sequences decoding side by side: what never falls is what is served.
-        # Two-batch overlap hides a little less of an exchange that is a little shorter (5e-4 of a step at one sequence):
-        # a known fault of `sim.step.overlap`'s law, which this bounds until it is mended.
-        rounding = 2e-3 if "overlap: true" in sets[2] else 1e-6
-        assert unbiased([*sets, f"{number}={more}"]) >= base * (1 - rounding), number
+        assert unbiased([*sets, f"{number}={more}"]) >= base * (1 - 1e-6), number
     assert unbiased([*sets, f"workload.input_tokens={question.workload.input_tokens + 500}"]) <= base * (1 + 1e-6)
 
 
