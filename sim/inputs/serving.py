@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -160,6 +161,7 @@ class Worker(BaseModel):
     ``placement``: which ranks the experts lie on, which matters where ``workload.routing`` says that some are chosen more
     often: ``contiguous`` in their order, ``balanced`` by their load (with copies, or rearranged without); default balanced
     where there are copies.
+    ``dcp``: GPUs of an attention group over which the cache of every sequence is split while it decodes (MLA).
     ``cluster``: other hardware that prefill workers run on, by its name or file (default: the scenario's).
     """
 
@@ -169,6 +171,7 @@ class Worker(BaseModel):
     dp: Width = 1
     pp: Width = 1
     ep: Width = 1
+    dcp: Width = 1
     count: Width = 1
     protocol: Protocol = DEFAULT
     comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
@@ -187,6 +190,14 @@ class Worker(BaseModel):
     def _groups_to_balance(self) -> Self:
         if self.balance is not None and self.dp == 1:
             raise ValueError(f"balance ({self.balance}) deals prompts to attention groups, dp=1 has one: remove it, or use dp")
+        return self
+
+    @model_validator(mode="after")
+    def _cache_over_the_group(self) -> Self:
+        if self.tp % self.dcp:
+            whole = [n for n in range(1, self.tp + 1) if self.tp % n == 0]
+            near = min(whole, key=lambda n: abs(n - self.dcp))
+            raise ValueError(f"dcp ({self.dcp}) must divide tp ({self.tp}), the GPUs of one attention group: use dcp={near}")
         return self
 
     @model_validator(mode="after")
@@ -213,7 +224,7 @@ def check_acceptance(acceptance: Acceptance, drafts: int) -> None:
             if drafts
             else f"acceptance has {len(acceptance)} places, mtp drafts none: use mtp={len(acceptance)}, or remove acceptance"
         )
-    if any(later > earlier for earlier, later in zip(acceptance, acceptance[1:], strict=False)):
+    if any(later > earlier for earlier, later in pairwise(acceptance)):
         raise ValueError(
             f"acceptance ({', '.join(f'{chance:g}' for chance in acceptance)}) grows: a draft counts only if those before it "
             "do, so give the share of steps that accept each place, largest first"
@@ -279,6 +290,10 @@ class Serving(BaseModel):
     def _pools_match_the_mode(self) -> Self:
         if self.decode.cluster is not None:
             raise ValueError("decode workers run on the scenario's cluster: set that, or prefill.cluster for prompts")
+        if self.prefill is not None and self.prefill.dcp > 1:
+            raise ValueError(f"dcp ({self.prefill.dcp}) splits the cache of decoding sequences: remove prefill.dcp")
+        if self.decode.dcp > 1 and self.backend == "trtllm":
+            raise ValueError(f"trtllm has no decode context parallelism (dcp={self.decode.dcp}): use backend vllm or sglang")
         if self.mode == "prefill" and self.prefill is None:
             raise ValueError("a prefill pool alone needs prefill, the workers that compute prompts")
         if self.mode == "prefill" and "decode" in self.model_fields_set:

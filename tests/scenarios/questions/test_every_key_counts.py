@@ -46,6 +46,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "tp": 2,
         "dp": 16,
         "ep": 16,
+        "dcp": 2,
         "count": 2,
         "protocol": "high-throughput",
         "comm_sms": 40,
@@ -66,6 +67,7 @@ BESIDE = {
     "count": ("cluster.nodes=16",),
     "dp": ("deployment.decode.ep=16",),
     "ep": ("deployment.decode.dp=16",),
+    "dcp": ("deployment={backend: vllm, decode: {tp: 8, dp: 2, ep: 16}}",),
     "comm_sms": ("deployment.decode.protocol=high-throughput",),
     "placement": ("workload.routing={kind: power-law}",),
 }
