@@ -18,7 +18,7 @@ NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 TABLES ?= ../shared/measurements
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-study clean regenerate
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-serving bench-study clean regenerate
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -90,6 +90,9 @@ regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated p
 	$(BIN)/python -m epicycle.validate.pages.docs_page $(TABLES)
 	$(BIN)/python tests/scenarios/printed.py
 	$(BIN)/python tests/house/import_graph.py
+
+bench-serving: $(VENV)/.light  ## play requests one by one: a hundred thousand, and a day of 96 GPUs
+	$(BIN)/python tests/benchmarks/serving_speed.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(OLDEST) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -187,12 +187,12 @@ def serve(
 ) -> None:
     """Play a deployment's requests one by one: tails, traces, caches, failures."""
     from .scenarios.say.output import Outputs
-    from .scenarios.serve.command import answer_requests, changes_of
+    from .scenarios.weigh.played_requests import answer_requests, changes_of
 
     changes = changes_of(sets or (), trace_in, requests, duration, warmup, seed)
     with Outputs((json, csv, html, trace)) as outputs:
         with _terminal().progress(f"serving {scenario}") as step:
-            run = answer_requests(scenario, changes, outputs, csv, trace, window, step)
+            run = answer_requests(scenario, changes, outputs.put, csv, trace, window, step)
         if html is not None:
             from .scenarios.report.requests.page import write_run_report
 

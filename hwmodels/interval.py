@@ -156,15 +156,16 @@ def combined(parts: Sequence[tuple[float, Interval]]) -> Interval:
     middle is ``log(sum(t e^m) / sum(t))`` and its half-widths ``sqrt(sum (w h)^2 + z^2 (sum w s)^2)``, h an op's own
     half-width, s its shared standard deviation. It assumes that ops err independently but for that shared part: at one
     operating point, the residuals of two ops of H100's and GB200's tables correlate by 0.10 (rank correlation, median of 28
-    pairs).
+    pairs). Where one op is far wider than the others, the first order falls below the sum of all lows, which no sum does: that
+    sum is the least. (Above, a weighted mean of logarithms never exceeds the logarithm of the mean.)
     Times of zero add nothing. Raises ValueError if no time is above zero.
     """
     timed = [(time, part) for time, part in parts if time > 0.0]
     if not timed:
         raise ValueError("an interval of no time at all")
     weights = [time * exp(part._middle) for time, part in timed]
-    total = sum(weights)
-    middle = log(total / sum(time for time, _ in timed))
+    total, predicted = sum(weights), sum(time for time, _ in timed)
+    middle = log(total / predicted)
     shares = [w / total for w in weights]
     shared = sum(share * part.shared_sd for share, (_, part) in zip(shares, timed, strict=True))
     own = [part._own() for _, part in timed]
@@ -173,6 +174,8 @@ def combined(parts: Sequence[tuple[float, Interval]]) -> Interval:
         for side, z in enumerate((_Z90, _Z50, _Z50, _Z90))
     ]
     low90, low50, high50, high90 = (exp(middle + sign * h) for sign, h in zip((-1, -1, 1, 1), halves, strict=True))
+    low90 = max(low90, sum(time * part.low90 for time, part in timed) / predicted)
+    low50 = max(low50, sum(time * part.low50 for time, part in timed) / predicted)
     why = tuple(dict.fromkeys(reason for _, part in timed for reason in part.why))
     return Interval(low90, low50, high50, high90, why, shared)
 

@@ -96,9 +96,9 @@ def serve(
     """
     from ...sim.inputs.serving_question import ServingQuestion
     from ..say.record_csv import run_csv
-    from ..serve.command import changes_of
     from ..serve.run import serve as played
     from ..weigh.evaluation_of import with_deployment
+    from ..weigh.played_requests import changes_of
 
     asked = changes_of(changes(sets), None if trace is None else Path(trace), requests, None, None, seed)
     found = with_deployment(load_serving(source, asked))

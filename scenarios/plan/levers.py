@@ -158,8 +158,25 @@ def _gpus(table: Table) -> Limit:
     have = table.search.gpus or table.question.cluster.gpus
     kinds = [workers.gpus.min() for workers in (table.prefill, table.decode) if len(workers)]
     need = int(sum(kinds))
+    load = table.question.workload.concurrency
+    if need <= have and load is not None and len(table.decode):
+        return _unfilled(table, load)
     words = "GPUs for a prefill and a decode worker"
     return Limit("gpus", words, have, need, "", False, f"{need} GPUs, or search.modes=[aggregated]")
+
+
+def _unfilled(table: Table, load: int) -> Limit:
+    """GPUs are enough, but a closed loop's requests never fill the batches that are looked at."""
+    fewest, batch = int((table.decode.dp * table.decode.batch).min()), int(load / table.decode.dp.min())
+    where = "deployment.decode.batch" if table.search.is_held("batches") else "search.batches"
+    lever = f"a {where} below {batch}" if batch > 1 else "workers of fewer GPUs"
+    for more in (fewest, 2 * fewest):
+        loaded = table.question.workload.model_copy(update={"concurrency": more})
+        change = _Change(f"--set workload.concurrency={more}", replace(table.question, workload=loaded), table.search)
+        if any(len(there.rows) for _, there in _asked([change])):
+            lever += f", or {change.words}"
+            break
+    return Limit("in_flight", "requests in flight with full batches", fewest, load, "", False, lever)
 
 
 def _changes(table: Table) -> Iterator[_Change]:

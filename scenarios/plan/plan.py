@@ -45,11 +45,16 @@ def plan(question: ServingQuestion, search: Search, progress: Progress | None = 
 
 
 def _planned(question: ServingQuestion, search: Search, progress: Progress | None, play: Play) -> Plan:
-    questions = [question, *(on_cluster(question, name) for name in search.clusters)]
+    limited = question
+    if question.plays:  # the request-level run is loaded by who asks for it
+        from .tails import of_means, played
+
+        limited = replace(question, slo=of_means(question.slo))
+    questions = [limited, *(on_cluster(limited, name) for name in search.clusters)]
     steps = len(questions) + 2
     tables: list[Table] = []
     for asked in questions:
-        tables.append(table_of(asked, search if asked is question else search.model_copy(update={"gpus": asked.cluster.gpus})))
+        tables.append(table_of(asked, search if asked is limited else search.model_copy(update={"gpus": asked.cluster.gpus})))
         if progress is not None:
             progress(len(tables), steps)
     if not any(t.considered or len(t.prefill) or len(t.decode) for t in tables):
@@ -59,6 +64,9 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
         )
     ranked = Ranked(tables)
     shown = candidates(ranked, search)
+    missed: tuple[Limit, ...] = ()
+    if question.plays:
+        shown, missed = played(shown, question)
     best = shown[0].answer if shown and shown[0].candidate.meets else None
     notes: list[str] = list(search.held)
     limits: tuple[Limit, ...] = ()
@@ -69,7 +77,9 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
     else:
         notes.append(question.model.said)
         closest = shown[0].answer if shown else None
-        limits = unmet(_closest(tables), closest, notes.append)
+        limits = missed or unmet(_closest(tables), closest, notes.append)
+        if missed:
+            notes.append("the cheapest that meet the limits on average were played request by request: none meets all limits")
     if progress is not None:
         progress(steps - 1, steps)
     shown = _confirmed(shown, search, question.seed, play)
@@ -175,4 +185,6 @@ def _gap(limit: Limit) -> str:
         return f"The {limit.words} is short of {format_bytes(limit.got - limit.wanted, binary=True)}"
     if limit.key == "gpus":
         return f"There are {limit.wanted:.0f} GPUs, {limit.got:.0f} are the fewest {limit.words}"
+    if limit.key == "in_flight":
+        return f"There are {limit.got:,.0f} requests in flight, batches that are looked at take {limit.wanted:,.0f} or more"
     return f"They carry {limit.got:.4g} of {limit.wanted:.4g} {limit.words}"

@@ -92,6 +92,10 @@ def set_up(question: ServingQuestion, engine: Backend | None = None, spans: tupl
     if question.prefill_cluster is not None:
         there = ("deployment", "prefill", "cluster")
         raise Unanswerable(there, "requests are played on one kind of hardware: remove it, or ask `epicycle explain` for means")
+    if serving.mode in ("decode", "prefill"):
+        raise Unanswerable(
+            ("deployment", "mode"), f"requests need both prompts and answers, a {serving.mode} pool alone has one of them"
+        )
     asked = question.requests or _DEFAULTS
     backend = engine or load_backend(serving.backend)
     precision = precision_of(question.model, serving)
@@ -452,7 +456,7 @@ def _rules(
         early=asked.transfer.reserve or asked.transfer.by == "layer",
         append=router.append,
         token_bytes=token_bytes(question, setting),
-        move_latency=question.cluster.node.nic.latency * _PS,
+        move_latency=(question.cluster.node.nic.latency + setting.engine.handover) * _PS,
         tool_policy={"keep": 0, "drop": 1, "pin": 2}[tools.cache],
         ttl=(tools.ttl or 0.0) * _PS,
         closed=load.clients,
@@ -462,6 +466,7 @@ def _rules(
         host_rate=getattr(host, "host_bandwidth", 5e10) or 5e10,
         sample=max(1e9, seconds / _SAMPLES * _PS),
         until=NEVER if asked.duration is None or not load.clients else asked.duration * _PS,
+        first_steps=setting.engine.first_steps,
         first_token=setting.engine.first_token * _PS,
         stream=scheduler.stream,
         poll=scheduler.poll * _PS,
@@ -480,8 +485,18 @@ def _rules(
 def _notes(asked: Requests, serving: Serving, load: Load, unit: int) -> Iterator[str]:
     admission = asked.scheduler.admission or _ADMISSION[serving.backend]
     yield f"{load.said}; KV cache in blocks of {unit} tokens, a request is let in with room for {_ROOM[admission]}"
+    unplayed: list[str] = [name for name in ("poll_steps", "wait_steps", "wait_fill") if name in serving.model_fields_set]
+    unplayed += [f"{role}.balance" for role, worker in _workers(serving) if "balance" in worker.model_fields_set]
+    if unplayed:
+        yield f"deployment.{', deployment.'.join(unplayed)}: known to the closed form only, requests are played without"
     if load.trace is not None and load.trace.block_tokens == 0:
         yield f"the trace ({load.trace.name}) does not say which prompts share a prefix: nothing is found in the prefix cache"
+
+
+def _workers(serving: Serving) -> Iterator[tuple[str, Worker]]:
+    yield "decode", serving.decode
+    if serving.prefill is not None:
+        yield "prefill", serving.prefill
 
 
 def _one(value: object) -> float:

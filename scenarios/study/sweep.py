@@ -5,11 +5,11 @@ What is kept is not asked again: the same study goes on where it was stopped, wh
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from ... import __version__
@@ -79,7 +79,7 @@ def sweep(
     document = with_sets(scenario_document(name_or_path), sets)  # before the points: a swept value may lie inside what was set
     study = _Study(document, tuple(a.path for a in axes), workers, store, how, _named(document, name_or_path))
     try:
-        study.answer(_points(axes, how, MOST_HELD if whole else MAX_KEPT_POINTS if store is not None else MAX_POINTS), progress)
+        study.answer(_points(axes, how, MAX_KEPT_POINTS if store is not None and not whole else MAX_POINTS), progress)
         while (left := how.refine + len(study.first) - len(study.members)) > 0:
             more = bends(study.paths, study.points(), min(_AT_ONCE, left))
             if not more:
@@ -181,12 +181,12 @@ def _points(axes: Sequence[Axis], how: How, most: int) -> list[Values]:
         return list(latin_hypercube(axes, how.samples, how.seed))
     if how.samples:
         raise BadInput("--samples goes with --design latin-hypercube: the others take the values listed")
-    asked = grid(axes) if how.design == "grid" else one_at_a_time(axes)
-    found = list(islice(asked, most + 1))
-    if len(found) > most:
-        why = {MOST_HELD: " with a page or JSON (--csv and --parquet take more)", MAX_POINTS: " that is not kept"}.get(most, "")
-        raise BadInput(f"more than the {most:,} points of a sweep{why}: give fewer values, or --design latin-hypercube")
-    return found
+    sizes = [len(a.values) for a in axes]
+    count = math.prod(sizes) if how.design == "grid" else 1 + sum(sizes) - len(sizes)
+    if count > most:
+        why = " with a page, JSON or --no-keep (kept tables take more)" if most == MAX_POINTS else ""
+        raise BadInput(f"{count:,} points are more than the {most:,} of one sweep{why}: give fewer values")
+    return list(grid(axes) if how.design == "grid" else one_at_a_time(axes))
 
 
 def _check(axes: Sequence[Axis]) -> None:

@@ -36,12 +36,17 @@ def evaluation_of(scenario: Scenario) -> Evaluation:
 
 
 def evaluation_of_question(question: Question | ServingQuestion, engine: Backend | None = None) -> Evaluation:
-    """One layer, played event by event, or one deployment, in closed form. ``engine``: if not as shipped. Raises BadInput."""
+    """One layer, played event by event, or one deployment, in closed form or by its requests one by one where it asks for them.
+    ``engine``: if not as shipped. Raises BadInput."""
     if isinstance(question, Question):
         from ...sim.layer.layer import simulate
         from ..answer.layer_evaluation import layer_evaluation
 
         return layer_evaluation(question, simulate(question))
+    if question.plays:
+        from ..serve.run import serve
+
+        return serve(question, engine).evaluation
     if question.serving is not None and question.serving.mode in ("decode", "prefill"):
         from ..answer.one_pool import evaluate_pool
 

@@ -50,6 +50,11 @@ class ServingQuestion:
     prefill_cluster: Cluster | None = None
     unused: tuple[str, ...] = ()
 
+    @property
+    def plays(self) -> bool:
+        """Whether its requests are played one by one: it says how, something fails, or a limit is of no mean."""
+        return self.requests is not None or self.faults is not None or bool(self.slo.tails)
+
     def __post_init__(self) -> None:
         _context_is_known(self.model, self.workload)
         roles = self.serving.workers if self.serving else {}

@@ -13,10 +13,10 @@ import torch
 
 from epicycle.hwmodels.errors import BadInput
 from epicycle.validate.bench import Asked, BenchFailed, run_bench
-from epicycle.validate.bench.case import Case, Problem
+from epicycle.validate.bench.cases.case import Case, Problem
+from epicycle.validate.bench.cases.single_rank import Point
 from epicycle.validate.bench.check import CheckError, check, check_zeros_cost_as_much
 from epicycle.validate.bench.rows import Rows
-from epicycle.validate.bench.single_rank import Point
 from epicycle.validate.bench.timing import sets_beyond_l2, summarise
 from epicycle.validate.bench.watchdog import Watchdog
 from epicycle.validate.tables.vocabulary import EVERY, SCOPES, TABLES, identity, scope_of
@@ -93,7 +93,7 @@ def test_real_kernels_pass_in_the_interpreter() -> None:
 
 
 def test_a_broken_kernel_fails_the_run_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from epicycle.validate.bench import single_rank
+    from epicycle.validate.bench.cases import single_rank
 
     monkeypatch.setattr(single_rank, "permute", lambda *_: None)
     with pytest.raises(BenchFailed, match=r"permute: .* were not written"):
@@ -219,7 +219,7 @@ def test_the_time_left_follows_from_what_the_cases_took() -> None:
 def test_the_fastest_pair_of_tiles_is_as_high_as_each_other(tmp_path: Path) -> None:
     """Tried by made-up times: the best tile of one product alone is passed over where the other pays more for its height."""
     from epicycle.kernels.experts.tiles import Table, candidates
-    from epicycle.validate.bench.case import Setup
+    from epicycle.validate.bench.cases.case import Setup
     from epicycle.validate.bench.tune import tune
 
     said: list[str] = []
@@ -245,7 +245,7 @@ def test_the_fastest_pair_of_tiles_is_as_high_as_each_other(tmp_path: Path) -> N
 def made_up_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that is not there: kernels in the interpreter, every clock reading made up."""
     from epicycle.validate.bench import device, measure, run
-    from epicycle.validate.bench.case import Setup
+    from epicycle.validate.bench.cases.case import Setup
     from epicycle.validate.bench.timing import Timing
 
     facts = {"gpu": "NVIDIA H200", "driver": "1", "torch": "2.11", "triton": "3.6", "commit": "abc", "date": "2026-11-28"}

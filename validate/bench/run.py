@@ -83,7 +83,7 @@ def run_bench(asked: Asked, say: Callable[[str], None] = print) -> list[dict[str
         interpreter.use()
     import torch
 
-    from .single_rank import Point
+    from .cases.single_rank import Point
 
     texts = asked.shapes or DEFAULT_SHAPES[asked.mode]
     points = [Point.parse(t, asked.ranks or RANKS.get(asked.mode, 8)) for t in texts]
@@ -194,8 +194,8 @@ def _ceiling_rows(ceilings: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def cases(point: Any, mode: str, kernels: Sequence[str] | None, tiles: Path | None = None) -> list[Any]:
     """The cases of one operating point whose names match."""
-    from .exchange import exchange_cases
-    from .single_rank import single_rank_cases
+    from .cases.exchange import exchange_cases
+    from .cases.single_rank import single_rank_cases
 
     setup = setup_of(mode, tiles)
     found = single_rank_cases(point, setup) + exchange_cases(point, setup)
@@ -205,7 +205,7 @@ def cases(point: Any, mode: str, kernels: Sequence[str] | None, tiles: Path | No
 def setup_of(mode: str, tiles: Path | None) -> Any:
     """Where the cases of a mode are built. Raises ValueError for a file of tiles that is none."""
     from ...kernels.experts.tiles import Table
-    from .case import PROGRAMS_PER_SM, Setup
+    from .cases.case import PROGRAMS_PER_SM, Setup
 
     if mode == "interpret":
         return Setup("cpu", 2, small=True)

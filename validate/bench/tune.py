@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...kernels.experts.tiles import COLUMNS, Choice, Table, Tile, candidates, row_of
-from .case import Setup
-from .single_rank import Point, products
+from .cases.case import Setup
+from .cases.single_rank import Point, products
 
 Timed = dict[Tile, float]
 

@@ -273,7 +273,7 @@ def _cold(inside: float, touched: float, l2: float) -> float:
 
 
 def _foot(protocol: str, op: str, s: _Sizes) -> float:
-    """As `_cold` for a phase of all virtual ranks (validate/bench/exchange.py: its inputs and outputs)."""
+    """As `_cold` for a phase of all virtual ranks (validate/bench/cases/exchange.py: its inputs and outputs)."""
     t, h, r = float(s.tokens), float(s.hidden), float(s.ranks)
     row = h if s.fp8 else 2.0 * h
     tall = 128.0 if s.each >= 128 else 64.0

@@ -37,8 +37,8 @@ def _print_ops(layer: LayerResult, ranks: int, console: Console) -> None:
     whole = layer.makespan_ps / 1e6
     _, low50, high50, _ = layer.interval.scaled(whole)
     sure = f"90 %: {_range(layer.interval, whole)}, 50 %: {low50:,.1f} to {high50:,.1f}"
-    title = f"{layer.protocol}: {whole:,.1f} µs ({sure})"
-    table = new_table("op", ">µs", ">90 % interval", "bound by", ">bytes moved", ">rate per rank")
+    title = f"{layer.protocol}: {whole:,.1f} us ({sure})"
+    table = new_table("op", ">us", ">90 % interval", "bound by", ">bytes moved", ">rate per rank")
     for op in layer.ops:
         moved = _moved(layer, op.op)
         seconds = layer.op_us(op.op) / 1e6
@@ -58,8 +58,8 @@ def _range(interval: Interval, time_us: float) -> str:
 def _print_compared(answer: Answer, console: Console) -> None:
     longest_first = sorted(answer.layers, key=lambda layer: -len(layer.ops))  # its ops are in the order they happen
     ops = list(dict.fromkeys(op.op for layer in longest_first for op in layer.ops))
-    times_of = (f">{op.replace('_', ' ')} µs" for op in ops)
-    table = new_table("protocol", ">layer µs", ">90 % interval", *times_of, ">bytes moved", ">memory per rank")
+    times_of = (f">{op.replace('_', ' ')} us" for op in ops)
+    table = new_table("protocol", ">layer us", ">90 % interval", *times_of, ">bytes moved", ">memory per rank")
     for layer in answer.layers:
         times = {op.op: f"{layer.op_us(op.op):,.1f}" for op in layer.ops}
         sure = _range(layer.interval, layer.makespan_ps / 1e6)

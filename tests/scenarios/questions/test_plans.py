@@ -63,6 +63,18 @@ def test_the_pick_is_not_beaten_at_its_price(asked: Asked) -> None:
     assert len(set(seen)) == len(seen), "twins are one"
 
 
+def test_a_load_that_fills_no_batch_is_said_to_be_that(asked: Asked) -> None:
+    """GPUs there are; a closed loop of fewer requests than one worker's batch is what is missing."""
+    held = ("deployment.decode={dp: 32, ep: 32, batch: 128}", "workload.concurrency=1024", "cluster=h200-cx7")
+    found = planned(asked["q2b"], *held)
+    (limit,) = [limit for limit in found.limits if not limit.met]
+    assert (limit.key, limit.got, limit.wanted) == ("in_flight", 1024, 128 * 32)
+    assert "1,024 requests in flight" in found.sentence and "fewest GPUs" not in found.sentence
+    assert limit.lever.startswith("a deployment.decode.batch below 32, or --set workload.concurrency=")
+    more = planned(asked["q2b"], *held, *lever_of(found))
+    assert more.considered > 0 and more.candidates
+
+
 def test_what_the_file_fixes_is_held(asked: Asked) -> None:
     found = planned(asked["q4"])
     assert found.candidates

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from ...kernels.exchange.ht_combine import combine_reference
-from ...kernels.exchange.layout import layout_experts_reference, layout_groups_reference
-from ...kernels.exchange.ll_combine import ll_combine_reference
-from ...kernels.exchange.notify import notify_reference
-from ...kernels.experts.grouped_gemm import dequantise
-from ...kernels.experts.quantise import quantise_reference
+from ....kernels.exchange.ht_combine import combine_reference
+from ....kernels.exchange.layout import layout_experts_reference, layout_groups_reference
+from ....kernels.exchange.ll_combine import ll_combine_reference
+from ....kernels.exchange.notify import notify_reference
+from ....kernels.experts.grouped_gemm import dequantise
+from ....kernels.experts.quantise import quantise_reference
 from .case import Tensors
 
 HT, LL = "high-throughput", "low-latency"

@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from ...kernels.exchange.ht_combine import combine_bytes, reduce_bytes
-from ...kernels.exchange.ht_dispatch import dispatch_bytes, expand_bytes
-from ...kernels.exchange.layout import layout_bytes
-from ...kernels.exchange.ll_dispatch import message_bytes
-from ...kernels.exchange.notify import notify_bytes
-from ...kernels.exchange.symmetric import in_process
-from ...kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
-from ...kernels.experts.grouped_gemm import dequantise_weight
-from ...kernels.experts.quantise import quantise_weight
-from ...kernels.layers.high_throughput import HighThroughput, formats, high_throughput_plan
-from ...kernels.layers.low_latency import LowLatency, low_latency_plan
+from ....kernels.exchange.ht_combine import combine_bytes, reduce_bytes
+from ....kernels.exchange.ht_dispatch import dispatch_bytes, expand_bytes
+from ....kernels.exchange.layout import layout_bytes
+from ....kernels.exchange.ll_dispatch import message_bytes
+from ....kernels.exchange.notify import notify_bytes
+from ....kernels.exchange.symmetric import in_process
+from ....kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
+from ....kernels.experts.grouped_gemm import dequantise_weight
+from ....kernels.experts.quantise import quantise_weight
+from ....kernels.layers.high_throughput import HighThroughput, formats, high_throughput_plan
+from ....kernels.layers.low_latency import LowLatency, low_latency_plan
 from .answers import HT, LL, answers, packed_rows, payload_of, play, sorted_rows
 from .case import Case, Problem, Setup, Tensors
 from .single_rank import Point

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...kernels.experts.tiles import Table, Tile, Tiles
+from ....kernels.experts.tiles import Table, Tile, Tiles
 
 Tensors = dict[str, torch.Tensor]
 

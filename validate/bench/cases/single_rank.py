@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...kernels.experts.grouped_gemm import (
+from ....kernels.experts.grouped_gemm import (
     dequantise,
     dequantise_weight,
     gemm_bytes,
@@ -15,10 +15,10 @@ from ...kernels.experts.grouped_gemm import (
     grouped_gemm,
     grouped_gemm_reference,
 )
-from ...kernels.experts.int4 import dequantise_int4, int4_bytes, int4_gemm, quantise_int4
-from ...kernels.experts.permute import permute, permute_bytes, unpermute, unpermute_bytes
-from ...kernels.experts.quantise import quantise, quantise_bytes, quantise_reference, quantise_weight
-from ...kernels.experts.swiglu import swiglu, swiglu_bytes, swiglu_reference
+from ....kernels.experts.int4 import dequantise_int4, int4_bytes, int4_gemm, quantise_int4
+from ....kernels.experts.permute import permute, permute_bytes, unpermute, unpermute_bytes
+from ....kernels.experts.quantise import quantise, quantise_bytes, quantise_reference, quantise_weight
+from ....kernels.experts.swiglu import swiglu, swiglu_bytes, swiglu_reference
 from .case import Case, Problem, Setup, Tensors
 
 

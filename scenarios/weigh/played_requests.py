@@ -11,12 +11,14 @@ from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.request_run import RequestRun
 from ..ask.scenario import load_serving
-from ..say.output import Outputs
-from ..weigh.evaluation_of import with_deployment
-from .chrome_trace import write_steps
-from .request_csv import RequestCsv
-from .run import serve
-from .setup import Setup
+from ..serve.chrome_trace import write_steps
+from ..serve.request_csv import RequestCsv
+from ..serve.run import serve
+from ..serve.setup import Setup
+from .evaluation_of import with_deployment
+
+#: Lets a writer make the file at a path, and puts it in place when the command has succeeded.
+Put = Callable[[Path | None, Callable[[Path], None]], None]
 
 
 def changes_of(
@@ -33,13 +35,13 @@ def changes_of(
 def answer_requests(
     name: str,
     changes: Sequence[str],
-    outputs: Outputs,
+    put: Put,
     csv: Path | None,
     trace: Path | None,
     window: str,
     progress: Callable[[int, int], None] | None,
 ) -> RequestRun:
-    """The run of the scenario called ``name``; the files that are written while it is played, put to ``outputs``."""
+    """The run of the scenario called ``name``; the files that are written while it is played, handed to ``put``."""
     scenario = with_deployment(load_serving(name, changes))
     question = scenario.resolve()
     assert isinstance(question, ServingQuestion)
@@ -60,11 +62,11 @@ def answer_requests(
         if csv is None:
             play(None)
         else:
-            outputs.put(csv, play)
+            put(csv, play)
     except Unanswerable as error:
         raise scenario.error_at(error.key, error) from None
     if trace is not None:
-        outputs.put(trace, lambda path: write_steps(path, *noted[0]))
+        put(trace, lambda path: write_steps(path, *noted[0]))
     return run[0]
 
 
