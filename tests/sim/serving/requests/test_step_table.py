@@ -49,8 +49,8 @@ def errors(name: str) -> np.ndarray:
     return found / np.concatenate((plain, mixed)) - 1.0
 
 
-#: Steps with few prompt tokens (some 20 to 60) beside many decoding sequences are off by up to 2.7 %: the term that has ranks
-#: wait for the fullest came into the step after the table's axes were laid. More nodes on the prompt and chunk axes do not help.
+#: Steps with few prompt tokens (some 20 to 60) beside many decoding sequences are off by up to 2.7 %: that ranks wait for the
+#: fullest came into the step after the table's axes were laid. More nodes on the prompt and chunk axes do not help.
 MISSED = pytest.mark.xfail(strict=True, reason="up to 2.7 and 1.9 % at 20 and 8 of 1,000 states with few prompt tokens")
 BARS = [pytest.param(name, marks=MISSED if name in ("deepseek-v3", "gpt-oss-120b") else ()) for name in MODELS]
 
