@@ -23,6 +23,7 @@ from .deployment_cost import deployment_cost
 from .deployment_metrics import metrics_of
 from .evaluation import Evaluation, Limit, Pool
 from .flow import Flow, flow_of
+from .idle_keys import idle_keys
 from .limits import LIMIT_WORDS, limits_of, met_words
 from .operating_point import Pools, Running, pools_of, running, setting_of
 from .placement_notes import placement_notes
@@ -154,6 +155,7 @@ def _notes(
 ) -> Iterator[str]:
     served, load = found.served, question.workload
     yield from question.unused
+    yield from idle_keys(question, serving)
     yield question.model.said
     if load.rate is None and load.concurrency is None:
         held = f"{pools.sequences:,} that memory holds"
