@@ -18,12 +18,12 @@ from ...sim.serving.deployment import Served
 from ...sim.serving.steady import Setting
 from ...sim.step.memory import WorkerMemory
 from ...sim.step.worker import Precision, precision_of
+from ..ask.idle_keys import idle_keys
 from .cost import Cost
 from .deployment_cost import deployment_cost
 from .deployment_metrics import metrics_of
 from .evaluation import Evaluation, Limit, Pool
 from .flow import Flow, flow_of
-from .idle_keys import idle_keys
 from .limits import LIMIT_WORDS, limits_of, met_words
 from .operating_point import Pools, Running, pools_of, running, setting_of
 from .placement_notes import placement_notes
