@@ -371,6 +371,39 @@ def explain(
     _answered(found, f"explaining {scenario}", json, csv, html, "explain", [scenario], set=sets, step=steps)
 
 
+@app.command(
+    epilog="A figure that misses its tolerance is shown as missed. Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle gallery isca25-exchange-bound --html gallery.html"
+)
+def gallery(
+    name: Annotated[
+        str | None, typer.Argument(help="One published system, or a YAML file with expect; default: all.", show_default=False)
+    ] = None,
+    json: Json = None,
+    html: Html = None,
+) -> None:
+    """Reproduce published systems: what was published against what is simulated, with error and verdict."""
+    from .scenarios.say.output import Outputs
+
+    with Outputs((json, html)) as outputs:
+        from .scenarios.published.gallery import gallery as reproduced
+        from .scenarios.say.gallery_json import gallery_json
+
+        with _terminal().progress("reproducing published systems") as step:
+            found = reproduced(name, step)
+        if html is not None:
+            from .scenarios.report.gallery.page import write_gallery_report
+
+            again = _again("gallery", [name] if name else [], html)
+            outputs.put(html, lambda path: write_gallery_report(found, path, again))
+        outputs.put(json, lambda path: _write(path, gallery_json(found)))
+    from .scenarios.say.terminal_gallery import print_gallery
+
+    console = _terminal().console(stderr=outputs.uses_stdout)
+    print_gallery(found, console)
+    _say_written(console, report=html, JSON=json)
+
+
 @app.command(name="catalog")
 def list_catalogue(
     kind: Annotated[

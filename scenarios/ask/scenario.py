@@ -1,4 +1,7 @@
-"""A scenario file: one question, written down. ``traffic`` makes it one about a layer, ``workload`` one about serving."""
+"""A scenario file: one question, written down.
+
+``traffic`` makes it one about a layer, ``workload`` one about serving, ``calculate`` arithmetic over named inputs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ...hwmodels.errors import nearest
+from .calculator_scenario import CalculatorScenario
 from .document import Document, Plain, ScenarioError, read_document
+from .expectation import taken_off
 from .gallery import gallery_path
 from .layer_scenario import LayerScenario
 from .refusal import refusal
@@ -16,21 +21,27 @@ from .serving_scenario import ServingScenario
 from .set_path import rebased, with_changes
 
 __all__ = [
+    "CalculatorScenario",
     "LayerScenario",
     "Scenario",
     "ScenarioError",
     "ServingScenario",
+    "Simulated",
     "changed",
     "load_layer",
     "load_scenario",
     "load_serving",
+    "load_simulated",
     "read_scenario",
     "scenario_document",
 ]
 
-Scenario = LayerScenario | ServingScenario
+Simulated = LayerScenario | ServingScenario
+Scenario = Simulated | CalculatorScenario
 
-_KINDS: dict[str, type[LayerScenario] | type[ServingScenario]] = {"traffic": LayerScenario, "workload": ServingScenario}
+Kind = type[LayerScenario] | type[ServingScenario] | type[CalculatorScenario]
+
+_KINDS: dict[str, Kind] = {"traffic": LayerScenario, "workload": ServingScenario, "calculate": CalculatorScenario}
 
 
 def load_scenario(name_or_path: str | Path, sets: Iterable[str] = ()) -> Scenario:
@@ -54,6 +65,7 @@ def changed(document: Document, sets: Iterable[str], option: str = "--set") -> D
 
 def read_scenario(document: Document) -> Scenario:
     """The scenario in ``document``. Raises ScenarioError."""
+    document, _ = taken_off(document)
     kind = _kind(document)
     try:
         scenario = kind.model_validate(document.data)
@@ -68,6 +80,8 @@ def load_layer(name_or_path: str | Path, sets: Iterable[str] = ()) -> LayerScena
     scenario = load_scenario(name_or_path, sets)
     if isinstance(scenario, LayerScenario):
         return scenario
+    if isinstance(scenario, CalculatorScenario):
+        raise _is_arithmetic(scenario)
     raise ScenarioError(
         f"{scenario.document.where(('workload',))}: {scenario.name} asks about serving (it has a workload), a layer is wanted, "
         "with traffic: see it with `epicycle plan`, sweep, compare or explain"
@@ -79,13 +93,30 @@ def load_serving(name_or_path: str | Path, sets: Iterable[str] = ()) -> ServingS
     scenario = load_scenario(name_or_path, sets)
     if isinstance(scenario, ServingScenario):
         return scenario
+    if isinstance(scenario, CalculatorScenario):
+        raise _is_arithmetic(scenario)
     raise ScenarioError(
         f"{scenario.document.where(('traffic',))}: {scenario.name} asks about one layer (it has traffic), serving is wanted, "
         "with a workload: play the layer with `epicycle simulate`"
     )
 
 
-def _kind(document: Document) -> type[LayerScenario] | type[ServingScenario]:
+def load_simulated(name_or_path: str | Path, sets: Iterable[str] = ()) -> Simulated:
+    """As `load_scenario`, of a layer or a deployment. Raises ScenarioError for a calculator."""
+    scenario = load_scenario(name_or_path, sets)
+    if isinstance(scenario, CalculatorScenario):
+        raise _is_arithmetic(scenario)
+    return scenario
+
+
+def _is_arithmetic(scenario: CalculatorScenario) -> ScenarioError:
+    return ScenarioError(
+        f"{scenario.document.where(('calculate',))}: {scenario.name} is arithmetic (it has calculate): see it with "
+        "`epicycle gallery` or `epicycle sweep`"
+    )
+
+
+def _kind(document: Document) -> Kind:
     """The kind of scenario that the document's keys speak of."""
     data = document.data
     if not isinstance(data, dict):
@@ -94,6 +125,10 @@ def _kind(document: Document) -> type[LayerScenario] | type[ServingScenario]:
             f"got {_what(data)}"
         )
     both = [key for key in _KINDS if key in data]
+    if "calculate" in both and len(both) > 1:
+        raise ScenarioError(
+            f"{document.where(('calculate',))}: both calculate and {both[0]}: keep one, a scenario is one question"
+        )
     if len(both) == 2:
         raise ScenarioError(
             f"{document.where(('workload',))}: both workload (serving) and traffic (one layer): keep one of them, "
