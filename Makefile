@@ -18,7 +18,7 @@ NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 TABLES ?= ../shared/measurements
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-study clean regenerate gallery-page
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-serving bench-study clean regenerate gallery-page
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -95,6 +95,9 @@ regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated p
 gallery-page: $(VENV)/.light  ## reproduce all published systems and write docs/gallery.md
 	$(BIN)/python -m epicycle.scenarios.say.gallery_page
 
+bench-serving: $(VENV)/.light  ## play requests one by one: a hundred thousand, and a day of 96 GPUs
+	$(BIN)/python tests/benchmarks/serving_speed.py
+
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(OLDEST) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
@@ -116,7 +119,7 @@ $(OLDEST)/.done: pyproject.toml .ci/oldest
 # torch comes first and by its exact version, so that nothing after it can pull in another build.
 $(VENV)/.full: pyproject.toml Makefile | $(BIN)/python
 	$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev,cluster,parquet]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) "$(TRITON)" -e '.[dev,cluster,explore,pandas,parquet]'
 	@# NVSHMEM's device library, for one compile check; that test skips itself where there is none.
 	-$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps $(NVSHMEM)
 	@touch $@ $(VENV)/.light

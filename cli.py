@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .scenarios.answer.evaluation import Comparison, Explanation, Plan, Sweep
+    from .scenarios.api.told import Told
 
 Step = Callable[[int, int], None] | None
-Answer = TypeVar("Answer", bound="Plan | Sweep | Comparison | Explanation")
+Answer = TypeVar("Answer", "Plan", "Sweep", "Comparison", "Explanation")
 
 app = typer.Typer(
     help="Cycle-level simulator and cost model for Mixture-of-Experts expert-parallel inference.",
     no_args_is_help=True,
-    add_completion=False,
+    epilog="Begin with `epicycle init`, or a shipped scenario: epicycle plan plan-deepseek-v3-h200",
     pretty_exceptions_enable=False,
 )
 _STDOUT = Path("-")
@@ -42,7 +44,21 @@ Parquet = Annotated[
 StoreFile = Annotated[
     Path | None, typer.Option("--store", metavar="FILE", help="Where studies are kept; default: the user's cache folder.")
 ]
-Scenario = Annotated[str, typer.Argument(help="A name from the gallery, or a YAML file.", show_default=False)]
+#: What asks a process to stop, as Slurm, Kubernetes and a closed terminal do.
+_STOPPING = ("SIGTERM", "SIGHUP")
+
+
+def _begun(incomplete: str) -> list[str]:
+    """Shipped scenarios whose name begins so, for a shell that completes it."""
+    from .scenarios.ask.gallery import gallery_names
+
+    return [name for name in gallery_names() if name.startswith(incomplete)]
+
+
+_NAMED = typer.Argument(
+    help="A name from the gallery, or a YAML file ('-': standard input).", show_default=False, autocompletion=_begun
+)
+Scenario = Annotated[str, _NAMED]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one key, e.g. cluster.nodes=16; repeat for more."),
@@ -60,7 +76,10 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command()
+@app.command(
+    epilog="Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle simulate deepseek-v3-decode-ep32 --set cluster.node.nic=connectx8-800g --html layer.html"
+)
 def simulate(
     scenario: Scenario,
     sets: Sets = None,
@@ -75,14 +94,15 @@ def simulate(
     from .scenarios.say.output import Outputs
 
     changes = [*_changes(sets, cluster), *([f"seed={seed}"] if seed is not None else ())]
-    question = load_layer(scenario, changes).resolve()
+    asked = load_layer(scenario, changes)
+    asked.resolve()
     with Outputs((json, html, trace)) as outputs:
-        from .scenarios.say.answer_json import answer_json
-        from .scenarios.say.terminal_layer import print_answer
-        from .sim.layer.layer import simulate as answer_to
+        from .scenarios.api import questions
+        from .scenarios.say.terminal.layer import print_answer
 
-        with _terminal().busy(f"simulating {question.name}"):
-            answer = answer_to(question)
+        with _terminal().busy(f"simulating {asked.name}"):
+            told = questions.simulate(asked)
+        answer = told.record
         if html is not None:
             from .scenarios.report import write_report
 
@@ -92,7 +112,7 @@ def simulate(
             from .sim.layer.chrome_trace import write_trace
 
             outputs.put(trace, lambda path: write_trace(path, answer))
-        outputs.put(json, lambda path: _write(path, answer_json(answer)))
+        outputs.put(json, lambda path: _write(path, told.to_json()))
     console = _terminal().console(stderr=outputs.uses_stdout)
     print_answer(answer, console)
     _say_written(console, report=html, trace=trace, JSON=json)
@@ -130,10 +150,10 @@ def plan(
 
         check_target(emit[0], asked.search)
 
-    def found(step: Step) -> Plan:
-        from .scenarios.weigh.evaluation_of import plan_of
+    def found(step: Step) -> Told[Plan]:
+        from .scenarios.api import questions
 
-        return plan_of(asked, step)
+        return questions.plan(asked, progress=step)
 
     answer = _answered(found, f"planning {asked.name}", json, csv, html, "plan", [scenario], set=sets)
     if answer.best is None:
@@ -167,12 +187,12 @@ def serve(
 ) -> None:
     """Play a deployment's requests one by one: tails, traces, caches, failures."""
     from .scenarios.say.output import Outputs
-    from .scenarios.serve.command import answer_requests, changes_of
+    from .scenarios.weigh.played_requests import answer_requests, changes_of
 
     changes = changes_of(sets or (), trace_in, requests, duration, warmup, seed)
     with Outputs((json, csv, html, trace)) as outputs:
         with _terminal().progress(f"serving {scenario}") as step:
-            run = answer_requests(scenario, changes, outputs, csv, trace, window, step)
+            run = answer_requests(scenario, changes, outputs.put, csv, trace, window, step)
         if html is not None:
             from .scenarios.report.requests.page import write_run_report
 
@@ -182,7 +202,7 @@ def serve(
             from .scenarios.say.record_json import record_json
 
             outputs.put(json, lambda path: _write(path, record_json(run)))
-    from .scenarios.say.terminal_serve import print_run
+    from .scenarios.say.terminal.serve import print_run
 
     console = _terminal().console(stderr=outputs.uses_stdout)
     print_run(run, console)
@@ -250,10 +270,13 @@ def sweep(
     how = How(design, samples, refine, seed, again)
     with kept_in(store, keep, _terminal().aside) as kept:
 
-        def found(step: Step) -> Sweep:
+        def found(step: Step) -> Told[Sweep]:
+            from .scenarios.api.questions import told
+
             who = workers_for(workers, scheduler)
             whole = json is not None or html is not None
-            return swept(scenario, overs or (), sets, step, workers=who, store=kept, how=how, whole=whole)
+            made = swept(scenario, overs or (), sets, step, workers=who, store=kept, how=how, whole=whole)
+            return told(made, "sweep", scenario)
 
         try:
             _answered(found, f"sweeping {scenario}", json, csv, html, "sweep", [scenario], parquet, over=overs, set=sets)
@@ -288,7 +311,8 @@ def results(
     ] = None,
 ) -> None:
     """List the studies that are kept, show or export one, or forget some."""
-    from .scenarios.say.terminal_studies import print_studies
+    from .scenarios.api.questions import told
+    from .scenarios.say.terminal.studies import print_studies
     from .scenarios.study.results import kept_sweep
     from .scenarios.study.salvage import salvage
     from .scenarios.study.store import Store, default_store
@@ -309,7 +333,8 @@ def results(
         elif study is None:
             print_studies(kept.studies(), path, console)
         else:
-            _answered(lambda step: kept_sweep(kept, study), "reading", json, csv, html, "results", [str(study)], parquet)
+            shown = told(kept_sweep(kept, study), "results", str(study))
+            _answered(lambda step: shown, "reading", json, csv, html, "results", [str(study)], parquet)
 
 
 @app.command(
@@ -332,10 +357,10 @@ def compare(
 ) -> None:
     """Set two scenarios side by side: what differs, and which mechanism makes the difference."""
 
-    def found(step: Step) -> Comparison:
-        from .scenarios.weigh.compare import compare as side_by_side
+    def found(step: Step) -> Told[Comparison]:
+        from .scenarios.api import questions
 
-        return side_by_side(a, b, sets or (), sets_a or (), sets_b or (), step)
+        return questions.compare(a, b, sets=sets or (), sets_a=sets_a or (), sets_b=sets_b or (), progress=step)
 
     names = [a, *([b] if b else [])]
     _answered(
@@ -344,7 +369,8 @@ def compare(
 
 
 @app.command(
-    epilog="A scenario without a deployment is explained at the best one that is found. Exit status: 0 answered, 2 bad input. "
+    epilog="A scenario without a deployment is explained at the best one found, or at the closest if none will do. "
+    "Exit status: 0 answered, 2 bad input. "
     "Example: epicycle explain deepseek-v3-decode-ep32 --set cluster.node.nic=connectx8-800g --html why.html"
 )
 def explain(
@@ -362,10 +388,10 @@ def explain(
 
     sets = _changes(sets, cluster)
 
-    def found(step: Step) -> Explanation:
-        from .scenarios.weigh.explain import explain as explained
+    def found(step: Step) -> Told[Explanation]:
+        from .scenarios.api import questions
 
-        return explained(scenario, sets, step_share, step)
+        return questions.explain(scenario, sets=sets, step=step_share, progress=step)
 
     steps = [f"{step_share:g}"]
     _answered(found, f"explaining {scenario}", json, csv, html, "explain", [scenario], set=sets, step=steps)
@@ -397,14 +423,95 @@ def gallery(
             again = _again("gallery", [name] if name else [], html)
             outputs.put(html, lambda path: write_gallery_report(found, path, again))
         outputs.put(json, lambda path: _write(path, gallery_json(found)))
-    from .scenarios.say.terminal_gallery import print_gallery
+    from .scenarios.say.terminal.gallery import print_gallery
 
     console = _terminal().console(stderr=outputs.uses_stdout)
     print_gallery(found, console)
     _say_written(console, report=html, JSON=json)
 
 
-@app.command(name="catalog")
+@app.command(
+    epilog="Example: epicycle init --model qwen3-235b-a22b --cluster b200-cx7 --nodes 4 --rate '20 /s' my-plan.yaml; "
+    "epicycle plan my-plan.yaml"
+)
+def init(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The file to write ('-': stdout).")] = Path("my-plan.yaml"),
+    model: Annotated[str | None, typer.Option(help="A preset, or the path of a config.json.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="A cluster of the catalogue, or a file.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, max=4096, help="Nodes there are.")] = None,
+    input_tokens: Annotated[int | None, typer.Option("--in", min=1, help="Tokens of a prompt.")] = None,
+    output_tokens: Annotated[int | None, typer.Option("--out", min=1, help="Tokens of an answer.")] = None,
+    rate: Annotated[str | None, typer.Option(help="Requests that arrive, e.g. '10 /s'.")] = None,
+    ttft: Annotated[str | None, typer.Option(help="Time to first token, e.g. '2 s'.")] = None,
+    tpot: Annotated[str | None, typer.Option(help="Time per output token, e.g. '50 ms'.")] = None,
+    backend: Annotated[str | None, typer.Option(help="sglang, vllm or trtllm.")] = None,
+) -> None:
+    """Write a commented scenario to begin with; on a terminal it asks what no option says."""
+    from dataclasses import fields, replace
+
+    from .scenarios.ask.document import parse_document
+    from .scenarios.ask.scenario import ServingScenario, read_scenario
+    from .scenarios.ask.starter import Starter, starter_text
+    from .scenarios.say.output import Outputs
+
+    given = locals()
+    chosen = {f.name: given[f.name] for f in fields(Starter) if given.get(f.name) is not None}
+    asked = Starter(**chosen)
+    if file != _STDOUT:
+        asked = replace(asked, name=file.stem)
+    if file.exists() and file.is_file():
+        raise ValueError(f"{file}: is there already: name another file, or remove it")
+    if not chosen and sys.stdin.isatty() and sys.stdout.isatty():
+        for f in fields(Starter):
+            if f.name != "name":
+                answer = typer.prompt(f.name.replace("_", " "), default=getattr(asked, f.name))
+                asked = replace(asked, **{f.name: answer})
+    text = starter_text(asked)
+    checked = read_scenario(parse_document(text, str(file)))
+    assert isinstance(checked, ServingScenario), "a starter asks about serving"
+    checked.resolve()
+    with Outputs((file,)) as outputs:
+        outputs.put(file, lambda path: _write(path, text))
+    if file != _STDOUT:
+        print(f"{file}: edit it, then epicycle plan {shlex.quote(str(file))}")
+
+
+@app.command(
+    epilog="Everything stays on this machine: the page is bound to 127.0.0.1 and asks no other. "
+    "Example: epicycle explore serve-deepseek-v3-h200 --set workload.output_tokens=500"
+)
+def explore(
+    scenario: Scenario,
+    sets: Sets = None,
+    cluster: Hardware = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: one that is free.")] = 0,
+) -> None:
+    """Play with a scenario in the browser: sliders and menus, answered at once in closed form."""
+    from .scenarios.explore.page import ADDRESS
+    from .scenarios.explore.page import explore as made
+
+    page, at = made(scenario, _changes(sets, cluster), port)
+    print(f"http://{ADDRESS}:{at}/ (Ctrl-C ends it)", flush=True)
+    page.run(host=ADDRESS, port=at, debug=False)
+
+
+@app.command(epilog="Example: epicycle schema scenario > scenario.schema.json")
+def schema(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="scenario, or the command whose JSON it is: simulate, plan, sweep, …", show_default=False),
+    ] = None,
+) -> None:
+    """Print the JSON schema of scenario files, or of what a command writes."""
+    from json import dumps
+
+    from .scenarios.say.schemas import KINDS
+    from .scenarios.say.schemas import schema as schema_of
+
+    print("\n".join(KINDS) if kind is None else dumps(schema_of(kind), indent=1))
+
+
+@app.command(name="catalog", epilog="Example: epicycle catalog gpus h200-sxm; epicycle catalog clusters --json clusters.json")
 def list_catalogue(
     kind: Annotated[
         str | None,
@@ -413,14 +520,21 @@ def list_catalogue(
         ),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One entry, with the source of every number.", show_default=False)] = None,
+    json: Json = None,
 ) -> None:
     """List the hardware, models and scenarios that have a name."""
-    from .scenarios.say.listing import print_catalogue
+    from .scenarios.say.json_text import json_text
+    from .scenarios.say.listing import catalogue_dict, print_catalogue
+    from .scenarios.say.output import Outputs
 
-    print_catalogue(kind, name, _terminal().console())
+    with Outputs((json,)) as outputs:
+        if json is not None:
+            listed = json_text(catalogue_dict(kind, name))
+            outputs.put(json, lambda path: _write(path, listed))
+    print_catalogue(kind, name, _terminal().console(stderr=outputs.uses_stdout))
 
 
-@app.command()
+@app.command(epilog="Example: epicycle validate mine.csv --html errors.html --csv rows.csv")
 def validate(
     table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="A measurement table.", show_default=False)],
     json: Json = None,
@@ -460,7 +574,7 @@ def validate(
     _say_written(console, report=html, rows=csv, JSON=json)
 
 
-@app.command()
+@app.command(epilog="Example: epicycle calibrate mine.csv --system my-cluster --cluster h200-cx7 --out my-cluster.yaml")
 def calibrate(
     tables: Annotated[
         list[Path], typer.Argument(metavar="FILE.csv...", help="Measurement tables of any kind.", show_default=False)
@@ -519,7 +633,7 @@ def calibrate_here(
         raise ValueError(f"this needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
 
 
-@app.command()
+@app.command(epilog="Example: epicycle bench --mode virtual --kernels 'gemm_*' --out mine.csv")
 def bench(
     mode: Annotated[
         Literal["interpret", "virtual", "node", "cluster"],
@@ -543,54 +657,80 @@ def bench(
         str | None, typer.Option(metavar="NAME", help="The catalogue's name of this machine; default: by the GPU's own name.")
     ] = None,
     tiles: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Tiles that go before the shipped table.")] = None,
+    tune: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Find the fastest tile of each shape first, write and use them.")
+    ] = None,
     ranks: Annotated[int | None, typer.Option(min=1, max=64, help="Virtual ranks on the one GPU; default 8.")] = None,
     step_limit: Annotated[float, typer.Option(metavar="SECONDS", help="How long a rank may stay silent.")] = 120.0,
 ) -> None:
     """Check the Triton kernels against their references, then time them on your hardware."""
-    from .scenarios.say.json_text import json_text
+    from .scenarios.say.envelope import envelope_json
     from .scenarios.say.output import Outputs
 
     try:
         from .validate.bench.run import Asked, BenchFailed, run_bench
 
-        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles)
+        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles, tune)
         asked.check()
         with Outputs((json,)) as outputs:
             rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
-            outputs.put(json, lambda path: _write(path, json_text({"rows": rows})))
+            outputs.put(json, lambda path: _write(path, envelope_json("bench", {"rows": rows})))
     except ModuleNotFoundError as error:
-        raise ValueError(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
+        from .hwmodels.errors import BadInput
+
+        raise BadInput(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
     except BenchFailed as failed:
         print(f"error: {failed}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
 def main() -> None:
-    """Entry point of ``epicycle``: a bad input or command line is one line on stderr and exit status 2, never a traceback."""
+    """Entry point of ``epicycle``: whatever happens is one line on stderr and a status (`scenarios.ask.ending`)."""
     try:
-        status = app(standalone_mode=False)
+        with stopping_cleanly():
+            status = app(standalone_mode=False)
     except _Misused as error:
-        _refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    except OSError as error:
-        _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), error)
-    except ValueError as error:
-        _refuse(str(error), error)
+        _ending().refuse(f"{error.format_message().rstrip('.')}: see `epicycle --help`")  # type: ignore[attr-defined]
+    except typer.Abort:
+        _ending().end(KeyboardInterrupt())
+    except (Exception, KeyboardInterrupt) as error:
+        _ending().end(error)
     else:
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def _refuse(message: str, error: Exception | None = None) -> None:
-    if error is not None and os.environ.get("EPICYCLE_TRACEBACK"):
-        raise error
-    line = " ".join(message.split())
-    print("error: " + "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
-    sys.exit(2)
+@contextmanager
+def stopping_cleanly() -> Iterator[None]:
+    """Signals that stop a process raise SystemExit inside, so that what was begun is cleaned up; ignored ones stay so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is signal.SIG_DFL:
+                signal.signal(number, handler)
+
+
+def _ending() -> ModuleType:
+    """How a command ends that does not answer; imported only where one does."""
+    from .scenarios.ask import ending
+
+    return ending
 
 
 def _answered(
-    work: Callable[[Step], Answer],
+    work: Callable[[Step], Told[Answer]],
     words: str,
     json: Path | None,
     csv: Path | None,
@@ -609,16 +749,16 @@ def _answered(
         parquet_library()
     with Outputs((json, csv, html, parquet)) as outputs:
         from .scenarios.say.forms import csv_text, page_writer, print_record
-        from .scenarios.say.record_json import record_json
 
         with _terminal().progress(words) as step:
-            found = work(step)
+            told = work(step)
+        found = told.record
         if html is not None:
             outputs.put(html, page_writer(found, _again(command, arguments, html, **options)))
         outputs.put(csv, lambda path: _write(path, csv_text(found)))
-        outputs.put(json, lambda path: _write(path, record_json(found)))
+        outputs.put(json, lambda path: _write(path, told.to_json()))
         if parquet is not None:
-            outputs.put(parquet, lambda path: write_parquet(cast("Sweep", found), path))
+            outputs.put(parquet, lambda path: write_parquet(cast("Any", found), path))
     console = _terminal().console(stderr=outputs.uses_stdout)
     print_record(found, console)
     _say_written(console, report=html, table=csv, JSON=json, Parquet=parquet)
@@ -663,7 +803,7 @@ def _write(path: Path, text: str | Iterable[str]) -> None:
 
 def _terminal() -> ModuleType:
     """What is printed on, and shows that something is under way; imported only once it is needed."""
-    from .scenarios.say import console
+    from .scenarios.say.terminal import console
 
     return console
 

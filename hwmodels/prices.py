@@ -146,6 +146,12 @@ def gpu_of_key(key: str) -> str | None:
     return name if table in _BY_GPU else None
 
 
+def overrides_for(overrides: Mapping[str, object], gpu: Gpu) -> dict[str, object]:
+    """Those of ``overrides`` that are not another GPU's of the user's."""
+    known = (None, gpu.name, *names("gpus"))
+    return {key: value for key, value in overrides.items() if gpu_of_key(key) in known}
+
+
 def with_overrides(prices: Prices, changes: Mapping[str, object], gpus: Iterable[str] = ()) -> Prices:
     """``prices`` with some replaced: ``{"gpu_hour.h200-sxm": "2.10 USD/GPU-h"}``; a leading ``prices.`` may be written.
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from .errors import BadInput
+from .plain_file import read_bytes
 
 KeyPath = tuple[str | int, ...]
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -49,9 +50,7 @@ def load(text: str, where: str) -> dict[str, Any]:
 
 def read_text(path: Path, error: type[BadInput] = BadInput) -> str:
     """The text of a YAML file. Raises ``error`` if it is large or not UTF-8, OSError if it cannot be read."""
-    raw = path.read_bytes()
-    if len(raw) > MAX_BYTES:
-        raise error(f"{path}: {len(raw)} bytes is too large for a YAML file of ours (at most {MAX_BYTES})")
+    raw = read_bytes(path, MAX_BYTES, "a YAML file", error)
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as wrong:

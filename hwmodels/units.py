@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 
 SI_NUMBERS: Mapping[str, str] = {"numbers": "SI"}
 
@@ -188,21 +188,44 @@ USD_PER_MTOK = Dimension(
     {"USD/tok": "write the price of a million tokens: USD/Mtok", "USD/M": "a million of what? write USD/Mtok"},
 )
 
-Bytes = Annotated[float, BeforeValidator(BYTES.read), PlainSerializer(BYTES.write, when_used="json")]
+
+def _as_text(dimension: Dimension) -> WithJsonSchema:
+    """In a JSON schema a quantity is text: a number and its unit."""
+    units = "|".join(re.escape(unit) for unit in dimension.units)
+    return WithJsonSchema(
+        {"type": "string", "pattern": rf"^\s*[-+0-9.,_eE]+\s*({units})\s*$", "description": f"{dimension.noun} with its unit"}
+    )
+
+
+Bytes = Annotated[float, BeforeValidator(BYTES.read), PlainSerializer(BYTES.write, when_used="json"), _as_text(BYTES)]
 BytesPerSecond = Annotated[
-    float, BeforeValidator(BYTES_PER_SECOND.read), PlainSerializer(BYTES_PER_SECOND.write, when_used="json")
+    float,
+    BeforeValidator(BYTES_PER_SECOND.read),
+    PlainSerializer(BYTES_PER_SECOND.write, when_used="json"),
+    _as_text(BYTES_PER_SECOND),
 ]
-Hertz = Annotated[float, BeforeValidator(HERTZ.read), PlainSerializer(HERTZ.write, when_used="json")]
-PerSecond = Annotated[float, BeforeValidator(PER_SECOND.read), PlainSerializer(PER_SECOND.write, when_used="json")]
-Seconds = Annotated[float, BeforeValidator(SECONDS.read), PlainSerializer(SECONDS.write, when_used="json")]
-Duration = Annotated[float, BeforeValidator(DURATION.read), PlainSerializer(DURATION.write, when_used="json")]
-Watts = Annotated[float, BeforeValidator(WATTS.read), PlainSerializer(WATTS.write, when_used="json")]
-Usd = Annotated[float, BeforeValidator(USD.read), PlainSerializer(USD.write, when_used="json")]
+Hertz = Annotated[float, BeforeValidator(HERTZ.read), PlainSerializer(HERTZ.write, when_used="json"), _as_text(HERTZ)]
+PerSecond = Annotated[
+    float, BeforeValidator(PER_SECOND.read), PlainSerializer(PER_SECOND.write, when_used="json"), _as_text(PER_SECOND)
+]
+Seconds = Annotated[float, BeforeValidator(SECONDS.read), PlainSerializer(SECONDS.write, when_used="json"), _as_text(SECONDS)]
+Duration = Annotated[
+    float, BeforeValidator(DURATION.read), PlainSerializer(DURATION.write, when_used="json"), _as_text(DURATION)
+]
+Watts = Annotated[float, BeforeValidator(WATTS.read), PlainSerializer(WATTS.write, when_used="json"), _as_text(WATTS)]
+Usd = Annotated[float, BeforeValidator(USD.read), PlainSerializer(USD.write, when_used="json"), _as_text(USD)]
 UsdPerGpuHour = Annotated[
-    float, BeforeValidator(USD_PER_GPU_HOUR.read), PlainSerializer(USD_PER_GPU_HOUR.write, when_used="json")
+    float,
+    BeforeValidator(USD_PER_GPU_HOUR.read),
+    PlainSerializer(USD_PER_GPU_HOUR.write, when_used="json"),
+    _as_text(USD_PER_GPU_HOUR),
 ]
-UsdPerKwh = Annotated[float, BeforeValidator(USD_PER_KWH.read), PlainSerializer(USD_PER_KWH.write, when_used="json")]
-UsdPerMtok = Annotated[float, BeforeValidator(USD_PER_MTOK.read), PlainSerializer(USD_PER_MTOK.write, when_used="json")]
+UsdPerKwh = Annotated[
+    float, BeforeValidator(USD_PER_KWH.read), PlainSerializer(USD_PER_KWH.write, when_used="json"), _as_text(USD_PER_KWH)
+]
+UsdPerMtok = Annotated[
+    float, BeforeValidator(USD_PER_MTOK.read), PlainSerializer(USD_PER_MTOK.write, when_used="json"), _as_text(USD_PER_MTOK)
+]
 
 
 def _rounded(value: float, steps: tuple[tuple[float, str], ...]) -> str:

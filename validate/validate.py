@@ -12,6 +12,8 @@ from .predict.kernel_rows import kernel_rows
 from .predict.own_rows import own_rows
 from .predict.predicted import Found, Validation, errors_by_group
 from .predict.published_rows import published_rows
+from .serving.field import COLUMNS as FIELD
+from .serving.field import field_table
 from .serving.table import COLUMNS, serving_table
 from .tables.columns import columns_of
 from .tables.expert_group import COLUMNS as EXPERTS
@@ -25,7 +27,8 @@ Progress = Callable[[int, int], None]
 def validate_table(path: Path, *, engine: str = "closed", progress: Progress | None = None) -> Validation:
     """Predict ``path`` with the closed form or, ``engine="events"``, event by event on seeded uniform draws.
 
-    Its header says which kind of table it is: EP timings (all engines), published figures, or kernels on one GPU or node.
+    Its header says which kind of table it is: EP timings (all engines), published figures, kernels on one GPU or node,
+    measured deployments, or field reports beside their scenarios.
     Raises BadInput for a malformed table or one of which no row can be predicted.
     """
     found = _other_table(path)
@@ -51,5 +54,7 @@ def _other_table(path: Path) -> Found | None:
         return expert_rows(path)
     if header >= COLUMNS:
         return serving_table(path)
+    if header >= FIELD:
+        return field_table(path)
     kind = kind_of(header)
     return kernel_rows(path, kind) if kind else None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from .tiles import Tile
 
@@ -99,6 +98,8 @@ def tma_gemm(
     multiprocessors: int,
 ) -> None:
     """As ``grouped_gemm``, which checks the shapes; ``table``: tile_expert or count."""
+    from triton.tools.tensor_descriptor import TensorDescriptor  # Triton 3.3 has none: only a product by TMA needs it
+
     (rows, k), (experts, n, _) = x.shape, w.shape
     scaled = x_scale is not None
     tall = w.view(experts * n, k)

@@ -65,7 +65,11 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One constraint: what was wanted, what came out, and the lever that would move it (empty if met)."""
+    """One constraint: what was wanted, what came out, and the lever that would move it (empty if met).
+
+    ``chance``: that a measured deployment keeps it, where that is known; ``got`` is then the median, and ``met`` where the
+    chance is the ``confidence`` asked for, or more.
+    """
 
     key: str
     words: str
@@ -74,6 +78,8 @@ class Limit:
     unit: str
     met: bool
     lever: str = ""
+    chance: float | None = None
+    confidence: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The answer of a search. ``best`` is None if nothing meets the limits; ``limits`` then say what fails, and by how much."""
+    """The answer of a search. ``best`` is None if nothing meets the limits; ``limits`` then say what fails, and by how much,
+    and ``closest`` is the deployment that comes closest, if any fits.
+    """
 
     name: str
     description: str
@@ -152,6 +160,7 @@ class Plan:
     ruled_out: Mapping[str, int] = field(default_factory=dict)  # reason -> deployments
     notes: tuple[str, ...] = ()
     inputs: tuple[InputRow, ...] = ()
+    closest: Evaluation | None = None
     seed: int = 0
     version: str = ""
 

@@ -8,11 +8,21 @@ from collections.abc import Sequence
 from .evaluation import Evaluation
 
 #: What a deployment is chosen by, the most telling first.
-LEADING = ("usd_per_mtok_output", "output_tokens_per_s_gpu", "tpot", "layer")
+LEADING = (
+    "usd_per_mtok_output",
+    "output_tokens_per_s_gpu",
+    "tpot",
+    "layer",
+    "usd_per_mtok_input",
+    "input_tokens_per_s_gpu",
+    "ttft",
+)
 
 #: How they head a column; a number under them has no unit, but for times.
 HEADINGS = {
+    "usd_per_hour": "$/h",
     "usd_per_mtok_output": "USD/Mtok out",
+    "usd_per_mtok_input": "USD/Mtok in",
     "output_tokens_per_s_gpu": "tokens/s/GPU",
     "tokens_per_s_user": "tokens/s/user",
     "tpot": "TPOT",

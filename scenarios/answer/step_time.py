@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from ...hwmodels.specs import Cluster
 from ...sim.ep.experts import ExpertShape, tensor_dtype
 from ...sim.ep.machine import machine_of
 from ...sim.inputs.serving import Worker
@@ -37,13 +38,15 @@ def step_time(
     worker: Worker,
     precision: Precision,
     batch: float,
+    cluster: Cluster | None = None,
 ) -> StepTime:
-    """The step of one operating point; what its parts expose adds up to its time.
+    """The step of one operating point; what its parts expose adds up to its time. ``cluster``: where, if not the question's.
 
     What overlap hides is taken from the shorter of communication and computing, and what that cannot hold from the other; where
     overlap costs more than it hides (SMs kept from the kernels), computing shows more than its own time.
     """
-    machine = machine_of(question.cluster)
+    cluster = cluster or question.cluster
+    machine = machine_of(cluster)
     seconds, hidden = _one(step.seconds), _one(step.hidden_s)
     wire = sum(_one(p.step_seconds) for p in step.parts if p.group == "communication")
     work = sum(_one(p.step_seconds) for p in step.parts if p.group not in ("communication", "host"))
@@ -55,7 +58,7 @@ def step_time(
         less, more = (wire, work) if shorter else (work, wire)
         shown[shorter] = max(0.0, 1.0 - hidden / max(less, 1e-12))
         shown[not shorter] = 1.0 - max(0.0, hidden - less) / max(more, 1e-12)
-    wire_bound = _wire_bound(question, worker)
+    wire_bound = _wire_bound(cluster, worker)
     parts = [_part(part, shown, wire_bound) for part in step.parts]
     shape = ExpertShape(1.0, 1.0, precision.experts if question.model.experts else precision.weights, "bf16")
     peak = machine.tensor_flops[tensor_dtype(shape, machine)]
@@ -75,9 +78,9 @@ def step_time(
     )
 
 
-def _wire_bound(question: ServingQuestion, worker: Worker) -> str:
+def _wire_bound(cluster: Cluster, worker: Worker) -> str:
     """What an exchange over the NICs waits for: the NIC, the PCIe link that feeds it, or the fabric's uplinks."""
-    cluster, machine = question.cluster, machine_of(question.cluster)
+    machine = machine_of(cluster)
     if on_fabric(machine, cluster, worker.tp * worker.dp, worker.protocol).nic_bytes_per_s < machine.nic_bytes_per_s:
         return "fabric"
     share = cluster.node.nics / cluster.node.gpus

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from ...hwmodels.errors import nearest
 from .calculator_scenario import CalculatorScenario
-from .document import Document, Plain, ScenarioError, read_document
+from .document import Document, Plain, ScenarioError, parse_document, read_document
 from .expectation import taken_off
 from .gallery import gallery_path
 from .layer_scenario import LayerScenario
@@ -27,6 +30,7 @@ __all__ = [
     "ScenarioError",
     "ServingScenario",
     "Simulated",
+    "Source",
     "changed",
     "load_layer",
     "load_scenario",
@@ -38,13 +42,15 @@ __all__ = [
 
 Simulated = LayerScenario | ServingScenario
 Scenario = Simulated | CalculatorScenario
+#: Where a scenario comes from: a name of the gallery, a file ("-": standard input), its keys, or the record itself.
+Source = str | Path | Mapping[str, Any] | Scenario
 
 Kind = type[LayerScenario] | type[ServingScenario] | type[CalculatorScenario]
 
 _KINDS: dict[str, Kind] = {"traffic": LayerScenario, "workload": ServingScenario, "calculate": CalculatorScenario}
 
 
-def load_scenario(name_or_path: str | Path, sets: Iterable[str] = ()) -> Scenario:
+def load_scenario(name_or_path: Source, sets: Iterable[str] = ()) -> Scenario:
     """The scenario of the gallery, or in the YAML file, with ``sets`` ("path=value") applied in order.
 
     A name that ends in .yaml or .yml, holds a slash, or is a Path is a file. Raises ScenarioError, UnknownName, or OSError.
@@ -52,9 +58,17 @@ def load_scenario(name_or_path: str | Path, sets: Iterable[str] = ()) -> Scenari
     return read_scenario(changed(scenario_document(name_or_path), sets))
 
 
-def scenario_document(name_or_path: str | Path) -> Document:
-    """The file as it is written, before any change. Raises ScenarioError, UnknownName, or OSError."""
-    path = _path(name_or_path)
+def scenario_document(source: Source) -> Document:
+    """What is written, before any change. Raises ScenarioError, UnknownName, or OSError."""
+    if isinstance(source, LayerScenario | ServingScenario | CalculatorScenario):
+        if source.document.data:
+            return source.document
+        return Document(source.name, source.model_dump(mode="json", exclude_unset=True), {})
+    if isinstance(source, Mapping):
+        return _keys(source)
+    if str(source) == "-":
+        return parse_document(sys.stdin.read(), "standard input")
+    path = _path(source)
     return rebased(read_document(path), path.parent)
 
 
@@ -75,7 +89,7 @@ def read_scenario(document: Document) -> Scenario:
     return scenario
 
 
-def load_layer(name_or_path: str | Path, sets: Iterable[str] = ()) -> LayerScenario:
+def load_layer(name_or_path: Source, sets: Iterable[str] = ()) -> LayerScenario:
     """As `load_scenario`, of one layer. Raises ScenarioError for a serving scenario."""
     scenario = load_scenario(name_or_path, sets)
     if isinstance(scenario, LayerScenario):
@@ -88,7 +102,7 @@ def load_layer(name_or_path: str | Path, sets: Iterable[str] = ()) -> LayerScena
     )
 
 
-def load_serving(name_or_path: str | Path, sets: Iterable[str] = ()) -> ServingScenario:
+def load_serving(name_or_path: Source, sets: Iterable[str] = ()) -> ServingScenario:
     """As `load_scenario`, of a deployment that serves requests. Raises ScenarioError for a layer."""
     scenario = load_scenario(name_or_path, sets)
     if isinstance(scenario, ServingScenario):
@@ -101,7 +115,7 @@ def load_serving(name_or_path: str | Path, sets: Iterable[str] = ()) -> ServingS
     )
 
 
-def load_simulated(name_or_path: str | Path, sets: Iterable[str] = ()) -> Simulated:
+def load_simulated(name_or_path: Source, sets: Iterable[str] = ()) -> Simulated:
     """As `load_scenario`, of a layer or a deployment. Raises ScenarioError for a calculator."""
     scenario = load_scenario(name_or_path, sets)
     if isinstance(scenario, CalculatorScenario):
@@ -114,6 +128,15 @@ def _is_arithmetic(scenario: CalculatorScenario) -> ScenarioError:
         f"{scenario.document.where(('calculate',))}: {scenario.name} is arithmetic (it has calculate): see it with "
         "`epicycle gallery` or `epicycle sweep`"
     )
+
+
+def _keys(given: Mapping[str, Any]) -> Document:
+    """A document of keys and values as a file would hold them."""
+    try:
+        data = json.loads(json.dumps(given, default=str, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ScenarioError(f"the given keys: wanted what a YAML file can hold: {error}") from None
+    return Document("the given keys", data, {})
 
 
 def _kind(document: Document) -> Kind:

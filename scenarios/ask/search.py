@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from ...hwmodels.catalog import is_file, names
 from ...hwmodels.errors import UnknownName
-from ...sim.inputs.deployment import Protocol
+from ...sim.inputs.deployment import Placement, Protocol
 from ...sim.inputs.serving import Backend, Mode, Width
 from ...sim.precision import Dtype
 
 Several = Annotated[tuple[Width, ...], Field(min_length=1)]
+Copies = Annotated[tuple[Annotated[int, Field(ge=0, le=65_536)], ...], Field(min_length=1)]
 Chunks = Annotated[tuple[Annotated[int, Field(ge=16, le=1 << 20)], ...], Field(min_length=1)]
 #: Sequences of one attention group that decode together: steps of about an eighth, as CUDA graphs are captured for.
 BATCHES = (
@@ -29,11 +30,12 @@ class Search(BaseModel):
     ``gpus``: the most that all workers together may use (default: the cluster's). ``clusters``: names or files of other
     hardware, each with as many GPUs, beside the scenario's own. ``tp``, ``dp``, ``pp``: widths of a worker (default: powers of
     two; dp also three times one; pipelines only without data-parallel attention). ``ep``: ranks the experts lie on (default:
-    all GPUs of a stage; without data-parallel attention also 1). ``worker_gpus``: the most GPUs of one worker. ``prefill_tp``
-    to ``prefill_worker_gpus``: the same for prefill workers (default: as the others).
+    all GPUs of a stage; without data-parallel attention also 1). ``worker_gpus``: the most GPUs of one worker. ``counts``: how
+    many workers (default: as the load and the budget ask for). ``prefill_…``: the same for prefill workers (default: as the
+    others; counts as the load asks for).
     ``protocols``: to carry tokens to experts (default: those that the engine has and that were measured; prefill workers never
     use low latency, whose slabs are sized for decoding). ``redundant_experts``: default none but to fill the ranks evenly, and
-    one more a rank where routing is skewed.
+    one more a rank where routing is skewed. ``placement``: where experts lie, as in a deployment.
     ``batches``: sequences that decode together in an attention group; ``chunk_tokens``: prompt tokens of a step there beside
     decoding, ``prefill_chunk_tokens`` on prefill workers.
     ``weights`` to ``memory_share``: as in a deployment, the same for all.
@@ -41,6 +43,9 @@ class Search(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    _held: tuple[str, ...] = PrivateAttr(default=())
+    _held_keys: frozenset[str] = PrivateAttr(default=frozenset())
 
     gpus: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
     clusters: tuple[str, ...] = ()
@@ -54,10 +59,17 @@ class Search(BaseModel):
     prefill_tp: Several | None = None
     prefill_dp: Several | None = None
     prefill_pp: Several | None = None
+    prefill_ep: Several | None = None
     prefill_worker_gpus: Annotated[int, Field(ge=1, le=4096)] | None = None
+    counts: Several | None = None
+    prefill_counts: Several | None = None
     protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)] | None = None
+    prefill_protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)] | None = None
     overlap: Annotated[tuple[bool, ...], Field(min_length=1)] = (False, True)
-    redundant_experts: Annotated[tuple[Annotated[int, Field(ge=0, le=65_536)], ...], Field(min_length=1)] | None = None
+    prefill_overlap: Annotated[tuple[bool, ...], Field(min_length=1)] | None = None
+    redundant_experts: Copies | None = None
+    prefill_redundant_experts: Copies | None = None
+    placement: Placement | None = None
     batches: Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...], Field(min_length=1)] = BATCHES
     chunk_tokens: Chunks = CHUNK_TOKENS
     prefill_chunk_tokens: Chunks = PREFILL_CHUNK_TOKENS
@@ -69,7 +81,7 @@ class Search(BaseModel):
     mtp: Annotated[int, Field(ge=0, le=8)] = 0
     acceptance: Annotated[float, Field(gt=0, le=1)] = 0.8
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
-    keep: Annotated[int, Field(ge=1, le=1000)] = 40
+    keep: Annotated[int, Field(ge=1, le=1000)] = 24
     confirm: Annotated[int, Field(ge=0, le=20)] = 3
 
     @model_validator(mode="after")
@@ -78,3 +90,18 @@ class Search(BaseModel):
             if not is_file(name) and name not in names("clusters"):
                 raise UnknownName("cluster", name, names("clusters"), "epicycle catalog clusters")
         return self
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """What of a file's deployment is held, in words (`ask.held`)."""
+        return self._held
+
+    def holding(self, values: dict[str, Any], words: str) -> Search:
+        """The search with ``values`` held, which ``words`` say."""
+        found = self.model_copy(update=values)
+        found._held, found._held_keys = (words,), frozenset(values)
+        return found
+
+    def is_held(self, *keys: str) -> bool:
+        """Whether any of ``keys`` is held, so that asking for another value would be refused."""
+        return not self._held_keys.isdisjoint(keys)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from ...hwmodels.calibration import load_calibration
+from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
-from ...hwmodels.prices import load_prices
-from ...hwmodels.specs import Gpu
+from ...hwmodels.prices import gpu_of_key, load_prices
+from ...hwmodels.specs import Cluster, Gpu
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.model import load_model
 from ...sim.inputs.requests import Faults, Requests
@@ -51,7 +53,8 @@ class ServingScenario(QuestionFile):
         """The question with its model and cluster looked up. Raises ScenarioError naming the file, line and key."""
         model = self.found_model()
         cluster = self.found_cluster()
-        self._check_prices(cluster.node.gpu)
+        elsewhere = self._prefill_cluster()
+        self._check_prices([c.node.gpu for c in (cluster, elsewhere) if c is not None])
         try:
             return ServingQuestion(
                 self.name,
@@ -66,10 +69,23 @@ class ServingScenario(QuestionFile):
                 self.bill,
                 self.requests,
                 self.faults,
+                elsewhere,
                 self._unused(),
             )
         except Unanswerable as error:
             raise self.error_at(error.key, error) from None
+
+    def _prefill_cluster(self) -> Cluster | None:
+        """The prefill workers' own hardware, as many nodes as they fill. Raises ScenarioError."""
+        worker = self.deployment.prefill if self.deployment is not None else None
+        if worker is None or worker.cluster is None:
+            return None
+        try:
+            found = load_cluster(worker.cluster)
+            load_calibration(found.calibration)
+            return found.model_copy(update={"nodes": min(found.max_nodes, -(-worker.gpus * worker.count // found.node.gpus))})
+        except BadInput as error:
+            raise self.error_at(("deployment", "prefill", "cluster"), error) from None
 
     def _unused(self) -> tuple[str, ...]:
         """What stands in command lines that the deployment was read from, and in no answer."""
@@ -78,8 +94,10 @@ class ServingScenario(QuestionFile):
             return ()
         return tuple(f"not used: {each}" for each in _read_command(written["from"], self.model).unused)
 
-    def _check_prices(self, gpu: Gpu) -> None:
+    def _check_prices(self, gpus: list[Gpu]) -> None:
         for key, value in self.prices.items():
+            named = gpu_of_key(key)
+            gpu = next((gpu for gpu in gpus if gpu.name == named), gpus[0])
             try:
                 load_prices({key: value}, gpu)
             except BadInput as error:

@@ -57,6 +57,11 @@ def rebased(document: Document, folder: Path) -> Document:
         moved = {"name": _hardware_beside(cluster["name"], folder)} if "name" in cluster else {}
         overrides = {"overrides": _parts_beside(cluster["overrides"], folder, "")} if "overrides" in cluster else {}
         data["cluster"] = {**cluster, **moved, **overrides}
+    deployment = data.get("deployment")
+    prefill = deployment.get("prefill") if isinstance(deployment, dict) else None
+    if isinstance(deployment, dict) and isinstance(prefill, dict) and "cluster" in prefill:
+        there = _hardware_beside(prefill["cluster"], folder)
+        data["deployment"] = {**deployment, "prefill": {**prefill, "cluster": there}}
     if isinstance(search, dict) and isinstance(others := search.get("clusters"), list):
         data["search"] = {**search, "clusters": [_hardware_beside(name, folder) for name in others]}
     requests = data.get("requests")

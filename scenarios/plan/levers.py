@@ -11,12 +11,13 @@ from ...hwmodels.catalog import names
 from ...hwmodels.errors import BadInput
 from ...hwmodels.units import format_bytes, format_time
 from ...sim.inputs.serving_question import ServingQuestion
-from ..answer.evaluation import Limit
+from ..answer.evaluation import Evaluation, Limit
 from ..ask.search import Search
+from .candidates import Ranked
 from .table import Table, on_cluster, table_of
 
-#: Limits in seconds: key, words, column of the deployments.
-TIMES = (("ttft", "time to first token", "ttft_s"), ("tpot", "time per output token", "tpot_s"))
+#: Rows of a changed search that are evaluated until one meets every limit.
+_TRIED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,64 +29,64 @@ class _Change:
     search: Search
 
 
-def unmet(table: Table, note: Callable[[str], None]) -> tuple[Limit, ...]:
+def unmet(table: Table, closest: Evaluation | None, note: Callable[[str], None]) -> tuple[Limit, ...]:
     """Each limit with what the closest deployment reaches, and the lever that the same search finds by asking again.
 
-    ``table``: the one of the clusters' that comes closest. ``note`` gets what no limit can say.
+    ``table``: the one of the clusters' that comes closest; ``closest``: its best row on its own, None where there is no row, or
+    none that carries the load on its own. ``note`` gets what no limit can say.
     """
-    question, workload = table.question, table.question.workload
     changes = list(_changes(table))
-    if len(table.rows) == 0 and workload.rate is not None:
+    if closest is None and table.question.workload.rate is not None:
         return tuple(_rate(table, changes))
-    if len(table.rows) == 0:
+    if closest is None:
         return (_memory(table, changes) if table.nearest else _gpus(table),)
-    misses = table.misses()
-    closest = int(np.lexsort((table.burden(not table.unpriced), misses))[0])
-    answers: list[tuple[_Change, Table]] = []
+    answers: list[tuple[_Change, Evaluation]] = []
     found = []
-    for key, words, column in TIMES:
-        wanted = getattr(question.slo, key)
-        if wanted is None:
-            continue
-        got = float(getattr(table.rows, column)[closest])
-        if got <= wanted:
-            found.append(Limit(key, words, wanted, got, "s", True))
+    for limit in closest.limits:
+        if limit.met:
+            found.append(limit)
             continue
         answers = answers or _until_met(changes)
-        found.append(Limit(key, words, wanted, got, "s", False, _lever(answers, words, column, wanted)))
-        least = float(getattr(table.rows, column).min())
-        if least < got:
-            note(f"{words} alone can be {format_time(least)}, in deployments that miss another limit by more")
+        found.append(replace(limit, lever=_lever(answers, limit)))
+        least = float(getattr(table.rows, f"{limit.key}_s").min())
+        if least < 0.99 * limit.got:
+            note(f"{limit.words} alone can be {format_time(least)}, in deployments that miss another limit by more")
     return tuple(found)
 
 
-def _lever(answers: list[tuple[_Change, Table]], words: str, column: str, wanted: float) -> str:
+def _lever(answers: list[tuple[_Change, Evaluation]], limit: Limit) -> str:
     """The first change with which all limits are met; else the one that brings this limit's figure lowest."""
     best, figure = "", np.inf
-    for change, table in answers:
-        misses = table.misses()
-        if not len(misses):
-            continue
-        at = int(np.argmin(misses))
-        got = float(getattr(table.rows, column)[at])
-        if misses[at] <= 1.0:
+    for change, answer in answers:
+        got = answer.metric(limit.key).value
+        if all(each.met for each in answer.limits):
             return f"{change.words}: {format_time(got)}, and every limit is met"
         if got < figure:
             best, figure = change.words, got
-    if not best:
+    if figure >= limit.got:
         return "none of the changes tried helps"
-    reaches = "would do for this limit" if figure <= wanted else "comes closest of the changes tried"
-    return f"{best} {reaches}: {words} {format_time(figure)}"
+    reaches = "would do for this limit" if figure <= limit.wanted else "comes closest of the changes tried"
+    return f"{best} {reaches}: {limit.words} {format_time(figure)}"
 
 
-def _until_met(changes: list[_Change]) -> list[tuple[_Change, Table]]:
-    """Tables of the changes, up to the first with which every limit is met."""
+def _until_met(changes: list[_Change]) -> list[tuple[_Change, Evaluation]]:
+    """The best of each change on its own, up to the first with which every limit is met."""
     answers = []
     for change, table in _asked(changes):
-        answers.append((change, table))
-        if np.any(table.misses() <= 1.0):
-            break
+        if (answer := _best(table)) is not None:
+            answers.append((change, answer))
+            if all(limit.met for limit in answer.limits):
+                break
     return answers
+
+
+def _best(table: Table) -> Evaluation | None:
+    """The best deployment of a table on its own: the first that meets every limit, or the one that comes closest."""
+    if not len(table.rows):
+        return None
+    ranked = Ranked([table])
+    found = ranked.settled(_TRIED) or next(filter(None, map(ranked.evaluated, ranked.order[:_TRIED])), None)
+    return None if found is None else found.answer
 
 
 def _asked(changes: list[_Change]) -> Iterator[tuple[_Change, Table]]:
@@ -102,34 +103,39 @@ def _rate(table: Table, changes: list[_Change]) -> Iterator[Limit]:
     """No deployment of the budget carries the rate within the limits: how much one does, and how many GPUs would."""
     question, search = table.question, table.search
     wanted = question.workload.rate or 0.0
-    free = replace(question, workload=question.workload.model_copy(update={"rate": None}))
+    free = replace(question, workload=question.workload.model_copy(update={"rate": None, "arrivals": None, "burstiness": None}))
     most = table_of(free, search)
     meets = np.flatnonzero(most.misses() <= 1.0)
     rows = meets if len(meets) else np.arange(len(most.rows))
     if not len(rows):
         yield _memory(most, changes)
         return
-    got = float(most.rows.requests_per_s[rows].max())
+    # A queue at a rate waits longer than a closed loop that carries as much: never said to be carried.
+    got = min(float(most.rows.requests_per_s[rows].max()), 0.999 * wanted)
     yield Limit("rate", "requests per second", wanted, got, "1/s", False, _more_gpus(table, got / wanted))
     if not len(meets):
-        yield from unmet(most, lambda words: None)
+        yield from unmet(most, _best(most), lambda words: None)
 
 
 def _more_gpus(table: Table, share: float) -> str:
-    """The fewest whole nodes with which the search carries the rate: what the ``share`` that is carried suggests, or more, and
-    then by halves as few as will do."""
+    """The fewest whole nodes with which the search carries the rate within the limits: what the ``share`` that is carried
+    suggests, or more, and then by halves as few as will do."""
     cluster = table.question.cluster
     each = cluster.node.gpus
+    fewest = (table.search.gpus or cluster.gpus) // each + 1
 
     def carried(nodes: int) -> bool:
-        return any(np.any(answer.misses() <= 1.0) for _, answer in _asked([_with_gpus(table, nodes * each)]))
+        return any(
+            (answer := _best(there)) is not None and all(limit.met for limit in answer.limits)
+            for _, there in _asked([_with_gpus(table, nodes * each)])
+        )
 
-    nodes = int(np.ceil(cluster.nodes / max(share, 1e-6)))
+    nodes = max(fewest, int(np.ceil(fewest / max(share, 1e-6))))
     for _ in range(4):
         if nodes > cluster.max_nodes:
             break
         if carried(nodes):
-            few = max(cluster.nodes + 1, nodes // 2)
+            few = fewest
             while few < nodes:
                 middle = (few + nodes) // 2
                 few, nodes = (few, middle) if carried(middle) else (middle + 1, nodes)
@@ -152,8 +158,25 @@ def _gpus(table: Table) -> Limit:
     have = table.search.gpus or table.question.cluster.gpus
     kinds = [workers.gpus.min() for workers in (table.prefill, table.decode) if len(workers)]
     need = int(sum(kinds))
+    load = table.question.workload.concurrency
+    if need <= have and load is not None and len(table.decode):
+        return _unfilled(table, load)
     words = "GPUs for a prefill and a decode worker"
     return Limit("gpus", words, have, need, "", False, f"{need} GPUs, or search.modes=[aggregated]")
+
+
+def _unfilled(table: Table, load: int) -> Limit:
+    """GPUs are enough, but a closed loop's requests never fill the batches that are looked at."""
+    fewest, batch = int((table.decode.dp * table.decode.batch).min()), int(load / table.decode.dp.min())
+    where = "deployment.decode.batch" if table.search.is_held("batches") else "search.batches"
+    lever = f"a {where} below {batch}" if batch > 1 else "workers of fewer GPUs"
+    for more in (fewest, 2 * fewest):
+        loaded = table.question.workload.model_copy(update={"concurrency": more})
+        change = _Change(f"--set workload.concurrency={more}", replace(table.question, workload=loaded), table.search)
+        if any(len(there.rows) for _, there in _asked([change])):
+            lever += f", or {change.words}"
+            break
+    return Limit("in_flight", "requests in flight with full batches", fewest, load, "", False, lever)
 
 
 def _changes(table: Table) -> Iterator[_Change]:
@@ -164,21 +187,21 @@ def _changes(table: Table) -> Iterator[_Change]:
     def with_(words: str, **update: object) -> _Change:
         return _Change(words, question, search.model_copy(update=update))
 
-    if search.protocols is not None:
-        yield with_("search.protocols left open", protocols=None)
-    if search.modes != ("aggregated", "disaggregated"):
-        yield with_("search.modes=[aggregated, disaggregated]", modes=("aggregated", "disaggregated"))
-    if question.model.mtp_layers and not search.mtp:
-        yield with_("search.mtp=1", mtp=1)
-    if (search.kv or "bf16") == "bf16":
-        yield with_("search.kv=fp8", kv="fp8")
+    if search.protocols is not None and not search.is_held("protocols"):
+        yield with_("--set search.protocols=null", protocols=None)
+    if search.modes != ("aggregated", "disaggregated") and not search.is_held("modes"):
+        yield with_("--set 'search.modes=[aggregated, disaggregated]'", modes=("aggregated", "disaggregated"))
+    if question.model.mtp_layers and not search.mtp and not search.is_held("mtp"):
+        yield with_("--set search.mtp=1", mtp=1)
+    if (search.kv or "bf16") == "bf16" and not search.is_held("kv"):
+        yield with_("--set search.kv=fp8", kv="fp8")
     stored = search.experts or question.model.expert_dtype
     narrower = {"bf16": "fp8", "fp8": "fp4"}.get(stored)
-    if narrower in gpu.tensor_flop_per_cycle_sm:
+    if narrower in gpu.tensor_flop_per_cycle_sm and not search.is_held("experts", "weights"):
         if stored == "bf16":
-            yield with_("search.weights=fp8 and search.experts=fp8", weights="fp8", experts="fp8")
+            yield with_("--set search.weights=fp8 --set search.experts=fp8", weights="fp8", experts="fp8")
         else:
-            yield with_(f"search.experts={narrower}", experts=narrower)
+            yield with_(f"--set search.experts={narrower}", experts=narrower)
     for more in (2, 4):
         gpus = (search.gpus or question.cluster.gpus) * more
         if gpus <= question.cluster.max_nodes * question.cluster.node.gpus:
@@ -186,12 +209,12 @@ def _changes(table: Table) -> Iterator[_Change]:
     for name in ("h200-cx7", "b200-cx7", "gb200-nvl72"):
         if name != question.cluster.name and name in names("clusters") and name not in search.clusters:
             there = on_cluster(question, name)
-            yield _Change(f"cluster={name}", there, search.model_copy(update={"gpus": there.cluster.gpus}))
+            yield _Change(f"--set cluster={name}", there, search.model_copy(update={"gpus": there.cluster.gpus}))
 
 
 def _with_gpus(table: Table, gpus: int) -> _Change:
     """The same search with ``gpus`` GPUs."""
     question, search = table.question, table.search
     cluster = question.cluster.model_copy(update={"nodes": -(-gpus // question.cluster.node.gpus)})
-    words = f"cluster.nodes={cluster.nodes}" if search.gpus is None else f"search.gpus={gpus}"
+    words = f"--set cluster.nodes={cluster.nodes}" if search.gpus is None else f"--set search.gpus={gpus}"
     return _Change(f"{words} ({gpus} GPUs)", replace(question, cluster=cluster), search.model_copy(update={"gpus": gpus}))

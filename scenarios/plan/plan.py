@@ -8,7 +8,6 @@ first token comes in time.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,21 +18,18 @@ from ... import __version__
 from ...hwmodels.backends import load_backend
 from ...hwmodels.errors import BadInput
 from ...hwmodels.units import format_bytes, format_time
-from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving_question import ServingQuestion
-from ..answer.evaluate import evaluate
-from ..answer.evaluation import Candidate, Evaluation, Limit, Plan
+from ..answer.evaluation import Evaluation, Limit, Plan
 from ..ask.search import Search
-from .candidates import Place, Shown, candidates, of_row
+from .candidates import Ranked, Shown, candidates
 from .events import get_ready, longer_tpot_s, played_seconds
 from .levers import unmet
 from .second_process import SecondProcess
 from .table import Table, on_cluster, setting_for, table_of
+from .workers import NO_MEMORY
 
 Progress = Callable[[int, int], None]
 Play = Callable[..., float | None]
-#: Deployments that are evaluated on their own until one meets every limit there, too.
-_TRIED = 5
 
 
 def plan(question: ServingQuestion, search: Search, progress: Progress | None = None) -> Plan:
@@ -49,11 +45,16 @@ def plan(question: ServingQuestion, search: Search, progress: Progress | None = 
 
 
 def _planned(question: ServingQuestion, search: Search, progress: Progress | None, play: Play) -> Plan:
-    questions = [question, *(on_cluster(question, name) for name in search.clusters)]
+    limited = question
+    if question.plays:  # the request-level run is loaded by who asks for it
+        from .tails import of_means, played
+
+        limited = replace(question, slo=of_means(question.slo))
+    questions = [limited, *(on_cluster(limited, name) for name in search.clusters)]
     steps = len(questions) + 2
     tables: list[Table] = []
     for asked in questions:
-        tables.append(table_of(asked, search if asked is question else search.model_copy(update={"gpus": asked.cluster.gpus})))
+        tables.append(table_of(asked, search if asked is limited else search.model_copy(update={"gpus": asked.cluster.gpus})))
         if progress is not None:
             progress(len(tables), steps)
     if not any(t.considered or len(t.prefill) or len(t.decode) for t in tables):
@@ -61,19 +62,24 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
             f"search: no worker of {question.model.name} has any of these widths: heads divide over tp, experts and their "
             "replicas over ep, and a worker is no larger than search.gpus and worker_gpus: leave tp, dp, pp and ep open"
         )
-    shown, places = candidates(tables, search)
-    settled = _settled(places)
-    notes: list[str] = []
-    best: Evaluation | None = None
+    ranked = Ranked(tables)
+    shown = candidates(ranked, search)
+    missed: tuple[Limit, ...] = ()
+    if question.plays:
+        shown, missed = played(shown, question)
+    best = shown[0].answer if shown and shown[0].candidate.meets else None
+    notes: list[str] = list(search.held)
     limits: tuple[Limit, ...] = ()
-    if settled is not None:
-        best = settled[1]
+    closest: Evaluation | None = None
+    if best is not None:
         limits = best.limits
         notes += best.notes
-        shown = _best_first(shown, settled[0])[: search.keep]
     else:
         notes.append(question.model.said)
-        limits = unmet(_closest(tables), notes.append)
+        closest = shown[0].answer if shown else None
+        limits = missed or unmet(_closest(tables), closest, notes.append)
+        if missed:
+            notes.append("the cheapest that meet the limits on average were played request by request: none meets all limits")
     if progress is not None:
         progress(steps - 1, steps)
     shown = _confirmed(shown, search, question.seed, play)
@@ -84,8 +90,9 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
         ruled_out += t.ruled_out
     if unpriced := [t.unpriced for t in tables if t.unpriced]:
         notes.append(f"ranked by GPUs: {unpriced[0]}")
-    considered, fitting = sum(t.considered for t in tables), sum(len(t.rows) for t in tables)
-    chosen = next((s.candidate for s in shown if best and s.candidate.serving == best.serving), None)
+    considered = sum(t.considered for t in tables)
+    fitting = considered - sum(count for reason, count in ruled_out.items() if reason == NO_MEMORY)
+    chosen = shown[0].candidate if best is not None else None
     words = chosen.arrangement if chosen else ""
     if chosen and question.slo.tpot and (chosen.events_tpot_s or 0.0) > question.slo.tpot:
         notes.append(
@@ -98,13 +105,14 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
         sentence=_sentence(question, best, considered, limits, words),
         considered=considered,
         fitting=fitting,
-        meeting=sum(int((t.misses() <= 1.0).sum()) for t in tables),
+        meeting=int((ranked.misses <= 1.0).sum()) - ranked.failed + ranked.gained,
         best=best,
         candidates=tuple(s.candidate for s in shown),
         limits=limits,
         ruled_out=dict(sorted(ruled_out.items(), key=lambda item: (-item[1], item[0]))),
         notes=tuple(notes),
-        inputs=best.inputs if best is not None else (),
+        inputs=evidence.inputs if (evidence := best or closest) is not None else (),
+        closest=closest,
         seed=question.seed,
         version=__version__,
     )
@@ -118,31 +126,10 @@ def _closest(tables: list[Table]) -> Table:
     return min(tables, key=lambda t: t.short_bytes or np.inf)
 
 
-def _settled(places: list[Place]) -> tuple[Place, Evaluation] | None:
-    """The cheapest deployment that meets every limit when it is evaluated on its own, too."""
-    for table, row in places[:_TRIED]:
-        try:
-            answer = evaluate(replace(table.question, serving=table.serving(row)))
-        except Unanswerable:  # at the very edge of what it carries the table says yes and the evaluation no
-            continue
-        if all(limit.met for limit in answer.limits):
-            return (table, row), answer
-    return None
-
-
-def _best_first(shown: list[Shown], place: Place) -> list[Shown]:
-    """``shown`` beginning with the deployment that the plan names; of those that cost the same others may be on the front."""
-    table, row = place
-    best = [s for s in shown if s.table is table and s.row == row]
-    if not best:
-        best = [of_row(table, row, on_front=False, meets=True)]
-    return [*best, *(s for s in shown if s is not best[0])]
-
-
 def _confirmed(shown: list[Shown], search: Search, seed: int, play: Play) -> list[Shown]:
     """The same, the best few that meet the limits with their exchange played event by event; alike decode workers once."""
     known: dict[object, float | None] = {}
-    best = sorted((s for s in shown if s.candidate.meets), key=lambda s: _rank(s.candidate))
+    best = sorted((s for s in shown if s.candidate.meets), key=lambda s: s.rank)
     places = [(id(s.table), s.row) for s in best if s.candidate.serving.decode.dp > 1][: search.confirm]
     played = []
     for s in shown:
@@ -153,16 +140,10 @@ def _confirmed(shown: list[Shown], search: Search, seed: int, play: Play) -> lis
     return played
 
 
-def _rank(candidate: Candidate) -> float:
-    """Dollars a token, or GPUs a token where there are no dollars."""
-    usd = candidate.values["usd_per_mtok_output"]
-    return usd if math.isfinite(usd) else candidate.gpus / candidate.values["output_tokens_per_s"]
-
-
 def _events(shown: Shown, known: dict[object, float | None], seed: int, play: Play) -> float | None:
     table, serving = shown.table, shown.candidate.serving
     setting = replace(table.setting, backend=load_backend(serving.backend))
-    batch = float(table.decode.batch[table.rows.decode[shown.row]])
+    batch = shown.answer.metric("batch").value
     key = (table.question.cluster.label, serving.backend, serving.decode.model_copy(update={"count": 1}), batch)
     if key not in known:
         known[key] = longer_tpot_s(setting, table.question.workload.routing, serving.decode, batch, seed, play)
@@ -177,6 +158,7 @@ def _sentence(
     wanted = [
         f"{name} within {format_time(limit)}" for name, limit in (("TTFT", slo.ttft), ("TPOT", slo.tpot)) if limit is not None
     ]
+    wanted += [f"in {10 * slo.confidence:g} of 10 cases"] if slo.confidence is not None else []
     wanted += [f"{load.rate:g} requests/s"] if load.rate is not None else []
     wanted += [f"{load.concurrency:,} in flight"] if load.concurrency is not None else []
     asked = (
@@ -186,7 +168,7 @@ def _sentence(
     if best is None or best.serving is None:
         missed = [limit for limit in limits if not limit.met]
         why = "; ".join(f"{_gap(limit)}: {limit.lever}" for limit in missed)
-        return f"{asked}: none of {considered:,} deployments will do. {why}." if why else f"{asked}: nothing to deploy."
+        return f"{asked}: none of {considered:,} deployments will do. {why}."
     usd, per_gpu = best.metric("usd_per_mtok_output").value, best.metric("output_tokens_per_s_gpu").value
     which, price = ("smallest", "no price") if best.unpriced else ("cheapest", f"${usd:.2f} per million")
     return (
@@ -203,4 +185,6 @@ def _gap(limit: Limit) -> str:
         return f"The {limit.words} is short of {format_bytes(limit.got - limit.wanted, binary=True)}"
     if limit.key == "gpus":
         return f"There are {limit.wanted:.0f} GPUs, {limit.got:.0f} are the fewest {limit.words}"
+    if limit.key == "in_flight":
+        return f"There are {limit.got:,.0f} requests in flight, batches that are looked at take {limit.wanted:,.0f} or more"
     return f"They carry {limit.got:.4g} of {limit.wanted:.4g} {limit.words}"

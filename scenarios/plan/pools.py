@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from ...sim.inputs.serving import Workload
 from ...sim.serving.deployment import transfer_seconds
-from ...sim.serving.queue import queue_wait
+from ...sim.serving.queue import AT_RANDOM, ArrivalLaw, boarding_wait, queue_wait
 from ...sim.serving.steady import Setting
 from ...sim.step.worker import Arrangement
+from ..ask.search import Search
 from .widths import Floats
 from .workers import Workers
 
 Rows = NDArray[np.int64]
 #: Prefill workers more than the fewest that carry the load: what shorter queues cost.
 SPARE_PREFILL = (0, 1, 2)
+#: Share of its prompts a second that a prefill pool which is too small for the decode pool is taken to run at.
+_ALL_BUT_FULL = 0.98
 #: Decode workers tried for each pair: all up to this many, and then those that fill the budget best.
 ALL_COUNTS = 8
 
@@ -65,8 +68,8 @@ def nothing() -> Deployments:
     return Deployments(none.astype(np.int64), none.astype(np.int64), *(none,) * 8)
 
 
-def aggregated_pools(workload: Workload, workers: Workers, budget: int) -> Deployments:
-    """As many of each worker as the budget or the load asks for."""
+def aggregated_pools(workload: Workload, workers: Workers, budget: int, search: Search) -> tuple[Deployments, int]:
+    """As many of each worker as the budget or the load asks for; and how many there are that all GPUs are too few of."""
     most = np.floor(budget / np.maximum(workers.gpus, 1.0))
     in_worker = workers.batch * workers.dp
     count: Floats = most
@@ -74,7 +77,10 @@ def aggregated_pools(workload: Workload, workers: Workers, budget: int) -> Deplo
         count = np.ceil(workload.rate / workers.requests_per_s - 1e-9)
     elif workload.concurrency is not None:
         count = np.minimum(most, np.floor(workload.concurrency / in_worker))
+    if search.counts:
+        count = np.where(np.isin(count, search.counts), count, _fixed(count, most, search.counts, workload))
     rows = np.flatnonzero((count >= 1) & (count <= most))
+    too_few = int(np.sum(count > most))
     w, count = workers.take(rows), count[rows]
     per_s = np.minimum(w.requests_per_s * count, workload.rate or np.inf)
     in_flight, ttft = in_worker[rows] * count, w.ttft_s
@@ -83,12 +89,22 @@ def aggregated_pools(workload: Workload, workers: Workers, budget: int) -> Deplo
     elif workload.concurrency is not None:  # what the workers do not take waits outside
         outside = (workload.concurrency - in_flight) / per_s
         in_flight, ttft = np.full(len(rows), float(workload.concurrency)), ttft + outside
-    return Deployments(
-        rows, np.full(len(rows), -1), count, 0.0 * count, w.gpus * count, per_s, w.tpot_s, ttft, in_flight, w.batch
-    )
+    found = (rows, np.full(len(rows), -1), count, 0.0 * count, w.gpus * count, per_s, w.tpot_s, ttft, in_flight, w.batch)
+    return Deployments(*found), too_few
 
 
-def disaggregated_pools(setting: Setting, workload: Workload, prefill: Workers, decode: Workers, budget: int) -> Deployments:
+def _fixed(count: Floats, most: Floats, counts: tuple[int, ...], workload: Workload) -> Floats:
+    """Of the ``counts`` that are asked for, the least that carries the load, or the most there is room for; 0 if none."""
+    found: Floats = np.zeros(len(count))
+    for number in sorted(counts, reverse=workload.rate is not None):
+        fits = (number <= most) & ((number >= count) if workload.rate is not None else True)
+        found = np.where(fits, float(number), found)
+    return found
+
+
+def disaggregated_pools(
+    setting: Setting, workload: Workload, prefill: Workers, decode: Workers, budget: int, search: Search
+) -> Deployments:
     """Every prefill worker with every decode worker, in whole numbers that fit the budget.
 
     Of a pair's decode counts, all up to `ALL_COUNTS` and the largest that still leave room for the prompts' workers; of its
@@ -101,13 +117,17 @@ def disaggregated_pools(setting: Setting, workload: Workload, prefill: Workers, 
     p, d = p[together], d[together]
     transfer = _transfer(setting, prefill, decode, p, d)
     tables = [nothing()]
-    for decode_count in _decode_counts(workload, prefill, decode, p, d, budget):
-        asked = decode_count >= 1
-        for spare in SPARE_PREFILL:
-            rows = np.flatnonzero(asked)
-            tables.append(
-                _pools(workload, prefill, decode, p[rows], d[rows], decode_count[rows], spare, transfer[rows], budget)
-            )
+    counts = _decode_counts(workload, prefill, decode, p, d, budget)
+    if search.counts:
+        counts = [np.full(len(p), float(number)) for number in search.counts]
+    for decode_count in counts:
+        rows = np.flatnonzero(decode_count >= 1)
+        per_s = np.minimum(decode_count[rows] * decode.requests_per_s[d[rows]], workload.rate or np.inf)
+        fewest = np.floor(per_s / prefill.requests_per_s[p[rows]]) + 1.0
+        pairs = (workload, prefill, decode, p[rows], d[rows], decode_count[rows])
+        spared = [fewest + spare for spare in SPARE_PREFILL]
+        given = [np.full(len(rows), float(number)) for number in search.prefill_counts or ()]
+        tables += [_pools(*pairs, number, transfer[rows], budget) for number in given or spared]
     return joined(tables)
 
 
@@ -118,19 +138,22 @@ def _pools(
     p: Rows,
     d: Rows,
     count: Floats,
-    spare: int,
+    prefill_count: Floats,
     transfer: Floats,
     budget: int,
 ) -> Deployments:
-    per_s = np.minimum(count * decode.requests_per_s[d], workload.rate or np.inf)
     each = prefill.requests_per_s[p]
-    prefill_count = np.floor(per_s / each) + 1.0 + spare
+    per_s = np.minimum(count * decode.requests_per_s[d], workload.rate or np.inf)
+    if workload.rate is None:
+        per_s = np.minimum(per_s, _ALL_BUT_FULL * each * prefill_count)
     gpus = prefill_count * prefill.gpus[p] + count * decode.gpus[d]
     room = gpus <= budget
     p, d = p[room], d[room]
     count, prefill_count, gpus, per_s, each = (x[room] for x in (count, prefill_count, gpus, per_s, each))
     transfer, groups = transfer[room], decode.dp[d] * count
-    wait = np.asarray(queue_wait(prefill.prompt_s[p], prefill.dp[p] * prefill_count, per_s / (each * prefill_count)))
+    law = ArrivalLaw(workload.variation) if workload.rate is not None else AT_RANDOM
+    behind = queue_wait(prefill.prompt_s[p], prefill.dp[p] * prefill_count, per_s / (each * prefill_count), law)
+    wait = np.asarray(behind) + boarding_wait(prefill.boarding_s[p], per_s, prefill_count, law)
     ttft = prefill.ttft_s[p] + transfer + wait
     tpot = decode.tpot_s[d]
     in_flight = per_s * (workload.mean_output * tpot + ttft)
@@ -168,8 +191,9 @@ def _transfer(setting: Setting, prefill: Workers, decode: Workers, p: Rows, d: R
 def worth_pairing(workers: Workers, *, decode: bool) -> Rows:
     """Rows that no other worker of as many GPUs beats in everything that a deployment's numbers come from.
 
-    Decode workers: time per token and requests a second. Prefill workers: requests a second, time of a lone prompt, and
-    attention groups (the more serve a queue, the shorter it is). What else differs is the KV cache's way from pool to pool.
+    Decode workers: time per token and requests a second. Prefill workers: requests a second, time of a lone prompt and of a
+    step, and attention groups (the more serve a queue, the shorter it is). What else differs is the KV cache's way from pool to
+    pool.
     """
     kept = []
     backend = np.array([kind.backend for kind in workers.kinds])[workers.kind] if len(workers) else np.zeros(0, str)
@@ -177,7 +201,7 @@ def worth_pairing(workers: Workers, *, decode: bool) -> Rows:
         for name in np.unique(backend):
             rows = np.flatnonzero((workers.gpus == gpus) & (backend == name))
             w = workers.take(rows)
-            costs = (w.tpot_s, -w.requests_per_s) if decode else (-w.requests_per_s, w.ttft_s, -w.dp)
+            costs = (w.tpot_s, -w.requests_per_s) if decode else (-w.requests_per_s, w.ttft_s, -w.dp, w.boarding_s)
             kept.append(rows[front(*costs)])
     return np.sort(np.concatenate(kept)) if kept else np.zeros(0, np.int64)
 

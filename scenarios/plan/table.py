@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...hwmodels.backends import load_backend
-from ...hwmodels.catalog import load_cluster, names
+from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
-from ...hwmodels.prices import gpu_of_key, load_prices
+from ...hwmodels.prices import load_prices, overrides_for
 from ...hwmodels.specs import Cluster
 from ...sim.ep.protocols import DEFAULT
 from ...sim.inputs.serving import Serving, Worker
@@ -23,19 +23,23 @@ from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.steady import Setting
 from ...sim.step.worker import precision_of
 from ..answer.cost import cost_of
-from ..answer.evaluate import setting_of
+from ..answer.operating_point import setting_of
+from ..answer.sureness import Time
 from ..ask.search import Search
+from .certain import certain
 from .pools import Deployments, Rows, aggregated_pools, disaggregated_pools, joined, worth_pairing
 from .widths import Floats
-from .workers import Workers, aggregated_workers, at_rate, decode_workers, prefill_workers
+from .workers import Workers, aggregated_workers, at_limits, at_rate, decode_workers, prefill_workers
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """All deployments on ``question``'s cluster. ``prefill`` and ``decode`` hold the workers that ``rows`` speak of.
 
-    ``usd_per_hour``: the whole bill, nan where ``unpriced`` says why; ``considered``: rows, and deployments whose memory does
-    not suffice; ``nearest``: if nothing fits, what the closest worker needs, ``short_bytes`` what it lacks.
+    ``rows`` have times as medians and are held against the limits at the confidence asked for (``share``: the worst of got /
+    wanted, at most 1 where all are met). ``usd_per_hour``: the whole bill, nan where ``unpriced`` says why; ``considered``:
+    rows, and deployments that are ruled out; ``nearest``: if nothing fits, what the closest worker needs, ``short_bytes`` what
+    it lacks.
     """
 
     question: ServingQuestion
@@ -44,6 +48,7 @@ class Table:
     prefill: Workers
     decode: Workers
     rows: Deployments
+    share: Floats
     usd_per_hour: Floats
     unpriced: str
     considered: int
@@ -67,12 +72,8 @@ class Table:
         return self.usd_per_mtok_output if priced else self.gpu_hours_per_mtok_output
 
     def misses(self) -> Floats:
-        """How far each row is from the limits: the worst of got / wanted, at most 1 where all are met."""
-        worst = np.zeros(len(self.rows))
-        for wanted, got in ((self.question.slo.ttft, self.rows.ttft_s), (self.question.slo.tpot, self.rows.tpot_s)):
-            if wanted is not None:
-                worst = np.maximum(worst, got / wanted)
-        return worst
+        """How far each row is from the limits: ``share``, rounding aside."""
+        return np.where(np.abs(self.share - 1.0) < 1e-9, 1.0, self.share)
 
     def serving(self, row: int) -> Serving:
         """The deployment of ``row``, as a scenario says it."""
@@ -106,6 +107,7 @@ class Table:
             protocol=kind.protocol or DEFAULT,
             comm_sms=self.search.comm_sms,
             redundant_experts=int(workers.redundant[row]),
+            placement=self.search.placement,
             overlap=kind.overlap,
             batch=int(slots) or None,
             **more,
@@ -117,45 +119,78 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
     cluster = sized(question.cluster, search)
     budget = search.gpus or cluster.gpus
     question = replace(question, cluster=cluster, serving=None)
-    setting = setting_for(question, search)
+    setting, workload = setting_for(question, search), question.workload
     if search.mtp and not question.model.mtp_layers:
         raise BadInput(f"search.mtp ({search.mtp}) needs MTP layers, {question.model.name} has none: use search.mtp=0")
     ruled_out: Counter[str] = Counter()
-    rate, routing = question.workload.rate, question.workload.routing
+    routing = workload.routing
     prefill = decode = None
     parts: list[Deployments] = []
     nearest, short = "", 0.0
     if "disaggregated" in search.modes:
         of = prefill_workers(setting, routing, search, budget)
         to = decode_workers(setting, routing, search, budget)
-        decoding = to.workers if rate is None else at_rate(to.workers, rate)
+        decoding = _loaded(question, to.workers, ("tpot",))
         prefill = of.workers.take(worth_pairing(of.workers, decode=False))
         decode = decoding.take(worth_pairing(decoding, decode=True))
-        parts.append(disaggregated_pools(setting, question.workload, prefill, decode, budget))
+        parts.append(disaggregated_pools(setting, workload, prefill, decode, budget, search))
         ruled_out += of.ruled_out + to.ruled_out
         nearest, short = to.nearest, to.short_bytes
     if "aggregated" in search.modes:
-        both = aggregated_workers(setting, routing, search, budget)
-        doing = both.workers if rate is None else at_rate(both.workers, rate)
-        parts.append(_shifted(aggregated_pools(question.workload, doing, budget), decode))
+        law = None if workload.rate is None else setting.arrivals
+        both = aggregated_workers(setting, routing, search, budget, law)
+        doing = _loaded(question, both.workers, ("tpot", "ttft"))
+        alone, too_few = aggregated_pools(workload, doing, budget, search)
+        if too_few:
+            ruled_out[f"carry less than {workload.rate:g} requests/s on all of {budget} GPUs"] += too_few
+        parts.append(_shifted(alone, decode))
         decode = doing if decode is None else _appended(decode, doing)
         ruled_out += both.ruled_out
         nearest, short = nearest or both.nearest, short or both.short_bytes
     assert decode is not None
-    rows = joined(parts)
+    prefill = prefill if prefill is not None else decode.take(np.zeros(0, np.int64))
+    rows, share = _shown(question, joined(parts), prefill, decode)
     return Table(
         question,
         search,
         setting,
-        prefill if prefill is not None else decode.take(np.zeros(0, np.int64)),
+        prefill,
         decode,
         rows,
+        share,
         *_bill(question, rows),
         len(rows) + sum(ruled_out.values()),
         ruled_out,
         nearest,
         short,
     )
+
+
+def _loaded(question: ServingQuestion, workers: Workers, keys: tuple[Time, ...]) -> Workers:
+    """The workers at their load: of an arrival rate, of a closed loop with their batch full, or the largest within limits."""
+    load = question.workload
+    if load.rate is not None:
+        return at_rate(workers, load.rate)
+    if load.concurrency is not None or not len(workers):
+        return workers
+    times: dict[Time, Floats] = {key: getattr(workers, f"{key}_s") for key in keys}
+    found = certain(question, workers, np.arange(len(workers)), workers.tp * workers.dp, times, np.ones(len(workers), bool))
+    return at_limits(workers, found.share)
+
+
+def _shown(question: ServingQuestion, rows: Deployments, prefill: Workers, decode: Workers) -> tuple[Deployments, Floats]:
+    """The deployments with their times as medians, and the rates that follow; and [row] the worst of got / wanted."""
+    if not len(rows):
+        return rows, np.zeros(0)
+    widest = (decode.tp * decode.dp)[rows.decode]
+    if len(prefill):
+        widest = np.where(rows.prefill >= 0, np.maximum(widest, (prefill.tp * prefill.dp)[rows.prefill]), widest)
+    times: dict[Time, Floats] = {"tpot": rows.tpot_s, "ttft": rows.ttft_s}
+    found = certain(question, decode, rows.decode, widest, times, rows.prefill < 0)
+    given = question.workload.rate is not None
+    per_s = rows.requests_per_s if given else rows.requests_per_s / found.slower
+    tpot, ttft = found.shown_s["tpot"], found.shown_s["ttft"]
+    return replace(rows, tpot_s=tpot, ttft_s=ttft, requests_per_s=per_s), found.share
 
 
 def sized(cluster: Cluster, search: Search) -> Cluster:
@@ -175,8 +210,7 @@ def on_cluster(question: ServingQuestion, name: str) -> ServingQuestion:
     """The question on as many GPUs of another cluster, by its catalogue name or its file."""
     there = load_cluster(name)
     nodes = min(there.max_nodes, -(-question.cluster.gpus // there.node.gpus))
-    known = (*names("gpus"), there.node.gpu.name)
-    mine = {key: value for key, value in question.prices_overrides.items() if gpu_of_key(key) in (None, *known)}
+    mine = overrides_for(question.prices_overrides, there.node.gpu)
     cluster = there.model_copy(update={"nodes": nodes})
     return replace(question, cluster=cluster, serving=None, prices_overrides=mine)
 

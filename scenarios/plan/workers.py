@@ -20,12 +20,17 @@ from ...hwmodels.specs import Cluster
 from ...sim.ep.protocol import all_protocols, find_protocol
 from ...sim.ep.protocols import DEFAULT
 from ...sim.inputs.traffic import Routing
+from ...sim.serving.queue import ArrivalLaw
 from ...sim.serving.steady import Rates, Setting, aggregated_worker, decode_worker, prefill_worker
 from ...sim.step.memory import WorkerMemory, worker_memory
 from ...sim.step.worker import Arrangement
 from ..ask.search import Search
 from .widths import Floats, widths
 
+#: Why a worker is ruled out that does not fit.
+NO_MEMORY = "memory does not hold the weights, or the batch's KV cache"
+#: What a search may say of prefill workers alone.
+PREFILL_OWN = ("tp", "dp", "pp", "ep", "worker_gpus", "protocols", "overlap", "redundant_experts")
 Rated = Callable[[Setting, Arrangement, Floats, Floats], Rates]
 
 
@@ -41,6 +46,8 @@ class Kind:
 @dataclass(frozen=True, slots=True)
 class Workers:
     """One row a worker. ``kind`` indexes ``kinds``; ``sequences``: what its memory holds in one attention group.
+
+    ``limited``: 1 where numbers are those at the limits, with the batch less than full (`at_limits`).
 
     Rates as in `sim.serving.steady.Rates`; ``batch`` is 0 for prefill workers, ``chunk_tokens`` 0 for decode workers.
     """
@@ -59,6 +66,8 @@ class Workers:
     tpot_s: Floats
     ttft_s: Floats
     prompt_s: Floats
+    boarding_s: Floats
+    limited: Floats
 
     @property
     def gpus(self) -> Floats:
@@ -100,15 +109,20 @@ def prefill_workers(setting: Setting, routing: Routing, search: Search, most_gpu
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
         return prefill_worker(here, a, chunk)
 
-    own = {name: getattr(search, f"prefill_{name}") or getattr(search, name) for name in ("tp", "dp", "pp", "worker_gpus")}
+    own = {name: getattr(search, f"prefill_{name}") or getattr(search, name) for name in PREFILL_OWN}
     return _table(setting, routing, search.model_copy(update=own), most_gpus, (0,), search.prefill_chunk_tokens, rates)
 
 
-def aggregated_workers(setting: Setting, routing: Routing, search: Search, most_gpus: int) -> Found:
-    """Workers that do both, ``batch`` requests in flight in each group: widths x protocol x overlap x batch x chunk."""
+def aggregated_workers(
+    setting: Setting, routing: Routing, search: Search, most_gpus: int, law: ArrivalLaw | None = None
+) -> Found:
+    """Workers that do both, ``batch`` requests in flight in each group: widths x protocol x overlap x batch x chunk.
+
+    ``law``: of arrivals at a rate; None: a closed loop.
+    """
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
-        return aggregated_worker(here, a, batch, chunk)
+        return aggregated_worker(here, a, batch, chunk, batch, law)
 
     return _table(setting, routing, search, most_gpus, search.batches, search.chunk_tokens, rates)
 
@@ -118,18 +132,42 @@ def at_rate(workers: Workers, rate: float) -> Workers:
 
     ``batch`` stays the most they take. Times run straight between the batches of an arrangement; below the smallest they stay.
     """
-    if not len(workers):
-        return workers
     each = rate / np.ceil(rate / workers.requests_per_s)
-    alike = np.stack([getattr(workers, name) for name in ("kind", "tp", "dp", "pp", "ep", "redundant", "chunk_tokens")])
-    group = np.unique(alike, axis=1, return_inverse=True)[1].ravel()
-    order = np.lexsort((workers.batch, group))
     times = {name: np.array(getattr(workers, name)) for name in ("tpot_s", "ttft_s", "prompt_s")}
-    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+    for rows in _by_batch(workers):
         carried = np.maximum.accumulate(workers.requests_per_s[rows])
         for column in times.values():
             column[rows] = np.interp(each[rows], carried, column[rows])
-    return replace(workers, requests_per_s=each, tpot_s=times["tpot_s"], ttft_s=times["ttft_s"], prompt_s=times["prompt_s"])
+    return replace(workers, requests_per_s=each, **times)  # type: ignore[arg-type]
+
+
+def at_limits(workers: Workers, share: Floats) -> Workers:
+    """The workers at the largest load that meets the limits, where more than the smallest batch does.
+
+    ``share``: [row] the worst of got / wanted with the batch full. ``batch`` stays the most they take. Between the batches of
+    an arrangement numbers run straight, as in `at_rate`.
+    """
+    names = ("requests_per_s", "tpot_s", "ttft_s", "prompt_s")
+    columns = {name: np.array(getattr(workers, name)) for name in (*names, "limited")}
+    for rows in _by_batch(workers):
+        rising = np.maximum.accumulate(share[rows])
+        if rising[0] >= 1.0 or rising[-1] <= 1.0:
+            continue
+        beyond = rising > 1.0
+        for name in names:
+            columns[name][rows[beyond]] = np.interp(1.0, rising, columns[name][rows])
+        columns["limited"][rows[beyond]] = 1.0
+    return replace(workers, **columns)  # type: ignore[arg-type]
+
+
+def _by_batch(workers: Workers) -> list[NDArray[np.int64]]:
+    """Rows of each arrangement, the smallest batch first."""
+    if not len(workers):
+        return []
+    alike = np.stack([getattr(workers, name) for name in ("kind", "tp", "dp", "pp", "ep", "redundant", "chunk_tokens")])
+    group = np.unique(alike, axis=1, return_inverse=True)[1].ravel()
+    order = np.lexsort((workers.batch, group))
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
 
 
 def _table(
@@ -160,7 +198,7 @@ def _table(
         # Every stage of a pipeline has a sequence of its own; fewer would leave stages idle.
         asked = np.broadcast_to((batch == 0.0) | (batch >= mine[2]), shape)
         fits = asked & (sequences >= np.maximum(batch, 1.0))
-        ruled_out["memory does not hold the weights, or the batch's KV cache"] += int((asked & ~fits).sum())
+        ruled_out[NO_MEMORY] += int((asked & ~fits).sum())
         if not fits.any():
             lacking = np.where(asked, held.short_bytes, np.inf)
             at = np.unravel_index(int(np.argmin(lacking)), shape)
@@ -177,7 +215,7 @@ def _table(
         except Uncalibrated as error:
             ruled_out[str(error)] += int(fits.sum())
             continue
-        answers = (found.requests_per_s, found.tpot_s, found.ttft_s, found.prompt_s)
+        answers = (found.requests_per_s, found.tpot_s, found.ttft_s, found.prompt_s, found.boarding_s, 0.0)
         rows: Any = [np.broadcast_to(c, fits.shape)[fits] for c in (*mine, batch, chunk, sequences, *answers)]
         tables.append(Workers((), np.full(len(rows[0]), len(kinds)), *rows))
         kinds.append(kind)
@@ -189,7 +227,9 @@ def _arrangement(columns: list[Floats], kind: Kind, search: Search) -> Arrangeme
     """Workers of a kind, ``columns`` as `widths` has them."""
     tp, dp, pp, ep, redundant = columns
     sms = float(search.comm_sms)
-    return Arrangement(tp, dp, pp, ep, kind.protocol or DEFAULT, sms, redundant, kind.overlap, graphs=True)
+    placed = search.placement or ""
+    protocol = kind.protocol or DEFAULT
+    return Arrangement(tp, dp, pp, ep, protocol, sms, redundant, kind.overlap, graphs=True, placement=placed)
 
 
 def memory_of(setting: Setting, arrangement: Arrangement, batch: Floats, chunk: Floats, share: float) -> WorkerMemory:

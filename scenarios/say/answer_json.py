@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.interval import UNKNOWN, Interval
 from ...sim.layer.result import Answer, LayerResult, TrafficMatrix
+from .envelope import enveloped
 from .json_text import json_text, rounded
 
 MATRIX_RANKS = 64  # beyond it, a matrix would be most of the file: its row and column sums are given
@@ -16,12 +17,16 @@ MATRIX_RANKS = 64  # beyond it, a matrix would be most of the file: its row and 
 
 def answer_json(answer: Answer) -> str:
     """The answer as JSON text: times in microseconds, sizes in bytes, one list of numbers a line."""
-    return json_text(_answer(answer))
+    return json_text(answer_dict(answer))
+
+
+def answer_dict(answer: Answer) -> dict[str, Any]:
+    """The same as plain data, in the envelope that all kinds have."""
+    return enveloped("simulate", _answer(answer))
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
     return {
-        "epicycle": answer.version,
         "name": answer.name,
         "description": answer.description,
         "seed": answer.seed,
@@ -46,7 +51,7 @@ def _layer(layer: LayerResult) -> dict[str, Any]:
                 "end_us": _us(op.end_ps),
                 "duration_us": _us(op.duration_ps),
                 "critical_us": rounded(layer.op_us(op.op)),
-                "interval": _interval(layer.intervals.get(op.op, UNKNOWN), layer.op_us(op.op)),
+                "critical_interval": _interval(layer.intervals.get(op.op, UNKNOWN), layer.op_us(op.op)),
                 "rank_us": [_us(ps) for ps in op.rank_ps.tolist()],
             }
             for op in layer.ops

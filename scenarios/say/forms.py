@@ -9,10 +9,10 @@ from rich.console import Console
 
 from ..answer.evaluation import Comparison, Explanation, Plan, Sweep
 from .record_csv import comparison_csv, explanation_csv, plan_csv, sweep_csv
-from .terminal_comparison import print_comparison
-from .terminal_explanation import print_explanation
-from .terminal_plan import print_plan
-from .terminal_sweep import print_sweep
+from .terminal.comparison import print_comparison
+from .terminal.explanation import print_explanation
+from .terminal.plan import print_plan
+from .terminal.sweep import print_sweep
 
 Record = Plan | Sweep | Comparison | Explanation
 

@@ -7,7 +7,8 @@ from math import isfinite
 from typing import Any
 
 from ..published.row import Gallery, Row
-from .json_text import json_text, rounded
+from .envelope import envelope_json
+from .json_text import rounded
 
 
 def gallery_json(found: Gallery) -> str:
@@ -16,7 +17,7 @@ def gallery_json(found: Gallery) -> str:
         {"scenario": e.scenario, "system": e.system, "section": e.section, "prose": e.prose, "rows": len(e.rows)}
         for e in found.entries
     ]
-    return json_text({"version": found.version, "systems": systems, "rows": [_record(row) for row in found.rows]})
+    return envelope_json("gallery", {"systems": systems, "rows": [_record(row) for row in found.rows]})
 
 
 def _record(row: Row) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..study.layer_table import Block, LayerTable
 from .record_parquet import parquet_library
-from .terminal_evaluation import print_sentence
+from .terminal.evaluation import print_sentence
 
 
 def write_table(table: LayerTable, csv_path: Path | None, parquet_path: Path | None) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ...hwmodels import catalog
@@ -20,6 +19,9 @@ from ...sim.ep.protocol import all_protocols, find_protocol
 from ...sim.inputs.model import MoeModel, load_model, model_names
 from ..ask.gallery import gallery_names, gallery_path
 from ..ask.scenario import load_scenario
+from .envelope import enveloped
+from .terminal.console import say
+from .terminal.text_table import TextTable
 
 KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "protocols", "backends", "prices", "scenarios")
 
@@ -44,18 +46,39 @@ def print_catalogue(kind: str | None, name: str | None, console: Console) -> Non
     if kind not in KINDS:
         raise UnknownName("kind", kind, KINDS, "epicycle catalog")
     if kind == "prices":
-        console.print(_price_list(name))
+        _print(_price_list(name), console)
     elif name is None:
-        console.print(_overview(kind))
+        _print(_overview(kind), console)
     elif kind == "protocols":
-        console.print(_table(("key", "value"), _protocol(name).items()))
+        _print(_table(("key", "value"), _protocol(name).items()), console)
     elif kind == "scenarios":
         console.print(Text(gallery_path(name).read_text(encoding="utf-8")), soft_wrap=True)
     else:
         record = _LOAD[kind](name)
         if isinstance(record, MoeModel):
-            console.print(Text(record.summary), soft_wrap=True)
-        console.print(_record(record))
+            say(record.summary, console)
+        _print(_record(record), console)
+
+
+def catalogue_dict(kind: str | None, name: str | None) -> dict[str, Any]:
+    """The same as plain data, in the envelope that all kinds have. Raises UnknownName."""
+    entries: Any
+    if kind is None:
+        entries = {each: list(_names(each)) for each in KINDS}
+    elif kind not in KINDS:
+        raise UnknownName("kind", kind, KINDS, "epicycle catalog")
+    elif kind == "prices":
+        entries = [dict(zip(("price", "value", "source"), row, strict=True)) for row in load_prices().entries()]
+        entries = [row for row in entries if name is None or row["price"].split(".")[0] == name]
+    elif name is None:
+        entries = [_ROW[kind](each) for each in _names(kind)]
+    elif kind == "protocols":
+        entries = _protocol(name)
+    elif kind == "scenarios":
+        entries = {"text": gallery_path(name).read_text(encoding="utf-8")}
+    else:
+        entries = _LOAD[kind](name).model_dump(mode="json")
+    return enveloped("catalog", {"of": kind, "name": name, "entries": entries})
 
 
 def _names(kind: str) -> tuple[str, ...]:
@@ -70,14 +93,14 @@ def _names(kind: str) -> tuple[str, ...]:
     return model_names() if kind == "models" else catalog.names(kind)
 
 
-def _overview(kind: str) -> Table:
+def _overview(kind: str) -> TextTable:
     rows = [_ROW[kind](name) for name in _names(kind)]
     if not rows:
         raise BadInput(f"the catalogue has no {kind}")
     return _table(list(rows[0]), (row.values() for row in rows))
 
 
-def _price_list(table: str | None) -> Table:
+def _price_list(table: str | None) -> TextTable:
     if table is not None and table not in _names("prices"):
         raise UnknownName("table of prices", table, _names("prices"), "epicycle catalog prices")
     return _table(
@@ -191,7 +214,7 @@ _ROW: dict[str, Callable[[str], dict[str, str]]] = {
 }
 
 
-def _record(record: BaseModel) -> Table:
+def _record(record: BaseModel) -> TextTable:
     rows = _fields(record, "", {})
     if not isinstance(record, Datasheet | Cluster):
         return _table(("key", "value", "source"), rows)
@@ -224,10 +247,13 @@ def _written(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in names:
-        table.add_column(name, overflow="fold")
+def _table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> TextTable:
+    table = TextTable(*names)
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _print(table: TextTable, console: Console) -> None:
+    for line, heading in table.lines(console.width):
+        console.print(Text(line, style="dim" if heading else ""), soft_wrap=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,13 @@ from typing import Self
 from ...hwmodels.errors import BadInput
 
 STDOUT = Path("-")
+
+
+class ClosedOutputError(OSError):
+    """``-`` where standard output is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EBADF, "standard output is closed, there is nowhere for '-' to go: name a file")
 
 
 class Outputs:
@@ -47,7 +55,8 @@ class Outputs:
     def put(self, path: Path | None, write: Callable[[Path], None]) -> None:
         """Let ``write`` make the output ``path`` (nothing, if None). It is given another path, to be renamed later."""
         if path is not None:
-            write(self._claims[path])
+            with _naming(path):
+                write(self._claims[path])
             self._put.append(path)
 
     def put_all(self, paths: Sequence[Path | None], write: Callable[[Sequence[Path | None]], None]) -> None:
@@ -59,7 +68,8 @@ class Outputs:
         try:
             if kind is None:
                 for path in self._put:
-                    _place(self._claims[path], path)
+                    with _naming(path):
+                        _place(self._claims[path], path)
         finally:
             self._drop()
 
@@ -70,8 +80,22 @@ class Outputs:
         self._claims.clear()
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What the system refuses inside (a full disk) names the output that was asked for, and not a file beside it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 def _claim(path: Path) -> Path:
     """An empty file beside ``path`` that can take its place. Raises BadInput saying why ``path`` cannot be written."""
+    if path == STDOUT and sys.stdout is None:
+        raise ClosedOutputError
     special = path == STDOUT or (path.exists() and not path.is_file() and not path.is_dir())
     folder = Path(tempfile.gettempdir()) if special else path.parent
     if path.is_dir() and path != STDOUT:

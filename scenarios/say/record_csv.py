@@ -7,19 +7,23 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from ...hwmodels.interval import UNKNOWN
+from ...sim.inputs.serving import Serving
+from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
 from ..answer.leading_metric import meets
+from ..answer.request_run import RequestRun
 from ..weigh.mechanism import step_changes
 
 
 def plan_csv(plan: Plan) -> str:
     """A row a candidate: its arrangement, whether it lies on the front and meets the limits, and its metrics."""
     keys = _in_order(candidate.values for candidate in plan.candidates)
-    rows = [
-        [c.cluster, c.gpus, c.arrangement, c.on_front, c.meets, c.events_tpot_s, *(c.values.get(key) for key in keys)]
-        for c in plan.candidates
+    front = [
+        [c.cluster, c.gpus, c.arrangement, *shape(c.serving), c.on_front, c.meets, c.events_tpot_s] for c in plan.candidates
     ]
-    return _table(["cluster", "gpus", "arrangement", "on_front", "meets", "events_tpot_s", *keys], rows)
+    rows = [[*cells, *(c.values.get(key) for key in keys)] for cells, c in zip(front, plan.candidates, strict=True)]
+    return _table(["cluster", "gpus", "arrangement", *SHAPE, "on_front", "meets", "events_tpot_s", *keys], rows)
 
 
 def sweep_csv(sweep: Sweep) -> Iterator[str]:
@@ -32,7 +36,7 @@ def sweep_csv(sweep: Sweep) -> Iterator[str]:
 
 def sweep_columns(sweep: Sweep) -> list[str]:
     """The columns of a sweep's table."""
-    return [*sweep.axes, "gpus", "meets", "on_front", *sweep.keys, "refusal"]
+    return [*sweep.axes, "gpus", *SHAPE, "meets", "on_front", *sweep.keys, "refusal"]
 
 
 def sweep_rows(sweep: Sweep) -> Iterator[list[object]]:
@@ -41,8 +45,63 @@ def sweep_rows(sweep: Sweep) -> Iterator[list[object]]:
     for place, point in enumerate(sweep.points):
         answer = point.evaluation
         values = _values(answer) if answer is not None else {}
-        told = [answer.gpus, meets(answer), place in on_front] if answer is not None else [None, None, None]
+        if answer is None:
+            told: list[object] = [None] * (3 + len(SHAPE))
+        else:
+            told = [answer.gpus, *shape(answer.serving), meets(answer), place in on_front]
         yield [*point.values, *told, *(values.get(key) for key in sweep.keys), point.refusal]
+
+
+#: Columns of a deployment: its engine, its workers' widths and settings; those of prefill workers with their name before them.
+_WORKER = ("tp", "dp", "pp", "ep", "count", "protocol", "batch", "chunk_tokens", "redundant_experts", "overlap", "comm_sms")
+SHAPE = (
+    "backend",
+    "mode",
+    *_WORKER,
+    *(f"prefill_{name}" for name in _WORKER),
+    "kv",
+    "weights",
+    "experts",
+    "mtp",
+    "memory_share",
+)
+
+
+def shape(serving: Serving | None) -> list[object]:
+    """The cells of `SHAPE`; empty where there is no such thing."""
+    if serving is None:
+        return [None] * len(SHAPE)
+    workers = [getattr(worker, name, None) for worker in (serving.decode, serving.prefill) for name in _WORKER]
+    rest = [serving.kv, serving.weights, serving.experts, serving.mtp, serving.memory_share]
+    return [serving.backend, serving.mode, *workers, *rest]
+
+
+def evaluation_csv(evaluation: Evaluation) -> str:
+    """A row a metric: its value with its intervals."""
+    rows = [[m.key, m.words, m.unit, m.value, m.low90, m.low50, m.high50, m.high90] for m in evaluation.metrics]
+    return _table(["metric", "words", "unit", "value", "low90", "low50", "high50", "high90"], rows)
+
+
+def run_csv(run: RequestRun) -> str:
+    """A row a distribution of a run of requests: how many, the mean and the percentiles, seconds."""
+    names = _in_order(d.percentile for d in run.distributions.values())
+    rows = [[key, d.count, d.mean, *(d.percentile.get(name) for name in names)] for key, d in run.distributions.items()]
+    return _table(["distribution", "count", "mean_s", *(f"{name}_s" for name in names)], rows)
+
+
+def answer_csv(answer: Answer) -> str:
+    """A row an op of each protocol's layer: its time on the critical path with its interval, microseconds."""
+    rows: list[list[object]] = []
+    for layer in answer.layers:
+        whole = layer.makespan_ps / 1e6
+        for op, us, sure in [
+            ("layer", whole, layer.interval),
+            *((op.op, layer.op_us(op.op), layer.intervals.get(op.op, UNKNOWN)) for op in layer.ops),
+        ]:
+            low90, low50, high50, high90 = sure.scaled(us)
+            closed = layer.closed_form_us.get(op) if op != "layer" else None
+            rows.append([layer.protocol, op, us, low90, low50, high50, high90, closed])
+    return _table(["protocol", "op", "us", "low90_us", "low50_us", "high50_us", "high90_us", "closed_form_us"], rows)
 
 
 def comparison_csv(comparison: Comparison) -> str:

@@ -12,19 +12,26 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ... import __version__
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep
 from ..answer.request_run import RequestRun
+from .envelope import enveloped
 from .json_text import json_text, rounded
 
+Record = Plan | Sweep | Comparison | Explanation | Evaluation | RequestRun
 
-def record_json(record: Plan | Sweep | Comparison | Explanation | Evaluation | RequestRun) -> str:
-    """``record`` as JSON text. ``kind`` is the command that made it."""
+
+def record_dict(record: Record) -> dict[str, Any]:
+    """``record`` as plain data, in the envelope that all kinds have."""
     kinds: dict[type, str] = {Plan: "plan", Sweep: "sweep", Comparison: "compare", Explanation: "explain"}
     kinds |= {Evaluation: "evaluation", RequestRun: "serve"}
     whole = _sweep(record) if isinstance(record, Sweep) else _plain(record)
     whole.pop("version", None)
-    return json_text({"epicycle": __version__, "kind": kinds[type(record)], **whole})
+    return enveloped(kinds[type(record)], whole)
+
+
+def record_json(record: Record) -> str:
+    """``record`` as JSON text. ``kind`` is the command that made it."""
+    return json_text(record_dict(record))
 
 
 def _sweep(sweep: Sweep) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...hwmodels.errors import BadInput
 from ..answer.evaluation import Sweep
-from .record_csv import sweep_columns, sweep_rows
+from .record_csv import SHAPE, sweep_columns, sweep_rows
 
 _ROWS = 5_000
 
@@ -28,6 +28,9 @@ def write_parquet(sweep: Sweep, path: Path) -> None:
     arrow = parquet_library()
     kinds = {"gpus": arrow.int64(), "meets": arrow.bool_(), "on_front": arrow.bool_(), "refusal": arrow.string()}
     columns = sweep_columns(sweep)
+    texts = ("backend", "mode", "protocol", "prefill_protocol", "kv", "weights", "experts")
+    others = {"overlap": arrow.bool_(), "prefill_overlap": arrow.bool_(), "memory_share": arrow.float64()}
+    kinds |= {name: others.get(name, arrow.string() if name in texts else arrow.int64()) for name in SHAPE}
     kinds |= dict.fromkeys(sweep.axes, arrow.string()) | dict.fromkeys(sweep.keys, arrow.float64())
     schema = arrow.schema([(name, kinds[name]) for name in columns])
     rows = sweep_rows(sweep)

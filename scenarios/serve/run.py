@@ -18,9 +18,11 @@ from ...sim.layer.result import InputRow
 from ...sim.serving.requests.loop import layout as at
 from ...sim.serving.requests.play import Played, play
 from ...sim.serving.requests.tally import Distribution, interval_bins, name_of
+from ...sim.step.worker import precision_of
 from ..answer.cost import cost_of
 from ..answer.evaluate import evaluate
 from ..answer.evaluation import Evaluation, Limit, Metric
+from ..answer.operating_point import pools_of, running, setting_of
 from ..answer.provenance import provenance
 from ..answer.request_run import RequestRun, Timeline
 from .setup import Load, Setup, chunks_of, set_up
@@ -82,27 +84,28 @@ def _weigh(question: ServingQuestion, engine: Backend | None, setup: Setup, play
     assert serving is not None
     distributions = {key: histogram.distribution() for key, histogram in weighed.histograms.items()}
     distributions["itl"] = interval_bins(played.world.itl, 1e5)
-    closed = _closed_form(question, engine, setup.load)
+    closed, plain = _closed_form(question, engine, setup.load)
     seconds = max(1e-9, (weighed.last_ps - max(weighed.first_ps, weighed.warmup)) * 1e-12)
     use = _use(setup, played)
-    metrics = tuple(_metrics(question, closed, setup, played, weighed, distributions, seconds, use))
+    metrics = tuple(_metrics(question, closed, plain, played, weighed, distributions, seconds, use))
     limits = tuple(_limits(question, weighed, distributions))
-    notes = (*setup.notes, *_notes(setup, played, weighed, use, closed, distributions))
+    notes = (*setup.notes, *_notes(setup, played, weighed, use, plain, distributions))
     evaluation = _evaluation(question, engine, closed, metrics, limits, notes)
     sentence = _sentence(question, setup, weighed, distributions, limits)
     evaluation = replace(evaluation, sentence=sentence)
     counts: dict[str, float] = {**weighed.counts, "unfinished": float(played.unfinished)}
     counts |= {"preemptions": float(weighed.preempted), "tries": float(weighed.tries), "steps": float(played.world.n[at.STEPS])}
     counts |= {f"tokens {name}": float(value) for name, value in weighed.tokens.items()} | use
-    means = {m.key: m.value for m in closed.metrics} if closed else {}
+    means = plain
     return RequestRun(
         question.name, question.description, sentence, evaluation, distributions, counts, tuple(_timelines(setup, played)),
         weighed.slowest, setup.schedule.happenings if setup.schedule else (), means, notes, question.seed, __version__,
     )  # fmt: skip
 
 
-def _closed_form(question: ServingQuestion, engine: Backend | None, load: Load) -> Evaluation | None:
-    """The same deployment at the same mean load in closed form; None where it has no answer (beyond its capacity)."""
+def _closed_form(question: ServingQuestion, engine: Backend | None, load: Load) -> tuple[Evaluation | None, dict[str, float]]:
+    """The same deployment at the same mean load in closed form, and its times before measured
+    deployments' residuals; None where it has no answer (beyond its capacity)."""
     workload = question.workload
     if question.requests is not None and (question.requests.trace is not None or question.requests.conversations is not None):
         workload = workload.model_copy(
@@ -116,16 +119,28 @@ def _closed_form(question: ServingQuestion, engine: Backend | None, load: Load) 
     if load.rate is None:
         arrivals |= {"arrivals": None, "burstiness": None}
     workload = workload.model_copy(update=arrivals)
+    asked = replace(question, workload=workload, requests=None, faults=None, slo=type(question.slo)())
+    serving = question.serving
+    assert serving is not None
     try:
-        return evaluate(replace(question, workload=workload, requests=None, faults=None, slo=type(question.slo)()), engine)
+        closed = evaluate(asked, engine)
     except BadInput:
-        return None
+        return None, {}
+    backend = engine or load_backend(serving.backend)
+    precision = precision_of(question.model, serving)
+    setting, pools = setting_of(asked, serving, backend, precision), pools_of(asked, serving, precision)
+    served = running(asked, serving, backend, setting, pools).served
+    return closed, {"tpot": _one(served.tpot_s), "ttft": _one(served.ttft_s)}
+
+
+def _one(value: object) -> float:
+    return float(np.asarray(value, float).ravel()[0])
 
 
 def _metrics(
     question: ServingQuestion,
     closed: Evaluation | None,
-    setup: Setup,
+    plain: Mapping[str, float],
     played: Played,
     weighed: Weighed,
     distributions: Mapping[str, Distribution],
@@ -138,8 +153,8 @@ def _metrics(
     def timed(key: str, words: str, value: float, like: str) -> Metric:
         """The model's own error, as the closed form knows it; what chance adds stands beside the distributions."""
         band = bands.get(like)
-        limits = (band.low90, band.low50, band.high50, band.high90) if band and band.value else (None,) * 4
-        scaled = [None if limit is None or band is None else value * limit / band.value for limit in limits]
+        limits = (band.low90, band.low50, band.high50, band.high90) if band and plain.get(like) else (None,) * 4
+        scaled = [None if limit is None or band is None else value * limit / plain[like] for limit in limits]
         return Metric(key, words, "s", value, "low", *scaled)
 
     for key in ("tpot", "ttft"):
@@ -305,7 +320,7 @@ def _notes(
     played: Played,
     weighed: Weighed,
     use: Mapping[str, float],
-    closed: Evaluation | None,
+    plain: Mapping[str, float],
     found: Mapping[str, Distribution],
 ) -> Iterator[str]:
     if weighed.preempted:
@@ -319,10 +334,10 @@ def _notes(
         )
     if played.unfinished:
         yield f"{played.unfinished:,} requests were still in flight when the time was up"
-    if closed is None:
+    if not plain:
         yield "the closed form has no steady state at this load: arrivals are beyond what the deployment carries"
     else:
-        tpot, ttft = closed.metric("tpot").value, closed.metric("ttft").value
+        tpot, ttft = plain["tpot"], plain["ttft"]
         yield (
             f"in closed form, at the same mean load: first token after {format_time(ttft)}, then one every {format_time(tpot)}"
         )

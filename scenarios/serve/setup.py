@@ -29,7 +29,8 @@ from ...sim.serving.requests.times.step_table import Reach, Table, step_table
 from ...sim.serving.steady import Setting
 from ...sim.step.memory import WorkerMemory
 from ...sim.step.worker import Arrangement, arrangement_of, precision_of
-from ..answer.evaluate import evaluate, memory_of, most_sequences, setting_of, workers_of
+from ..answer.evaluate import evaluate
+from ..answer.operating_point import memory_of, most_sequences, setting_of
 
 _UNIT_TOKENS = {"vllm": 16, "trtllm": 32, "sglang": 64}
 _ADMISSION = {"vllm": "prompt", "sglang": "half", "trtllm": "whole"}
@@ -83,16 +84,28 @@ def set_up(question: ServingQuestion, engine: Backend | None = None, spans: tupl
     serving = question.serving
     if serving is None:
         raise Unanswerable(("deployment",), "there is no deployment to serve with: add one, or let `epicycle plan` find one")
+    if serving.mode in ("decode", "prefill"):
+        key = ("deployment", "mode")
+        raise Unanswerable(
+            key, f"requests pass through whole deployments: `epicycle explain` answers a {serving.mode} pool alone"
+        )
+    if question.prefill_cluster is not None:
+        there = ("deployment", "prefill", "cluster")
+        raise Unanswerable(there, "requests are played on one kind of hardware: remove it, or ask `epicycle explain` for means")
+    if serving.mode in ("decode", "prefill"):
+        raise Unanswerable(
+            ("deployment", "mode"), f"requests need both prompts and answers, a {serving.mode} pool alone has one of them"
+        )
     asked = question.requests or _DEFAULTS
     backend = engine or load_backend(serving.backend)
     precision = precision_of(question.model, serving)
     setting = setting_of(question, serving, backend, precision)
     load = load_of(question)
-    memory = {role: memory_of(question, role, worker, precision) for role, worker in workers_of(serving)}
+    memory = {role: memory_of(question, role, worker, precision) for role, worker in serving.workers.items()}
     unit, block = _blocks(asked, serving, load)
     shelf = _Shelf(setting, load, asked)
     kinds, pools = [], {}
-    for role, worker in reversed(list(workers_of(serving))):
+    for role, worker in reversed(list(serving.workers.items())):
         kind = _kind(question, asked, serving, role, worker, memory[role], unit, shelf)
         pools[int(kind.role)] = "aggregated" if serving.prefill is None else role
         kinds.append(kind)
@@ -443,7 +456,7 @@ def _rules(
         early=asked.transfer.reserve or asked.transfer.by == "layer",
         append=router.append,
         token_bytes=token_bytes(question, setting),
-        move_latency=question.cluster.node.nic.latency * _PS,
+        move_latency=(question.cluster.node.nic.latency + setting.engine.handover) * _PS,
         tool_policy={"keep": 0, "drop": 1, "pin": 2}[tools.cache],
         ttl=(tools.ttl or 0.0) * _PS,
         closed=load.clients,
@@ -453,6 +466,7 @@ def _rules(
         host_rate=getattr(host, "host_bandwidth", 5e10) or 5e10,
         sample=max(1e9, seconds / _SAMPLES * _PS),
         until=NEVER if asked.duration is None or not load.clients else asked.duration * _PS,
+        first_steps=setting.engine.first_steps,
         first_token=setting.engine.first_token * _PS,
         stream=scheduler.stream,
         poll=scheduler.poll * _PS,
@@ -471,8 +485,18 @@ def _rules(
 def _notes(asked: Requests, serving: Serving, load: Load, unit: int) -> Iterator[str]:
     admission = asked.scheduler.admission or _ADMISSION[serving.backend]
     yield f"{load.said}; KV cache in blocks of {unit} tokens, a request is let in with room for {_ROOM[admission]}"
+    unplayed: list[str] = [name for name in ("poll_steps", "wait_steps", "wait_fill") if name in serving.model_fields_set]
+    unplayed += [f"{role}.balance" for role, worker in _workers(serving) if "balance" in worker.model_fields_set]
+    if unplayed:
+        yield f"deployment.{', deployment.'.join(unplayed)}: known to the closed form only, requests are played without"
     if load.trace is not None and load.trace.block_tokens == 0:
         yield f"the trace ({load.trace.name}) does not say which prompts share a prefix: nothing is found in the prefix cache"
+
+
+def _workers(serving: Serving) -> Iterator[tuple[str, Worker]]:
+    yield "decode", serving.decode
+    if serving.prefill is not None:
+        yield "prefill", serving.prefill
 
 
 def _one(value: object) -> float:

@@ -5,19 +5,19 @@ What is kept is not asked again: the same study goes on where it was stopped, wh
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from ... import __version__
 from ...hwmodels.errors import BadInput
 from ..answer.evaluation import Sweep, SweepPoint
 from ..ask.document import Document, Plain
+from ..ask.scenario import Source, scenario_document
 from ..ask.scenario import changed as with_sets
-from ..ask.scenario import scenario_document
 from .design import Axis, Design, Values, axis, bends, grid, latin_hypercube, one_at_a_time
 from .key import Files, code_digest, point_key
 from .point import Task, changed_to, read, refusal_of, written
@@ -58,7 +58,7 @@ _HOW = How()
 
 
 def sweep(
-    name_or_path: str | Path,
+    name_or_path: Source,
     overs: Iterable[str],
     sets: Sequence[str] = (),
     progress: Progress | None = None,
@@ -79,7 +79,7 @@ def sweep(
     document = with_sets(scenario_document(name_or_path), sets)  # before the points: a swept value may lie inside what was set
     study = _Study(document, tuple(a.path for a in axes), workers, store, how, _named(document, name_or_path))
     try:
-        study.answer(_points(axes, how, MOST_HELD if whole else MAX_KEPT_POINTS if store is not None else MAX_POINTS), progress)
+        study.answer(_points(axes, how, MAX_KEPT_POINTS if store is not None and not whole else MAX_POINTS), progress)
         while (left := how.refine + len(study.first) - len(study.members)) > 0:
             more = bends(study.paths, study.points(), min(_AT_ONCE, left))
             if not more:
@@ -181,12 +181,12 @@ def _points(axes: Sequence[Axis], how: How, most: int) -> list[Values]:
         return list(latin_hypercube(axes, how.samples, how.seed))
     if how.samples:
         raise BadInput("--samples goes with --design latin-hypercube: the others take the values listed")
-    asked = grid(axes) if how.design == "grid" else one_at_a_time(axes)
-    found = list(islice(asked, most + 1))
-    if len(found) > most:
-        why = {MOST_HELD: " with a page or JSON (--csv and --parquet take more)", MAX_POINTS: " that is not kept"}.get(most, "")
-        raise BadInput(f"more than the {most:,} points of a sweep{why}: give fewer values, or --design latin-hypercube")
-    return found
+    sizes = [len(a.values) for a in axes]
+    count = math.prod(sizes) if how.design == "grid" else 1 + sum(sizes) - len(sizes)
+    if count > most:
+        why = " with a page, JSON or --no-keep (kept tables take more)" if most == MAX_POINTS else ""
+        raise BadInput(f"{count:,} points are more than the {most:,} of one sweep{why}: give fewer values")
+    return list(grid(axes) if how.design == "grid" else one_at_a_time(axes))
 
 
 def _check(axes: Sequence[Axis]) -> None:
@@ -198,7 +198,7 @@ def _check(axes: Sequence[Axis]) -> None:
             raise BadInput(f"--over {path} is given twice: list all its values in one")
 
 
-def _named(document: Document, name_or_path: str | Path) -> str:
+def _named(document: Document, name_or_path: Source) -> str:
     data = document.data
     return str(data["name"]) if isinstance(data, dict) and isinstance(data.get("name"), str) else str(name_or_path)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ...hwmodels.errors import BadInput
 from ..answer.evaluation import Change, Comparison, Evaluation
 from ..answer.leading_metric import LEADING
 from ..answer.number_text import number_text, percent
 from ..ask.changed_inputs import differences, search_differences, value_words
-from ..ask.scenario import CalculatorScenario, Scenario, Simulated, changed, read_scenario, scenario_document
+from ..ask.scenario import CalculatorScenario, Scenario, Simulated, Source, changed, read_scenario, scenario_document
 from .change_by_change import change_by_change
 from .evaluation_of import evaluation_of, with_deployment
 from .mechanism import mechanism
@@ -23,8 +22,8 @@ Progress = Callable[[int, int], None]
 
 
 def compare(
-    a: str | Path,
-    b: str | Path | None = None,
+    a: Source,
+    b: Source | None = None,
     sets: Sequence[str] = (),
     sets_a: Sequence[str] = (),
     sets_b: Sequence[str] = (),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from ...hwmodels.backends import Backend, load_backend
 from ...hwmodels.errors import BadInput
@@ -15,15 +14,15 @@ from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Evaluation, Explanation, Sensitivity, StepTime
 from ..answer.leading_metric import relative
 from ..answer.number_text import digits, share
-from ..ask.scenario import load_simulated
+from ..answer.words import bound_words
+from ..ask.scenario import Source, load_simulated
 from .engine_number import ENGINE_TIMES, slowed, time_words
-from .evaluation_of import evaluation_of, evaluation_of_question, with_deployment
+from .evaluation_of import evaluation_of, evaluation_of_question, with_closest
 from .hardware_number import NUMBERS, HardwareNumber, scaled, shown
-from .mechanism import bound_words
 
 STEP = 0.1
 #: What "buys" speaks of: throughput, but where the load is given and only waiting can shrink, the time per token.
-ANSWERS = ("output_tokens_per_s_gpu", "tpot", "ttft", "layer")
+ANSWERS = ("output_tokens_per_s_gpu", "tpot", "ttft", "layer", "input_tokens_per_s_gpu")
 _NOTHING = 1e-4
 _LISTED = 3
 
@@ -33,15 +32,16 @@ Number = tuple[str, str, tuple[str, str], Callable[[float], Evaluation | None]]
 
 
 def explain(
-    name_or_path: str | Path, sets: Sequence[str] = (), step: float = STEP, progress: Progress | None = None
+    name_or_path: Source, sets: Sequence[str] = (), step: float = STEP, progress: Progress | None = None
 ) -> Explanation:
     """The scenario's answer, and its sensitivity to ``step`` more and less of each number, the strongest first.
 
-    A scenario that looks for a deployment is explained at the best one. Raises BadInput.
+    A scenario that looks for a deployment is explained at the best one, or at the closest if none meets its limits. Raises
+    BadInput.
     """
     if not 0 < step < 1:
         raise BadInput(f"step must lie between 0 and 1 (0.1: 10 % more and less), got {step:g}")
-    scenario = with_deployment(load_simulated(name_or_path, sets))
+    scenario, said = with_closest(load_simulated(name_or_path, sets))
     question, answer = scenario.resolve(), evaluation_of(scenario)
     found: list[Sensitivity] = []
     shaken = list(_shaken(question))
@@ -52,7 +52,7 @@ def explain(
         found.append(Sensitivity(path, words, value, source, step, more, less))
     key = answer_key(answer, found)
     found.sort(key=lambda s: -abs(strength(s, key)))
-    return Explanation(_sentence(answer, found, key), answer, tuple(found))
+    return Explanation(said + _sentence(answer, found, key), answer, tuple(found))
 
 
 def answer_key(answer: Evaluation, found: Sequence[Sensitivity]) -> str:

@@ -8,20 +8,9 @@ from dataclasses import dataclass
 from ...hwmodels.units import format_time
 from ..answer.evaluation import Evaluation, PartTime, StepTime
 from ..answer.number_text import digits, percent, share
+from ..answer.words import bound_words
 from .hiding import hiding, room
 
-BOUNDS: Mapping[str, str] = {
-    "tensor": "the tensor cores",
-    "hbm": "HBM",
-    "nvlink": "NVLink",
-    "nic": "the NIC",
-    "pcie": "the PCIe behind the NIC",
-    "fabric": "the fabric's uplinks",
-    "sm": "copying on the SMs",
-    "launch": "launches",
-    "host": "the host",
-    "latency": "latency",
-}
 _PHASES: Mapping[str, str] = {"decode": "decode step", "mixed": "mixed step", "layer": "layer", "prefill": "prefill step"}
 _MOST = 0.8  # parts are named until they make this share of the difference
 _NAMED = 3
@@ -90,11 +79,6 @@ def mechanism(a: Evaluation, b: Evaluation) -> str:
     moved = [change for change in moved if abs(change.relative) >= min(_BESIDE * most, _NOTABLE)]
     order = sorted(moved, key=lambda change: (abs(change.relative) < 0.2 * most, list(_PHASES).index(change.phase)))
     return " ".join(filter(None, [*(_step_sentence(change) for change in order[:2]), room(a, b)]))
-
-
-def bound_words(bound: str) -> str:
-    """What a part is bound by, for a sentence."""
-    return BOUNDS.get(bound, bound)
 
 
 def _steps(evaluation: Evaluation) -> dict[str, StepTime]:

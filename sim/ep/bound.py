@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...hwmodels.laws import smooth_max
+from ...hwmodels.laws.kernels import smooth_max
 from .shape import Num, Path, Rows, Shape
 from .stage import LINKS, MEDIA, MEDIUM, End, Load, Machine, Move, Stage
 

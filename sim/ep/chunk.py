@@ -9,7 +9,7 @@ from functools import partial, reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.blocks import in_blocks
+from ...hwmodels.laws.blocks import in_blocks
 from .shape import Num
 
 #: Rounds after which the search for the best chunk size has settled (`Chunk.best`).

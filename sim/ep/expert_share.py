@@ -98,10 +98,18 @@ def busiest_share(alpha: float, experts: int, top_k: float, ranks: int, redundan
 def counted_share(counted: Counted, layer: int, top_k: float, ranks: int, redundant: int, placement: str) -> Share:
     """The busiest rank's shares of ``counted``'s ``layer``, its experts placed as `placement.place` has them ("": by load where
     there are replicas, else in their order). Raises BadInput for slots that do not divide over the ranks."""
-    _slots_divide(counted.counts.shape[1], redundant, ranks)
     share = counted.chance(layer, top_k)
-    kind = placement or ("balanced" if redundant else "contiguous")
-    return _busiest(_placed(share, kind, redundant, ranks)[None], float(share.sum()))
+    return _busiest(_counted(share, ranks, redundant, placement)[None], float(share.sum()))
+
+
+def rank_shares(counted: Counted, layer: int, top_k: float, ranks: int, redundant: int, placement: str) -> Floats:
+    """[rank] rows of one token that each rank is expected to get, its experts placed as in `counted_share`."""
+    return np.asarray(_counted(counted.chance(layer, top_k), ranks, redundant, placement).sum(axis=1))
+
+
+def _counted(share: Floats, ranks: int, redundant: int, placement: str) -> Floats:
+    _slots_divide(len(share), redundant, ranks)
+    return _placed(share, placement or ("balanced" if redundant else "contiguous"), redundant, ranks)
 
 
 def _placed(share: Floats, kind: str, redundant: int, ranks: int) -> Floats:

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.laws import smooth_max
+from ...hwmodels.laws.kernels import smooth_max
 from ..precision import ELEMENT_BYTES, Dtype
 from .shape import Num
 from .stage import Join, Machine, Work

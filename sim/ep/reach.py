@@ -11,7 +11,7 @@ from math import comb, gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.blocks import in_blocks
+from ...hwmodels.laws.blocks import in_blocks
 
 Num = float | NDArray[np.float64]
 

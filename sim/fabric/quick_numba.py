@@ -7,10 +7,12 @@ of ``np.linalg`` asks for the BLAS again.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @contextmanager
@@ -27,9 +29,39 @@ def _hidden(module: str) -> Iterator[None]:
 
 
 with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_blas"):
-    from numba import njit
+    import numba
 
     import_module("numba.np.arraymath")  # where it looks; compiled loops load it anyway
+
+
+def njit(**options: Any) -> Callable[[F], F]:
+    """numba's ``njit`` as a decorator with options; what it keeps in its cache is only used where that works.
+
+    A read-only folder, a full disk or a file that another run left half-written only cost the time to compile again.
+    """
+
+    def compiled(function: F) -> F:
+        try:
+            loop: Any = numba.njit(**options)(function)
+            cache = loop._cache
+            cache.load_overload, cache.save_overload = _or_nothing(cache.load_overload), _or_nothing(cache.save_overload)
+        except (RuntimeError, OSError, AttributeError):  # no folder to keep it in
+            loop = numba.njit(**{**options, "cache": False})(function)
+        return cast(F, loop)
+
+    return compiled
+
+
+def _or_nothing(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """``ask``, and nothing where it fails: numba then compiles, or keeps nothing."""
+
+    def asked(*arguments: Any) -> Any:
+        try:
+            return ask(*arguments)
+        except Exception:  # whatever unpickling a broken file may raise
+            return None
+
+    return asked
 
 
 def structures() -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,7 +13,9 @@ from .deployment import Placement, Protocol
 from .traffic import Routing
 
 Backend = Literal["vllm", "sglang", "trtllm"]
+#: How a whole deployment is put together, and which of its pools is asked about alone.
 Mode = Literal["aggregated", "disaggregated"]
+Alone = Literal["decode", "prefill"]
 #: How prompts are dealt to the attention groups of a worker, which step together (`serving.prompts`).
 Balance = Literal["round-robin", "wait", "perfect"]
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -102,7 +104,8 @@ class Slo(BaseModel):
 
     ``ttft_p99`` and the like: that 99 % of the requests keep, ``e2e`` from arrival to the last token. ``goodput``: share of the
     requests that keep both ``ttft`` and ``tpot``, each for itself (then these are no limits of the means). All of these are
-    settled by requests played one by one.
+    settled by requests played one by one. ``confidence``: the chance, known from the engine's measured deployments, with
+    which the means have to be kept (default: more likely than not).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,16 +126,25 @@ class Slo(BaseModel):
     e2e_p99: Duration | None = None
     goodput: Annotated[float, Field(gt=0, le=1)] | None = None
 
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
+
     @model_validator(mode="after")
     def _goodput_of_something(self) -> Self:
         if self.goodput is not None and self.ttft is None and self.tpot is None:
             raise ValueError("slo.goodput is a share of requests that keep slo.ttft and slo.tpot: give one of them, or both")
+        if self.confidence is not None and self.ttft is None and self.tpot is None:
+            raise ValueError("slo.confidence goes with slo.ttft or slo.tpot: there is no limit to be sure of")
         return self
+
+    @property
+    def sure(self) -> float:
+        """The chance with which a limit has to be kept."""
+        return 0.5 if self.confidence is None else self.confidence
 
     @property
     def tails(self) -> dict[str, float]:
         """The limits that no mean can settle, by their names."""
-        given = {name: getattr(self, name) for name in type(self).model_fields if name not in ("ttft", "tpot")}
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in ("ttft", "tpot", "confidence")}
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -145,6 +157,7 @@ class Worker(BaseModel):
     ``placement``: which ranks the experts lie on, which matters where ``workload.routing`` says that some are chosen more
     often: ``contiguous`` in their order, ``balanced`` by their load (with copies, or rearranged without); default balanced
     where there are copies.
+    ``cluster``: other hardware that prefill workers run on, by its name or file (default: the scenario's).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -164,6 +177,7 @@ class Worker(BaseModel):
     cuda_graphs: bool = True
     batch: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
     chunk_tokens: Annotated[int, Field(ge=16, le=1 << 20)] = 8192
+    cluster: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="default: the scenario's cluster")
     balance: Balance | None = None
 
     @model_validator(mode="after")
@@ -188,7 +202,8 @@ class Worker(BaseModel):
 
 class Serving(BaseModel):
     """A deployment: ``aggregated`` workers prefill and decode (``decode`` describes them, ``prefill`` is absent);
-    ``disaggregated`` ones do one of the two, and the KV cache travels between them.
+    ``disaggregated`` ones do one of the two, and the KV cache travels between them. ``decode`` and ``prefill`` ask about one of
+    these pools alone (``prefill`` workers alone are a prefill pool).
 
     ``weights``, ``experts``, ``kv``, ``payload``: precisions, default as the model is stored (kv: bf16; payload: fp8, or bf16
     for bf16 experts). ``attention``: in which attention multiplies scores and values, bf16 or fp8 (default: fp8 with an fp8
@@ -202,7 +217,7 @@ class Serving(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backend: Backend = "sglang"
-    mode: Mode = "aggregated"
+    mode: Mode | Alone = "aggregated"
     decode: Worker = Worker()
     prefill: Worker | None = None
     weights: Dtype | None = None
@@ -227,8 +242,23 @@ class Serving(BaseModel):
                     )
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _prefill_alone(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("prefill") is not None and not {"mode", "decode"} & set(data):
+            return {**data, "mode": "prefill"}
+        return data
+
     @model_validator(mode="after")
     def _pools_match_the_mode(self) -> Self:
+        if self.decode.cluster is not None:
+            raise ValueError("decode workers run on the scenario's cluster: set that, or prefill.cluster for prompts")
+        if self.mode == "prefill" and self.prefill is None:
+            raise ValueError("a prefill pool alone needs prefill, the workers that compute prompts")
+        if self.mode == "prefill" and "decode" in self.model_fields_set:
+            raise ValueError("a prefill pool alone has no decode workers: remove decode, or use mode=disaggregated")
+        if self.mode == "decode" and self.prefill is not None:
+            raise ValueError("a decode pool alone has no prefill workers: remove prefill, or use mode=disaggregated")
         if self.mode == "disaggregated" and self.prefill is None:
             raise ValueError("a disaggregated deployment needs prefill, the workers that compute prompts")
         if self.mode == "aggregated" and self.prefill is not None:
@@ -238,4 +268,10 @@ class Serving(BaseModel):
     @property
     def gpus(self) -> int:
         """GPUs of all workers."""
-        return self.decode.gpus * self.decode.count + (self.prefill.gpus * self.prefill.count if self.prefill else 0)
+        return sum(worker.gpus * worker.count for worker in self.workers.values())
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """The workers of each pool by its role, "decode" (aggregated ones, too) and "prefill"."""
+        pools = {} if self.mode == "prefill" else {"decode": self.decode}
+        return pools | ({"prefill": self.prefill} if self.prefill is not None else {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...hwmodels.specs import Cluster
@@ -28,6 +28,7 @@ class ServingQuestion:
     """What this model costs to serve, on this cluster, under this workload, within these limits.
 
     ``serving`` is None where the deployment is what is looked for. ``prices_overrides``: dotted key of the price file -> value.
+    ``prefill_cluster``: other hardware of the prefill workers, on a fabric that reaches the cluster's.
     ``unused``: what was given and changes no number, a line each, for the notes of the answer.
     ``requests`` and ``faults``: how its requests are played one by one, None where means in closed form are asked for.
     Raises Unanswerable if the parts do not go together.
@@ -45,28 +46,35 @@ class ServingQuestion:
     bill: Bill = field(default_factory=Bill)
     requests: Requests | None = None
     faults: Faults | None = None
+    prefill_cluster: Cluster | None = None
     unused: tuple[str, ...] = ()
+
+    @property
+    def plays(self) -> bool:
+        """Whether its requests are played one by one: it says how, something fails, or a limit is of no mean."""
+        return self.requests is not None or self.faults is not None or bool(self.slo.tails)
 
     def __post_init__(self) -> None:
         _context_is_known(self.model, self.workload)
-        roles = dict(_workers(self.serving)) if self.serving else {}
+        roles = self.serving.workers if self.serving else {}
         for role, worker in roles.items():
-            _worker_is_whole(self.model, self.cluster, role, worker)
+            _worker_is_whole(self.model, self.cluster_of(role), role, worker)
         if self.serving:
             _drafts_have_layers(self.model, self.serving)
-            words = " and ".join(_in_words(role, worker) for role, worker in roles.items())
-            cluster_holds(self.cluster, self.serving.gpus, f"a deployment of {words} ({self.serving.gpus} GPUs)", "one")
+            for cluster in {id(c): c for c in map(self.cluster_of, roles)}.values():
+                here = {role: worker for role, worker in roles.items() if self.cluster_of(role) is cluster}
+                words = " and ".join(_in_words(role, worker) for role, worker in here.items())
+                gpus = sum(worker.gpus * worker.count for worker in here.values())
+                cluster_holds(cluster, gpus, f"a deployment of {words} ({gpus} GPUs)", "one")
         if self.model.experts:
             exchange = max((worker.tp * worker.dp for worker in roles.values()), default=self.cluster.gpus)
             replicas = [(_key(role, "redundant_experts"), worker.redundant_experts) for role, worker in roles.items()]
             nodes = -(-exchange // self.cluster.node.gpus)
             routing_is_possible(self.model, self.workload.routing, nodes, replicas, "workload")
 
-
-def _workers(serving: Serving) -> Iterator[tuple[Role, Worker]]:
-    yield "decode", serving.decode
-    if serving.prefill is not None:
-        yield "prefill", serving.prefill
+    def cluster_of(self, role: Role) -> Cluster:
+        """The hardware that the workers of ``role`` run on."""
+        return self.prefill_cluster if role == "prefill" and self.prefill_cluster is not None else self.cluster
 
 
 def _key(role: Role, name: str) -> KeyPath:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ...hwmodels.errors import BadInput
+
 RoutingKind = Literal["uniform", "balanced", "group-limited", "power-law", "file"]
 
 
@@ -65,9 +67,9 @@ class Traffic(BaseModel):
         return self
 
     def on_ranks(self, ranks: int) -> tuple[int, ...]:
-        """Tokens of each of ``ranks`` ranks. Raises ValueError if the list has another length."""
+        """Tokens of each of ``ranks`` ranks. Raises BadInput if the list has another length."""
         if isinstance(self.tokens_per_rank, int):
             return (self.tokens_per_rank,) * ranks
         if len(self.tokens_per_rank) != ranks:
-            raise ValueError(f"tokens_per_rank lists {len(self.tokens_per_rank)} ranks, the deployment has {ranks}")
+            raise BadInput(f"tokens_per_rank lists {len(self.tokens_per_rank)} ranks, the deployment has {ranks}")
         return self.tokens_per_rank

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ... import __version__
-from ...hwmodels.calibration import load_calibration
-from ...hwmodels.foreign import why_foreign
-from ...hwmodels.interval import Interval
+from ...hwmodels.calibration import load_calibration, relatives
+from ...hwmodels.interval import Interval, elsewhere
+from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.units import format_time
 from ..engine import Simulator
 from ..ep.bound import program_seconds
@@ -113,7 +113,7 @@ def _intervals(question: Question, program: Program, path: tuple[PathSegment, ..
         where = block if source.op is None else point
         across = source.op is not None and deployment.ep > question.cluster.nvlink_domain_gpus
         foreign = why_foreign(question.cluster, across, source.system)
-        found[op] = source.entry.fit.interval(seconds, question.nodes_used, where, borrowed, foreign)
+        found[op] = elsewhere(source.entry.fit.interval(seconds, question.nodes_used, where, borrowed, foreign))
     return found
 
 
@@ -168,7 +168,8 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         why = load_calibration(question.cluster.calibration).why
         kernels = ", ".join(s.name for s in program.sources if s.system in systems)
         text = f"{question.cluster.calibration} has no measurements of {kernels}: constants of {' and '.join(systems)}"
-        yield f"{text} ({why})" if why else text
+        # The calibration says why it leans on its relatives; others lend a kernel that none of those has.
+        yield f"{text} ({why})" if why and set(systems) <= set(relatives(question.cluster.calibration)) else text
     yield from program.protocol.caveats
     if program.protocol.slot_rows is not None:
         slot = float(np.asarray(program.protocol.slot_rows(program.shape, question.deployment.capacity_factor)))

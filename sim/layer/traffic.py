@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.laws import smooth_max
+from ...hwmodels.laws.kernels import smooth_max
 from ..ep.bound import capacity
 from ..ep.shape import Path, Rows
 from ..ep.stage import LINKS, End, Load, Machine, Move, Stage, Work

@@ -83,12 +83,20 @@ def aggregated(setting: Setting, pool: PoolShape, concurrency: Num | None = None
 
 
 def disaggregated(
-    setting: Setting, prefill: PoolShape, decode: PoolShape, concurrency: Num | None = None, rate: Num | None = None
+    setting: Setting,
+    prefill: PoolShape,
+    decode: PoolShape,
+    concurrency: Num | None = None,
+    rate: Num | None = None,
+    elsewhere: Setting | None = None,
 ) -> Served:
-    """Prefill and decode pools, in a closed loop of ``concurrency``, at ``rate``, or with every decode slot spoken for."""
-    workload = setting.workload
-    pre = prefill_worker(setting, prefill.arrangement, prefill.chunk_tokens)
-    transfer = transfer_seconds(setting, prefill.arrangement, decode.arrangement)
+    """Prefill and decode pools, in a closed loop of ``concurrency``, at ``rate``, or with every decode slot spoken for.
+
+    ``elsewhere``: the setting of the prefill pool, if it runs on other hardware.
+    """
+    workload, there = setting.workload, elsewhere or setting
+    pre = prefill_worker(there, prefill.arrangement, prefill.chunk_tokens)
+    transfer = transfer_seconds(setting, prefill.arrangement, decode.arrangement, there)
     most_prefill = pre.requests_per_s * prefill.count
     groups = decode.arrangement.dp * decode.count
 
@@ -139,16 +147,19 @@ def prompt_wait(prefill: Rates, pool: PoolShape, met_per_s: Num, arrivals: Arriv
     return behind + boarding_wait(prefill.boarding_s, met_per_s, pool.count, arrivals)
 
 
-def transfer_seconds(setting: Setting, prefill: Arrangement, decode: Arrangement) -> Num:
+def transfer_seconds(setting: Setting, prefill: Arrangement, decode: Arrangement, there: Setting | None = None) -> Num:
     """One prompt's KV cache from a prefill group to a decode group, over the NICs of the GPUs that hold it.
 
-    Every pool lies on its own nodes. A cache that is the same on all ``tp`` GPUs (MLA) is sent once, a share by each.
+    Every pool lies on its own nodes; ``there``: the prefill pool's setting, where that is another: the slower fabric decides. A
+    cache that is the same on all ``tp`` GPUs (MLA) is sent once, a share by each.
     """
-    nic = setting.cluster.node.nic
     kv_bytes = np.vectorize(lambda tokens: setting.model.kv_bytes(round(tokens), setting.precision.kv), otypes=[float])
     size = kv_bytes(setting.workload.mean_input)
+    clusters = [each.cluster for each in (setting, there or setting)]
     lanes = np.minimum(prefill.tp * prefill.pp, decode.tp * decode.pp)
-    seconds: Num = nic.latency + size / (lanes * machine_of(setting.cluster).nic_bytes_per_s * nic.efficiency)
+    latency = max(cluster.node.nic.latency for cluster in clusters)
+    rate = min(machine_of(cluster).nic_bytes_per_s * cluster.node.nic.efficiency for cluster in clusters)
+    seconds: Num = latency + size / (lanes * rate)
     return seconds
 
 

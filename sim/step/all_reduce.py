@@ -13,7 +13,7 @@ import numpy as np
 
 from ...hwmodels.backends import Constants
 from ...hwmodels.calibration import constants_of, find_entry
-from ...hwmodels.laws import Collective, collective_seconds
+from ...hwmodels.laws.kernels import Collective, collective_seconds
 from ...hwmodels.specs import Cluster
 from ..ep.machine import machine_of
 from .part import Num, Part

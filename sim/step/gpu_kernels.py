@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.attention import OVERLAP
 from ...hwmodels.calibration import constants_of, find_entry
-from ...hwmodels.laws import CAST_BYTES, Gemm, gemm_bytes, gemm_seconds, smooth_max
+from ...hwmodels.laws.attention import OVERLAP
+from ...hwmodels.laws.kernels import CAST_BYTES, Gemm, gemm_bytes, gemm_seconds, smooth_max
 from ...hwmodels.specs import Gpu
 from ..precision import Dtype
 from .part import Num

@@ -19,7 +19,7 @@ from functools import cache
 
 from ...hwmodels.calibration import constants_of, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
-from ...hwmodels.laws import Gemm
+from ...hwmodels.laws.kernels import Gemm
 from ...hwmodels.specs import Gpu, TensorDtype
 
 

@@ -40,9 +40,9 @@ launched: set[str] = set()
 
 def bench(name: str) -> float:
     """The bench's own check of one of its cases, at every point where it has it."""
+    from epicycle.validate.bench.cases.single_rank import Point
     from epicycle.validate.bench.check import check
     from epicycle.validate.bench.run import cases
-    from epicycle.validate.bench.single_rank import Point
 
     points = [Point.parse(text, RANKS[DEVICE]) for text in POINTS[DEVICE]]
     found = [case for point in points for case in cases(point, MODE[DEVICE], [name])]
@@ -152,8 +152,8 @@ MORE: dict[str, Callable[[], float]] = {
 
 def names() -> list[str]:
     """Every case that the bench has at one of the points."""
+    from epicycle.validate.bench.cases.single_rank import Point
     from epicycle.validate.bench.run import cases
-    from epicycle.validate.bench.single_rank import Point
 
     points = [Point.parse(text, RANKS[DEVICE]) for text in POINTS[DEVICE]]
     return sorted({case.name for point in points for case in cases(point, MODE[DEVICE], None)})

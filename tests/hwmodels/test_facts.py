@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from epicycle.hwmodels.catalog import load_gpu
-from epicycle.hwmodels.hardware_names import UnknownHardware, gpu_called
+from epicycle.hwmodels.known.names import UnknownHardware, gpu_called
 from epicycle.hwmodels.units import BYTES
 
 FACTS = Path(__file__).parents[3] / "shared" / "facts" / "hardware.csv"

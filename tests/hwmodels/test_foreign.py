@@ -6,8 +6,8 @@ import pytest
 
 from epicycle.hwmodels.calibration import find_entry
 from epicycle.hwmodels.catalog import load_cluster, names
-from epicycle.hwmodels.foreign import why_foreign
 from epicycle.hwmodels.interval import BORROWED_SD, interval_of
+from epicycle.hwmodels.known.foreign import why_foreign
 
 
 @pytest.mark.parametrize("name", ["h100-cx7", "b200-cx7", "gb200-nvl72", "h100-cx7-fat-tree"])

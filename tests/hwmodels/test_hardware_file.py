@@ -9,7 +9,7 @@ import pytest
 from epicycle.hwmodels import catalog
 from epicycle.hwmodels.calibration import load_calibration
 from epicycle.hwmodels.errors import BadInput
-from epicycle.hwmodels.foreign import why_foreign
+from epicycle.hwmodels.known.foreign import why_foreign
 
 GPU = """\
 name: mine-1

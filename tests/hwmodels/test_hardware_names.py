@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epicycle.hwmodels.catalog import names
-from epicycle.hwmodels.hardware_names import UnknownHardware, cluster_called, gpu_called, system_called, why_unknown
+from epicycle.hwmodels.known.names import UnknownHardware, cluster_called, gpu_called, system_called, why_unknown
 
 
 @pytest.mark.parametrize(

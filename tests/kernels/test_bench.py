@@ -13,10 +13,10 @@ import torch
 
 from epicycle.hwmodels.errors import BadInput
 from epicycle.validate.bench import Asked, BenchFailed, run_bench
-from epicycle.validate.bench.case import Case, Problem
+from epicycle.validate.bench.cases.case import Case, Problem
+from epicycle.validate.bench.cases.single_rank import Point
 from epicycle.validate.bench.check import CheckError, check, check_zeros_cost_as_much
 from epicycle.validate.bench.rows import Rows
-from epicycle.validate.bench.single_rank import Point
 from epicycle.validate.bench.timing import sets_beyond_l2, summarise
 from epicycle.validate.bench.watchdog import Watchdog
 from epicycle.validate.tables.vocabulary import EVERY, SCOPES, TABLES, identity, scope_of
@@ -93,7 +93,7 @@ def test_real_kernels_pass_in_the_interpreter() -> None:
 
 
 def test_a_broken_kernel_fails_the_run_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from epicycle.validate.bench import single_rank
+    from epicycle.validate.bench.cases import single_rank
 
     monkeypatch.setattr(single_rank, "permute", lambda *_: None)
     with pytest.raises(BenchFailed, match=r"permute: .* were not written"):
@@ -214,6 +214,80 @@ def test_the_time_left_follows_from_what_the_cases_took() -> None:
     progress = Progress([small, large])
     assert progress.first() == "2 cases, about 22 s"
     assert progress.next().startswith("1 cases, ")
+
+
+def test_the_fastest_pair_of_tiles_is_as_high_as_each_other(tmp_path: Path) -> None:
+    """Tried by made-up times: the best tile of one product alone is passed over where the other pays more for its height."""
+    from epicycle.kernels.experts.tiles import Table, candidates
+    from epicycle.validate.bench.cases.case import Setup
+    from epicycle.validate.bench.tune import tune
+
+    said: list[str] = []
+
+    def time_case(case: Case) -> float:
+        assert case.tile is not None
+        if case.tile.n == 256 and case.tile.m == 64:
+            raise RuntimeError("out of resources")
+        return (10.0 if case.tile.m == 64 else 8.0) if case.name.endswith("_down") else (5.0 if case.tile.m == 64 else 6.5)
+
+    point, path = Point.parse("2048x512x256x8x2"), tmp_path / "tiles.csv"
+    tune([point], Setup("cpu", 2), path, "made up", time_case, said.append)
+    assert any("RuntimeError, left out" in line for line in said)
+    table = Table.shipped().with_file(path)
+    for element in ("bf16", "fp8"):
+        pair = table.pair(element, point.rows_each, point.hidden, point.inter, "pointer")
+        assert pair.up.m == pair.down.m == 128
+        assert pair.up in candidates(element, "pointer")
+    assert {c.source for c in table.choices[:4]} == {"made up"}
+
+
+@pytest.fixture
+def made_up_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that is not there: kernels in the interpreter, every clock reading made up."""
+    from epicycle.validate.bench import device, measure, run
+    from epicycle.validate.bench.cases.case import Setup
+    from epicycle.validate.bench.timing import Timing
+
+    facts = {"gpu": "NVIDIA H200", "driver": "1", "torch": "2.11", "triton": "3.6", "commit": "abc", "date": "2026-11-28"}
+    ceilings = device.Ceilings(4.26e12, 2016.0, 1 << 30, 790e12, 1392.0, 8192)
+    for name, value in (("is_available", lambda: True), ("synchronize", lambda: None), ("empty_cache", lambda: None)):
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(device, "provenance", lambda: facts)
+    monkeypatch.setattr(device, "measure_ceilings", lambda: ceilings)
+    monkeypatch.setattr(run, "setup_of", lambda mode, tiles: Setup("cpu", 2, small=True))
+    monkeypatch.setattr(measure, "l2_bytes", lambda: 1)
+    monkeypatch.setattr(measure, "captured", lambda runs: lambda: [r() for r in runs])
+    monkeypatch.setattr(measure, "timed", lambda replay, n: (replay(), Timing(10.0, 9.0, 11.0, 30))[1])
+    monkeypatch.setattr(measure, "graphed", lambda runs, replays: Timing(10.0, 9.0, 11.0, replays))
+    monkeypatch.setattr(
+        measure, "while_busy", lambda replay, us, look: {"sm_clock_mhz": 1980.0, "power_w": 600.0, "throttled": ""}
+    )
+    monkeypatch.setattr(measure, "alternating", lambda ours, theirs, n: (theirs(), (10.0, 20.0))[1])
+
+
+@pytest.mark.usefixtures("made_up_gpu")
+def test_a_run_on_one_gpu_from_its_estimate_to_its_rows(tmp_path: Path) -> None:
+    """The whole of mode virtual but the device: rows and page as they come, a run ended by its limit and taken up again."""
+    said: list[str] = []
+    out, html = tmp_path / "rows.csv", tmp_path / "bench.html"
+    names = ["quantise", "gemm_masked_fp8", "ht_layout_bf16", "ll_send_bf16"]
+    asked = Asked("virtual", names, ["3x128x128x4x2"], out, html, ranks=2, limit_s=0.0)
+    assert len(run_bench(asked, said.append)) == 2  # the ceilings: no time was left for a case
+    assert said[0].startswith("NVIDIA H200 as h200_sxm: 4 cases, about")
+    assert "are over: 4 cases are left for --resume" in said[-1]
+    rows = run_bench(replace(asked, resume=True, limit_s=None), said.append)
+    assert [row["case"] for row in rows] == ["ceiling_matmul", "ceiling_copy", *names]
+    quantised, product, laid, sent = rows[2:]
+    assert (quantised["scope"], quantised["system"], quantised["sm_clock_mhz"]) == ("kernel", "h200_sxm", 1980.0)
+    assert (product["tile"], product["speedup"]) == ("16x128x128 4w 2s 1/SM pointer", 2.0)
+    assert (laid["nodes"], laid["gpus_per_node"], laid["virtual_ranks"], laid["latency_us"]) == (1, 1, 2, 5.0)
+    assert sent["op"] == "dispatch_send"
+    again = run_bench(replace(asked, resume=True, limit_s=None), said.append)
+    assert len(again) == len(rows)
+    assert "4 of 4 cases are in" in "".join(said)
+    assert "gemm_masked_fp8" in html.read_text()
+    with (tmp_path / "rows.ep_comm.csv").open() as file:
+        assert [row["op"] for row in csv.DictReader(file)] == ["layout", "dispatch_send"]
 
 
 def test_columns_are_those_of_the_published_tables() -> None:

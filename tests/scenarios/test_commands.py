@@ -368,7 +368,7 @@ def test_a_report_that_fails_leaves_nothing(
     done = epicycle(
         "sweep", "s.yaml", "--over", "deployment.decode.batch=64,128", "--json", "a.json", "--csv", "a.csv", "--html", "a.html"
     )
-    assert (done.status, done.err) == (2, "error: a.html: No space left on device\n")
+    assert (done.status, done.err) == (74, "error: a.html: No space left on device\n")
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -30,6 +30,7 @@ from epicycle.scenarios.ask.scenario import load_layer, load_scenario
 from epicycle.scenarios.ask.search import Search
 from epicycle.scenarios.ask.serving_scenario import ServingScenario
 from epicycle.sim.ep.protocol import all_protocols
+from epicycle.sim.inputs import requests as played
 from epicycle.sim.inputs.deployment import Deployment
 from epicycle.sim.inputs.serving import Bill, Serving, Slo, Worker, Workload
 from epicycle.sim.inputs.traffic import Routing, Traffic
@@ -193,7 +194,10 @@ def test_the_shown_files_are_scenarios_and_show_every_key(tmp_path: Path) -> Non
         assert set(parse_document(shown[name], "shown").data or {}) == set(record.model_fields)
 
 
-@pytest.mark.parametrize("record", [Traffic, Routing, Deployment, Workload, Slo, Bill, Serving, Worker, Search])
+_REQUESTS = [record for record in vars(played).values() if isinstance(record, type) and issubclass(record, played.Strict)]
+
+
+@pytest.mark.parametrize("record", [Traffic, Routing, Deployment, Workload, Slo, Bill, Serving, Worker, Search, *_REQUESTS])
 def test_every_key_is_explained(record: Any) -> None:
     for key in record.model_fields:
         assert re.search(rf"`[a-z.]*\.{key}`", SCENARIOS_PAGE) or key == "routing", f"{record.__name__}.{key}"

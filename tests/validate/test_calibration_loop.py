@@ -60,7 +60,9 @@ def test_calibrate_then_simulate(epicycle: Command, slower: Path, tmp_path: Path
         assert 1.2 < after[op] / before[op] < 1.4
     assert after["compute"] == pytest.approx(before["compute"], rel=0.02), "the cluster's own calibration fills in"
     compute = next(op for op in mine["ops"] if op["op"] == "compute")
-    assert not any("constants of" in reason for reason in compute["interval"]["why"]), "it was fitted on the same hardware"
+    assert not any("constants of" in reason for reason in compute["critical_interval"]["why"]), (
+        "it was fitted on the same hardware"
+    )
     assert "./mine.yaml has no measurements of compute: constants of h100_sxm" in mine["notes"]
 
 

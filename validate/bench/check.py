@@ -10,7 +10,7 @@ import gc
 
 import torch
 
-from .case import Case, Problem, Tensors
+from .cases.case import Case, Problem, Tensors
 
 ZERO_SPEEDUP = 1.5  # data changes power and clocks by some 15 %; more than this, and zeros were not computed
 

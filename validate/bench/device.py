@@ -11,7 +11,7 @@ import torch
 
 from ...hwmodels.calibration import calibrated_systems
 from ...hwmodels.errors import BadInput
-from ...hwmodels.hardware_names import UnknownHardware, system_called
+from ...hwmodels.known.names import UnknownHardware, system_called
 from .timing import graphed
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from . import clocks
-from .case import Case
+from .cases.case import Case
 from .check import check_zeros_cost_as_much, poison, refill, verify
 from .device import Ceilings, l2_bytes
 from .timing import alternating, captured, graphed, sets_beyond_l2, timed, while_busy

@@ -38,7 +38,8 @@ class Asked:
 
     ``kernels``: patterns of case names ("gemm_*", "ht_dispatch_*"); ``shapes``: ``tokens x hidden x inter x experts x top_k``;
     ``ranks``: virtual ranks; ``step_limit_s``: under torchrun, how long a rank may stay silent; ``system``: the catalogue's
-    name of this machine; ``resume``: go on with the rows of ``out``; ``tiles``: a table asked before the shipped one.
+    name of this machine; ``resume``: go on with the rows of ``out``; ``tiles``: a table asked before the shipped one;
+    ``tune``: where to write the fastest tile of each shape, before all else.
     """
 
     mode: str = "virtual"
@@ -52,6 +53,7 @@ class Asked:
     system: str | None = None
     resume: bool = False
     tiles: Path | None = None
+    tune: Path | None = None
     limit_s: float | None = None
 
     def check(self) -> None:
@@ -59,9 +61,12 @@ class Asked:
         if self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r}: one of {', '.join(MODES)}")
         if self.mode == "interpret":
-            for name, path in (("--out", self.out), ("--html", self.html), ("--json", self.json)):
+            outputs = (("--out", self.out), ("--html", self.html), ("--json", self.json), ("--tune", self.tune))
+            for name, path in outputs:
                 if path is not None:
                     raise ValueError(f"mode interpret times nothing, so there are no rows for {name} {path}: leave it out")
+        if self.tune is not None and self.mode != "virtual":
+            raise ValueError(f"--tune times tiles on one GPU: mode virtual, not {self.mode}")
         if self.resume and self.out is None:
             raise ValueError("--resume goes on with the rows of a file: say which with --out")
 
@@ -78,7 +83,7 @@ def run_bench(asked: Asked, say: Callable[[str], None] = print) -> list[dict[str
         interpreter.use()
     import torch
 
-    from .single_rank import Point
+    from .cases.single_rank import Point
 
     texts = asked.shapes or DEFAULT_SHAPES[asked.mode]
     points = [Point.parse(t, asked.ranks or RANKS.get(asked.mode, 8)) for t in texts]
@@ -98,7 +103,9 @@ def _one_process(asked: Asked, points: Sequence[Any], say: Callable[[str], None]
     from .page import Page
     from .plan import Progress
 
-    found = [case for point in points for case in cases(point, asked.mode, asked.kernels, asked.tiles)]
+    if asked.tune is not None:
+        _tune(asked, points, say)
+    found = [case for point in points for case in cases(point, asked.mode, asked.kernels, asked.tune or asked.tiles)]
     if not found:
         raise ValueError(f"no case matches {list(asked.kernels or [])}")
     if asked.mode == "interpret":
@@ -152,6 +159,23 @@ def _one_process(asked: Asked, points: Sequence[Any], say: Callable[[str], None]
     return _finished(rows.rows, failures, len(left))
 
 
+def _tune(asked: Asked, points: Sequence[Any], say: Callable[[str], None]) -> None:
+    from . import device
+    from .check import check
+    from .timing import captured, timed
+    from .tune import tune
+
+    def time_case(case: Any) -> float:
+        check(case, seeds=(1,))
+        return timed(captured([case.make(100).run]), 1, replays=15).median_us
+
+    facts = device.provenance()
+    assert asked.tune is not None
+    tune(
+        points, setup_of("virtual", asked.tiles), asked.tune, f"{facts['gpu']} {facts['date']}, fastest of all", time_case, say
+    )
+
+
 def _finished(rows: list[dict[str, Any]], failures: list[str], seen: int) -> list[dict[str, Any]]:
     if failures:
         raise BenchFailed(f"{len(failures)} of {seen} cases failed their check: " + "; ".join(failures))
@@ -170,24 +194,29 @@ def _ceiling_rows(ceilings: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def cases(point: Any, mode: str, kernels: Sequence[str] | None, tiles: Path | None = None) -> list[Any]:
     """The cases of one operating point whose names match."""
-    from ...kernels.experts.tiles import Table
-    from .case import PROGRAMS_PER_SM, Setup
-    from .exchange import exchange_cases
-    from .single_rank import single_rank_cases
+    from .cases.exchange import exchange_cases
+    from .cases.single_rank import single_rank_cases
 
-    if mode == "interpret":
-        setup = Setup("cpu", 2, small=True)
-    else:
-        import torch
-
-        from ...kernels.experts.tma_gemm import has_tma
-        from .device import multiprocessors
-
-        loads = "tma" if has_tma(torch.device("cuda", torch.cuda.current_device())) else "pointer"
-        table = Table.shipped() if tiles is None else Table.shipped().with_file(tiles)
-        setup = Setup("cuda", PROGRAMS_PER_SM * multiprocessors(), loads, table=table)
+    setup = setup_of(mode, tiles)
     found = single_rank_cases(point, setup) + exchange_cases(point, setup)
     return [c for c in found if not kernels or any(fnmatch(c.name, pattern) for pattern in kernels)]
+
+
+def setup_of(mode: str, tiles: Path | None) -> Any:
+    """Where the cases of a mode are built. Raises ValueError for a file of tiles that is none."""
+    from ...kernels.experts.tiles import Table
+    from .cases.case import PROGRAMS_PER_SM, Setup
+
+    if mode == "interpret":
+        return Setup("cpu", 2, small=True)
+    import torch
+
+    from ...kernels.experts.tma_gemm import has_tma
+    from .device import multiprocessors
+
+    loads = "tma" if has_tma(torch.device("cuda", torch.cuda.current_device())) else "pointer"
+    table = Table.shipped() if tiles is None else Table.shipped().with_file(tiles)
+    return Setup("cuda", PROGRAMS_PER_SM * multiprocessors(), loads, table=table)
 
 
 def _line(case: Any, row: dict[str, Any]) -> str:

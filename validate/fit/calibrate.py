@@ -81,9 +81,12 @@ def calibrate(
     for group in groups:
         _check_speed(table, group, machine)
     for done, group in enumerate(groups):
+        if len(group.rows) == 1:  # nothing to leave aside
+            raise BadInput(_too_few(table, group, "all constants"))
         found = fit(group, machine, table.name)
         if len(group.rows) < LEAST_ROWS:
-            raise BadInput(_too_few(table, found))
+            lost = ", ".join(found.entry.fit.undetermined) or "none, but nothing is left to judge the fit by"
+            raise BadInput(_too_few(table, group, lost))
         fits.append(found)
         if progress:
             progress(done + 1, len(groups))
@@ -121,10 +124,9 @@ def _check_speed(table: Path, group: Group, machine: Machine) -> None:
     check_speed(table, group, link_floor_s(kernel.describe(shape, machine, constants, group.context()), shape, machine))
 
 
-def _too_few(table: Path, found: Fitted) -> str:
-    group, fit_record = found.group, found.entry.fit
-    lost = ", ".join(fit_record.undetermined) or "none, but nothing is left to judge the fit by"
+def _too_few(table: Path, group: Group, lost: str) -> str:
+    rows = f"{len(group.rows)} row{'s' if len(group.rows) > 1 else ''}"
     return (
-        f"{table}: {group.protocol} {group.op} ({group.scope}) of {group.system} has {len(group.rows)} rows, wanted at least"
-        f" {LEAST_ROWS}: undetermined are {lost}"
+        f"{table}: {group.protocol} {group.op} ({group.scope}) of {group.system} has {rows}, wanted at least {LEAST_ROWS}: "
+        f"undetermined are {lost}"
     )

@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from ...hwmodels.calibration import Entry, Fit
 from ...hwmodels.constant import write_constant
 from ...hwmodels.errors import BadInput
-from ...hwmodels.laws import smooth_max
+from ...hwmodels.laws.kernels import smooth_max
 from ...sim.ep.protocols.collectives import FILL_BYTES
 from ...sim.ep.stage import Machine
 from ..tables.row_choice import MOST_ROWS

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ...hwmodels.calibration import Calibration, load_shipped, standing_in
+from ...hwmodels.calibration import Calibration, Entry, load_shipped, standing_in
+from ...hwmodels.errors import BadInput
+from ...hwmodels.specs import Gpu
 from ..fit.calibrate import to_yaml
 from ..fit.tables import Together, calibrate_all
 from ..pages.report import write_validation_report
@@ -25,65 +27,94 @@ NODE_SHAPES = ("1024x7168x2048x256x8", "128x7168x2048x256x8", "16x7168x2048x256x
 KERNELS = ("quantise", "permute", "unpermute", "swiglu_*", "gemm_*_bf16*", "gemm_*_fp8*", "ht_*", "ll_*")
 
 
+#: Files of rows of a calibration, by mode: one GPU's fix launches, chains and shares of HBM, the others' the links' shares.
+ROWS = {"virtual": "rows.csv", "node": "node.csv", "cluster": "cluster.csv"}
+
+
 def calibrate_here(work: Path, minutes: float, system: str | None, say: Callable[[str], None] = print) -> None:
-    """Leave ``rows.csv``, ``mine.yaml`` and ``calibration.html`` in ``work``. Raises ValueError without a CUDA device."""
+    """Leave rows, ``mine.yaml`` and ``calibration.html`` in ``work``; under torchrun rank 0 writes them, from rows of one GPU
+    found there and the node's. Raises ValueError without a CUDA device."""
     from ..bench import Asked, run_bench
 
     work.mkdir(parents=True, exist_ok=True)
-    node = "LOCAL_RANK" in os.environ
-    rows, limit = work / ("node.csv" if node else "rows.csv"), 60.0 * minutes
+    mode, limit = mode_here(os.environ), 60.0 * minutes
+    rows = work / ROWS[mode]
+    one = mode == "virtual"
     asked = Asked(
-        "node" if node else "virtual", None if node else KERNELS, NODE_SHAPES if node else SHAPES, rows,
-        work / "bench.html", system=system, resume=rows.exists(), limit_s=limit,
+        mode, KERNELS if one else None, SHAPES if one else NODE_SHAPES, rows,
+        work / ("bench.html" if one else f"{mode}.html"), system=system, resume=rows.exists(), limit_s=limit,
     )  # fmt: skip
     run_bench(asked, say)
-    if os.environ.get("RANK", "0") != "0":
-        return
-    if node:
-        say(f"rows of the node are in {rows}; they fix link efficiencies, which the fit of {work / 'rows.csv'} leaves open")
-        return
-    conclude(rows, work, say)
+    if os.environ.get("RANK", "0") == "0":
+        conclude(work, say)
 
 
-def conclude(rows: Path, work: Path, say: Callable[[str], None] = print) -> Together:
-    """Fit to the rows in ``rows`` but those aside, judge on all, and write calibration and report.
+def mode_here(environment: Mapping[str, str]) -> str:
+    """One GPU, or under torchrun its node, or several nodes."""
+    if "LOCAL_RANK" not in environment:
+        return "virtual"
+    return "cluster" if int(environment["WORLD_SIZE"]) > int(environment["LOCAL_WORLD_SIZE"]) else "node"
+
+
+def conclude(work: Path, say: Callable[[str], None] = print) -> Together:
+    """Fit to all rows in ``work`` but those aside, judge on all, and write calibration and report.
 
     Raises BadInput for rows that cannot be fitted.
     """
-    tables = [beside for table in TABLES if table in ("ep_comm", "grouped_gemm") and (beside := _beside(rows, table)).exists()]
-    gpus: dict[str, object] = {}
-    system = read_own(tables[0], gpus)[0].system  # type: ignore[arg-type]
+    measured = [work / name for name in ROWS.values() if _tables(work / name)]
+    if not measured:
+        raise BadInput(
+            f"{work}: no rows of our own kernels in {', '.join(ROWS.values())}: epicycle calibrate-here measures some"
+        )
+    tables = [table for rows in measured for table in _tables(rows)]
+    gpus: dict[str, Gpu] = {}
+    system = read_own(tables[0], gpus)[0].system
     shipped = load_shipped(system)
-    found = calibrate_all(tables, system, shipped.cluster, relative=system, why=f"measured here: {rows.name}", aside=is_aside)
+    named = ", ".join(rows.name for rows in measured)
+    found = calibrate_all(tables, system, shipped.cluster, relative=system, why=f"measured here: {named}", aside=is_aside)
     mine = work / "mine.yaml"
     mine.write_text(to_yaml(found.calibration), encoding="utf-8")
     with standing_in(str(mine)):
         judged = [validate_table(table) for table in tables]
-    report(judged, found.calibration, work / "calibration.html", rows)
+    report(judged, found.calibration, work / "calibration.html", named)
     for protocol, op, n_long, long, n_short, short in found.own_errors:
         said = [f"{n} rows {side} 20 us: {e:.1f} %" for n, side, e in ((n_long, "from", long), (n_short, "below", short)) if n]
         say(f"{protocol + ' ' + op:45} {'; '.join(said)}")
+    for entry in found.entries:
+        if entry.scope != "kernel":
+            say(f"{entry.protocol + ' ' + entry.op:45} {entry.scope}: {_links(entry)}")
+    if not (work / ROWS["virtual"]).exists():
+        say(f"launches and shares of HBM stay those shipped: epicycle calibrate-here --work {work} on one GPU fits them too")
     say(f"wrote {mine} and {work / 'calibration.html'}; simulate with --set cluster.calibration={mine}")
     return found
+
+
+def _links(entry: Entry) -> str:
+    """What a node's rows fixed, and how well."""
+    name = "nvlink_efficiency" if entry.scope == "one-node" else "nic_efficiency"
+    lost = "; not determined by these rows" if name in entry.fit.undetermined else ""
+    return f"{name} {entry.constants[name]:.2f}, {entry.fit.rows} rows within {entry.fit.mape_fit_pct:.1f} %{lost}"
 
 
 def is_aside(row: OwnRow) -> bool:
     return row.tokens in ASIDE
 
 
-def report(judged: list[Validation], calibration: Calibration, path: Path, rows: Path) -> None:
+def report(judged: list[Validation], calibration: Calibration, path: Path, source: str) -> None:
     """One page on all tables."""
     groups = [record for one in judged for record in group_records(one)]
     predicted = tuple(row for one in judged for row in one.rows)
     skipped = {reason: n for one in judged for reason, n in one.skipped.items()}
     notes = tuple(dict.fromkeys(note for one in judged for note in one.notes))
     write_validation_report(
-        groups, predicted, skipped, path, source=rows.name, version=_version(), command="epicycle calibrate-here", notes=notes
+        groups, predicted, skipped, path, source=source, version=_version(), command="epicycle calibrate-here", notes=notes
     )
 
 
-def _beside(rows: Path, table: str) -> Path:
-    return rows.with_name(f"{rows.stem}.{table}.csv")
+def _tables(rows: Path) -> list[Path]:
+    """The tables of our own kernels beside ``rows`` that have been written."""
+    found = (rows.with_name(f"{rows.stem}.{table}.csv") for table in TABLES if table in ("ep_comm", "grouped_gemm"))
+    return [path for path in found if path.exists()]
 
 
 def _version() -> str:

@@ -15,6 +15,7 @@ from ..fit.ablation import ablate
 from ..fit.shipped import MEASUREMENTS
 from ..predict.predicted import Validation
 from ..validate import validate_table
+from .mechanisms_page import section as mechanisms
 from .own_page import section as own
 from .production_page import section as production
 from .prose import ABLATION, HONESTLY, RIGHT, WRONG, as_markdown, sections
@@ -61,6 +62,7 @@ def render(tables: Path) -> str:
     blind = validate_table(tables / "published_ep.csv")
     parts += ["\n".join(own()), "\n".join(_blind(blind)) + "\n", "\n".join(production()) + "\n"]
     parts.append("\n".join(serving(tables)) + "\n")
+    parts.append("\n".join(mechanisms(tables)) + "\n")
     parts += [*(as_markdown(title) for title in (ABLATION, RIGHT, WRONG, HONESTLY)), REPRODUCE]
     return "\n".join(parts)
 

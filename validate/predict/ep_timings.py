@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...hwmodels.calibration import Scope, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import Uncalibrated
-from ...hwmodels.foreign import why_foreign
+from ...hwmodels.known.foreign import why_foreign
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import describe

@@ -9,8 +9,8 @@ import numpy as np
 from ...hwmodels.calibration import constants_of, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import Uncalibrated, UnknownName
-from ...hwmodels.foreign import why_foreign
-from ...hwmodels.hardware_names import why_unknown
+from ...hwmodels.known.foreign import why_foreign
+from ...hwmodels.known.names import why_unknown
 from ...sim.ep.experts import ExpertConstants
 from ...sim.ep.machine import machine_of
 from ..fit.conformal import judged

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ...scenarios.say.envelope import enveloped
+from ...scenarios.say.json_text import json_text
 from .predicted import Validation
 
 _NAMES = ("system", "protocol", "op", "nodes", "rows")
@@ -54,8 +55,14 @@ def group_records(outcome: Validation) -> list[dict[str, Any]]:
 
 
 def validation_json(outcome: Validation) -> str:
-    """``groups`` and ``skipped`` as JSON text, the same bytes for the same table."""
-    return json.dumps({"groups": group_records(outcome), "skipped": outcome.skipped}, indent=1) + "\n"
+    """``groups``, ``skipped`` and ``notes`` as JSON text, the same bytes for the same table."""
+    return json_text(validation_dict(outcome))
+
+
+def validation_dict(outcome: Validation) -> dict[str, Any]:
+    """The same as plain data, in the envelope that all kinds have."""
+    body = {"groups": group_records(outcome), "skipped": outcome.skipped, "notes": list(outcome.notes)}
+    return enveloped("validate", body)
 
 
 def rows_csv(outcome: Validation) -> str:

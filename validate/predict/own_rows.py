@@ -10,8 +10,8 @@ import numpy as np
 from ...hwmodels.calibration import Entry, constants_of, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import Uncalibrated
-from ...hwmodels.foreign import why_foreign
-from ...hwmodels.laws import Gemm, gemm_seconds
+from ...hwmodels.known.foreign import why_foreign
+from ...hwmodels.laws.kernels import Gemm, gemm_seconds
 from ...hwmodels.specs import Gpu
 from ...sim.ep.machine import machine_of
 from ...sim.ep.own_kernels import OwnMove, OwnProduct

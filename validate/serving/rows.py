@@ -6,14 +6,14 @@ the number of workers in many. Each assumption below has a name; the report coun
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from ...hwmodels.errors import BadInput
-from ...hwmodels.hardware_names import UnknownHardware, system_called
+from ...hwmodels.known.names import UnknownHardware, system_called
+from ...hwmodels.plain_file import read_csv
 from ...sim.inputs.model import model_names
 from ...sim.precision import Dtype
 from .recipes import Pool, Recipe, recipes_for
@@ -89,20 +89,19 @@ def read_serving(path: Path, skipped: Counter[str] | None = None, listed: bool =
 
     A row of a model, system or precision that nothing here knows is counted in ``skipped`` by its reason, or an error without.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
-        if missing:
-            raise BadInput(f"{path}: columns missing: {', '.join(missing)}")
-        rows = []
-        for record in reader:
-            where = f"{path}: line {reader.line_num}"
-            try:
-                rows.append(_row(where, reader.line_num, record, listed))
-            except Unpredictable as reason:
-                if skipped is None:
-                    raise BadInput(f"{where}: {reason}") from None
-                skipped[str(reason)] += 1
+    reader = read_csv(path)
+    missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+    if missing:
+        raise BadInput(f"{path}: columns missing: {', '.join(missing)}")
+    rows = []
+    for record in reader:
+        where = f"{path}: line {reader.line_num}"
+        try:
+            rows.append(_row(where, reader.line_num, record, listed))
+        except Unpredictable as reason:
+            if skipped is None:
+                raise BadInput(f"{where}: {reason}") from None
+            skipped[str(reason)] += 1
     return rows
 
 

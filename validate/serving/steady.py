@@ -12,6 +12,7 @@ from ...hwmodels.backends import Backend, backend_names, load_backend
 from ...hwmodels.calibration import load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
+from ...hwmodels.units import format_bytes
 from ...sim.inputs.deployment import Protocol
 from ...sim.inputs.model import load_model
 from ...sim.inputs.serving import Balance
@@ -76,12 +77,16 @@ def predict_serving(
     for done, members in enumerate(groups.values()):
         mine = [rows[at] for at in members]
         name = backend_of(mine[0].backend)
+        too_large: dict[int, str] = {}
         try:
-            found = _group(mine, backends[name] if backends else load_backend(name))
+            found = _group(mine, backends[name] if backends else load_backend(name), too_large)
         except BadInput as error:
             failed |= dict.fromkeys(members, str(error))
             continue
         tpot[members], ttft[members], batch[members], roof[members], bound[members] = found
+        for at, why in too_large.items():
+            failed[members[at]] = why
+            tpot[members[at]] = ttft[members[at]] = np.nan
         if progress is not None:
             progress(done + 1, len(groups))
     return Predicted(tpot, ttft, batch, bound, roof, failed)
@@ -94,7 +99,10 @@ def backend_of(name: str) -> str:
     return next((engine for engine in backend_names() if engine in name.replace("-", "").replace("tensorrt", "trt")), "vllm")
 
 
-def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
+def _group(
+    rows: list[ServingRow], backend: Backend, too_large: dict[int, str]
+) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
+    """TPOT, TTFT, batch, least time and bound [row]; ``too_large`` is told which rows' weights exceed their GPUs."""
     first = rows[0]
     model, cluster = load_model(first.model), load_cluster(load_calibration(first.system).cluster)
     payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
@@ -125,6 +133,11 @@ def _group(rows: list[ServingRow], backend: Backend) -> tuple[Floats, Floats, Fl
             model, shape, precision, cluster,
             tokens_per_step=rows_at_once, prompt_tokens=prompt_tokens, context=context, mtp=first.drafts,
         )  # fmt: skip
+        # What an engine sets aside is assumed; weights that alone exceed a GPU are not.
+        needed = np.broadcast_to(np.asarray(memory.weight_bytes, float), len(rows))
+        for at in np.flatnonzero(needed > memory.hbm_bytes):
+            need, there = (format_bytes(float(x), binary=True) for x in (needed[at], memory.hbm_bytes))
+            too_large[int(at)] = f"{first.model} does not fit: {need} of weights on a GPU of {there}"
         room = memory.kv_bytes if first.backend == "vllm" else KV_SHARE * (memory.hbm_bytes - memory.used_bytes)
         slots = np.clip(np.asarray(room / memory.sequence_bytes, float), 1.0, 2048.0)
         return PoolShape(shape, count, slots, chunk)

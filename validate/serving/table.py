@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from ...hwmodels.backends import Backend, load_backend
 from ...hwmodels.calibration import load_calibration, relatives
 from ...hwmodels.catalog import load_cluster
-from ...hwmodels.foreign import why_foreign
 from ...hwmodels.interval import Interval, interval_of
+from ...hwmodels.known.foreign import why_foreign
+from ...hwmodels.plain_file import read_csv
 from ..fit.conformal import JUDGES, LEAST_ROWS, conformal_rows, regimes_of
 from ..predict.predicted import Predicted
 from .rows import REQUIRED, ServingRow, read_serving
@@ -33,11 +33,10 @@ def serving_table(path: Path) -> Found:
     rows = read_serving(path, skipped)
     found = predict_serving(rows)
     skipped.update(found.failed.values())
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        records = {}
-        for record in reader:
-            records[reader.line_num] = record
+    reader = read_csv(path)
+    records = {}
+    for record in reader:
+        records[reader.line_num] = record
     predicted: list[Predicted] = []
     for name in sorted({row.backend for row in rows}):
         mine = [i for i, row in enumerate(rows) if row.backend == name and i not in found.failed]

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...hwmodels.errors import BadInput
+from ...hwmodels.plain_file import read_csv
 
 
 def columns_of(path: Path) -> set[str]:
     """The columns of a CSV file's header. Raises BadInput for a file that is no text."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return set(file.readline().strip().split(","))
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not a text file") from None
+    return set(read_csv(path).fieldnames)

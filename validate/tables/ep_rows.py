@@ -5,7 +5,6 @@ The format is that of the project's measurement tables: one row a timing, column
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Scope, calibrated_systems
 from ...hwmodels.errors import BadInput
-from ...hwmodels.hardware_names import why_unknown
+from ...hwmodels.known.names import why_unknown
+from ...hwmodels.plain_file import read_csv
 from ...sim.ep.protocol import Context, all_protocols, find_protocol
 from ...sim.ep.shape import Shape
 
@@ -76,12 +76,8 @@ class Row:
 
 def read_table(path: Path) -> list[Row]:
     """All rows of a table. Raises BadInput with one line: file, line, column, what was wanted and what came."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not a text file") from None
-    reader = csv.DictReader(text.splitlines())
-    header = reader.fieldnames or []
+    reader = read_csv(path)
+    header = reader.fieldnames
     if missing := [c for c in COLUMNS if c not in header]:
         raise BadInput(f"{path}: line 1: no column {', '.join(missing)}: a measurement table has {', '.join(COLUMNS)}")
     rows = [_row(path, reader.line_num, record) for record in reader]

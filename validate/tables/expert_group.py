@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.errors import BadInput
+from ...hwmodels.plain_file import read_csv
 from ...sim.ep.experts import TILE, Counts, ExpertConstants, ExpertShape, Kind, block, block_seconds, triton_tile
 from ...sim.ep.stage import Machine
 from ...sim.precision import ELEMENT_BYTES, Dtype
@@ -94,15 +94,14 @@ def expert_groups(path: Path) -> tuple[list[ExpertGroup], dict[str, int]]:
     """
     split: dict[tuple[str, Kind, Dtype], Records] = {}
     skipped: dict[str, int] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        for record in reader:
-            reason = _undescribed(record)
-            if reason:
-                skipped[reason] = skipped.get(reason, 0) + 1
-            else:
-                key = (record["system"], KINDS[record["kernel"]], DTYPES[record["dtype"]])
-                split.setdefault(key, []).append((reader.line_num, record))
+    reader = read_csv(path)
+    for record in reader:
+        reason = _undescribed(record)
+        if reason:
+            skipped[reason] = skipped.get(reason, 0) + 1
+        else:
+            key = (record["system"], KINDS[record["kernel"]], DTYPES[record["dtype"]])
+            split.setdefault(key, []).append((reader.line_num, record))
     if not split and not skipped:
         raise BadInput(f"{path}: the table has a header and no rows")
     groups = [_group(path, *key, records) for key, records in split.items()]

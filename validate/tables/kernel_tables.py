@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.attention import Mla, decode_seconds, prefill_seconds
 from ...hwmodels.errors import BadInput
-from ...hwmodels.laws import Collective, Gemm, collective_seconds, gemm_seconds
+from ...hwmodels.laws.attention import Mla, decode_seconds, prefill_seconds
+from ...hwmodels.laws.kernels import Collective, Gemm, collective_seconds, gemm_seconds
+from ...hwmodels.plain_file import read_csv
 from ...hwmodels.specs import Gpu
 from .row_choice import varied_rows
 
@@ -91,10 +91,9 @@ def kind_of(header: set[str]) -> Kind | None:
 def read_groups(path: Path, kind: Kind) -> Iterator[KernelGroup]:
     """The rows of a table by system and kernel. Raises BadInput naming line and column of a bad number."""
     split: dict[tuple[str, str], Records] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        for record in reader:
-            split.setdefault((record["system"], kind.op_of(record)), []).append((reader.line_num, record))
+    reader = read_csv(path)
+    for record in reader:
+        split.setdefault((record["system"], kind.op_of(record)), []).append((reader.line_num, record))
     if not split:
         raise BadInput(f"{path}: the table has a header and no rows")
     for (system, op), rows in split.items():

@@ -6,7 +6,6 @@ from the protocol's own stages, so that a row and a simulated layer cannot diffe
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from ...hwmodels.calibration import calibrated_systems, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
-from ...hwmodels.hardware_names import UnknownHardware, system_called
+from ...hwmodels.known.names import UnknownHardware, system_called
+from ...hwmodels.plain_file import MOST_TABLE_BYTES, Reader, read_text
 from ...hwmodels.specs import Gpu
 from ...sim.ep.bound import stage_loads
 from ...sim.ep.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
@@ -108,8 +108,8 @@ def read_own(path: Path, gpu_of: dict[str, Gpu]) -> list[OwnRow]:
     Raises BadInput, one line with file and line, for a half-written line, a number that is none, a GPU that the catalogue
     lacks, rows of several systems, or of several commits.
     """
-    text = path.read_text(encoding="utf-8-sig")
-    reader = csv.DictReader(text.splitlines())
+    text = read_text(path, MOST_TABLE_BYTES, "a table")
+    reader = Reader(path, text)
     records = [(reader.line_num, record) for record in reader]
     if not records:
         raise BadInput(f"{path}: the table has a header and no rows")
@@ -273,7 +273,7 @@ def _cold(inside: float, touched: float, l2: float) -> float:
 
 
 def _foot(protocol: str, op: str, s: _Sizes) -> float:
-    """As `_cold` for a phase of all virtual ranks (validate/bench/exchange.py: its inputs and outputs)."""
+    """As `_cold` for a phase of all virtual ranks (validate/bench/cases/exchange.py: its inputs and outputs)."""
     t, h, r = float(s.tokens), float(s.hidden), float(s.ranks)
     row = h if s.fp8 else 2.0 * h
     tall = 128.0 if s.each >= 128 else 64.0

@@ -6,7 +6,6 @@ recovers the time, as the library's own benchmark counts its bytes.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,10 @@ import numpy as np
 
 from ...hwmodels.calibration import load_calibration
 from ...hwmodels.errors import BadInput
-from ...hwmodels.foreign import why_foreign
-from ...hwmodels.hardware_names import UnknownHardware, cluster_called
-from ...hwmodels.interval import Interval
+from ...hwmodels.interval import Interval, elsewhere
+from ...hwmodels.known.foreign import why_foreign
+from ...hwmodels.known.names import UnknownHardware, cluster_called
+from ...hwmodels.plain_file import read_csv
 from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
@@ -65,19 +65,18 @@ def read_figures(path: Path) -> tuple[list[Figure], dict[str, int]]:
     """Every row that has a description, predicted, and reason -> rows for the others. Raises BadInput for a malformed table."""
     skipped: Counter[str] = Counter()
     found = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := [c for c in COLUMNS if c not in (reader.fieldnames or ())]:
-            raise BadInput(f"{path}: line 1: no column {', '.join(missing)}")
-        for row in reader:
-            reason = _skip(row)
-            if reason:
-                skipped[reason] += 1
-                continue
-            try:
-                found.append(_figure(reader.line_num, row))
-            except (ValueError, ZeroDivisionError) as error:
-                raise BadInput(f"{path}: line {reader.line_num}: {error}") from None
+    reader = read_csv(path)
+    if missing := [c for c in COLUMNS if c not in (reader.fieldnames or ())]:
+        raise BadInput(f"{path}: line 1: no column {', '.join(missing)}")
+    for row in reader:
+        reason = _skip(row)
+        if reason:
+            skipped[reason] += 1
+            continue
+        try:
+            found.append(_figure(reader.line_num, row))
+        except (ValueError, ZeroDivisionError) as error:
+            raise BadInput(f"{path}: line {reader.line_num}: {error}") from None
     return found, dict(skipped)
 
 
@@ -118,6 +117,7 @@ def _figure(line: int, row: dict[str, str]) -> Figure:
     point = {name: float(getattr(shape, name)) for name in POINT}
     foreign = why_foreign(cluster, scope == "multi-node", described.calibrated_on)
     sure = described.entry.fit.interval(1e-6 * predicted, nodes, point, "" if same else described.calibrated_on, foreign)
+    sure = elsewhere(sure)
     figure = Figure(line, row, system, protocol, row["op"], nodes, measured, predicted, described.calibrated_on, "", sure)
     return replace(figure, reason=reason_of(row) if abs(figure.error_pct) > FAR_PCT else "")
 

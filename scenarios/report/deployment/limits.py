@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 
 from ...answer.evaluation import Limit
+from ...answer.limits import met_words
 from ..shell.page import Html, safe, section, table
 from ..shell.quantity import relative, said
 
+#: A change that a lever names, as --set takes it.
+_CHANGE = re.compile(r"(?<![\w.])((?:[a-z_0-9]+\.)*[a-z_0-9]+=(?:\[[^\]]*\]|\"[^\"]*\"|[\w.-]+))")
 
-def unmet(limits: Sequence[Limit]) -> Html:
-    """What stands in the way: each unmet limit with its gap and lever; empty if all are met."""
+
+def way_out(lever: str, command: str) -> str:
+    """``command`` with the changes that ``lever`` names; "" where it names none."""
+    changes = list(_CHANGE.findall(lever))
+    words = shlex.split(command)
+    if "--html" in words:
+        del words[words.index("--html") :]
+    return shlex.join([*words, *(word for change in changes for word in ("--set", change))]) if changes else ""
+
+
+def unmet(limits: Sequence[Limit], command: str = "") -> Html:
+    """What stands in the way: each unmet limit with its gap and lever, and the command that takes it; empty if all are met."""
     missed = [limit for limit in limits if not limit.met]
     if not missed:
         return Html("")
@@ -18,8 +33,10 @@ def unmet(limits: Sequence[Limit]) -> Html:
         f"<li><b>{safe(x.words)}</b>: wanted {safe(_bound(x))}, the nearest came to "
         f"<b>{safe(said(x.got, x.unit, x.key))}</b>, {safe(_missed(x))}."
         + (f"<p>{safe(x.lever)}</p>" if x.lever else "")
+        + (f"<pre id=way-out-{i}>{safe(out)}</pre><button data-copy=way-out-{i}>copy</button>" if out else "")
         + "</li>"
-        for x in missed
+        for i, x in enumerate(missed)
+        for out in [way_out(x.lever, command) if command else ""]
     )
     met = [limit for limit in limits if limit.met]
     rest = f"<p class=note>Met: {safe('; '.join(f'{x.words} {said(x.got, x.unit, x.key)}' for x in met))}.</p>" if met else ""
@@ -34,7 +51,9 @@ def limit_table(limits: Sequence[Limit]) -> Html:
     levers = any(x.lever for x in limits)
     rows = []
     for x in limits:
-        verdict = "met" if x.met else Html("<span class=warn>not met</span>")
+        verdict: object = "met" if x.met else Html("<span class=warn>not met</span>")
+        if x.chance is not None:
+            verdict = f"met {met_words(x)}" if x.met else Html(f"<span class=warn>{safe(met_words(x))}</span>")
         row: list[object] = [x.words, _bound(x), said(x.got, x.unit, x.key), gap(x), verdict]
         rows.append([*row, x.lever or "–"] if levers else row)
     return table(("limit", "wanted", "came out", "difference", "", "lever")[: 6 if levers else 5], rows, (0, 4, 5))

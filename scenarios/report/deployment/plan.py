@@ -7,6 +7,7 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from ...answer.evaluation import Plan
+from ...plan.headline import headline, pool_lines
 from ..shell import page
 from ..shell.inputs import inputs
 from ..shell.memory import pools_memory
@@ -35,8 +36,8 @@ def render_plan(plan: Plan, command: str) -> str:
     """The page of ``plan`` as HTML. ``command`` is what reproduces it."""
     best = plan.best
     parts = {
-        "answer": opening(plan.name, plan.description, plan.sentence, _facts(plan), plan.notes),
-        "limits": unmet(plan.limits) or limits_section(plan.limits),
+        "answer": opening(plan.name, plan.description, headline(plan), _facts(plan), _told(plan)),
+        "limits": unmet(plan.limits, command) or limits_section(plan.limits),
         "front": front(plan, command),
         "ruled-out": ruled_out(plan),
         "step": steps(best, "Where the best deployment's time goes") if best else Html(""),
@@ -52,6 +53,12 @@ def render_plan(plan: Plan, command: str) -> str:
 def write_plan_report(plan: Plan, path: Path, command: str) -> None:
     """Write the page of ``plan`` to ``path``. Raises OSError if it cannot be written."""
     page.write(render_plan(plan, command), path)
+
+
+def _told(plan: Plan) -> tuple[str, ...]:
+    """What stands below the headline: its pools, the whole sentence, the notes."""
+    lines = (" ".join(line.split()) for line in pool_lines(plan))
+    return (*lines, plan.sentence, *plan.notes) if plan.best is not None else plan.notes
 
 
 def ruled_out(plan: Plan) -> Html:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import groupby
 from typing import Protocol
 
 from ....sim.layer.result import Answer, InputRow
@@ -29,7 +30,7 @@ def inputs(answer: Answered, command: str) -> Html:
         _group(name, [r for r in answer.inputs if r.section == name])
         for name in dict.fromkeys(r.section for r in answer.inputs)
     )
-    head = "<thead><tr><th>input</th><th>value</th><th>source</th></tr></thead>"
+    head = "<thead><tr><th scope=col>input</th><th scope=col>value</th><th scope=col>source</th></tr></thead>"
     again = f"<h3>Reproduce</h3><pre>{safe(command)}</pre>"
     same = "The same version, scenario and seed give the same bytes."
     note = f"<p class=note>epicycle {safe(answer.version)}, seed {answer.seed}. {same}</p>"
@@ -45,9 +46,12 @@ def default_command(answer: Answer) -> str:
 
 
 def _group(name: str, rows: list[InputRow]) -> str:
-    lines = "".join(
-        f"<tr><td>{safe(r.name)}</td><td>{safe(r.value)}</td><td class=w>{linked(r.source)}</td></tr>" for r in rows
-    )
+    lines = ""
+    for source, same in groupby(rows, key=lambda r: r.source):  # one source of several rows is said once
+        run = list(same)
+        for place, r in enumerate(run):
+            said = f"<td class=w rowspan={len(run)}>{linked(source)}</td>" if place == 0 else ""
+            lines += f"<tr><td>{safe(r.name)}</td><td>{safe(r.value)}</td>{said}</tr>"
     return f"<tr><td class=group colspan=3>{safe(name)}</td></tr>{lines}"
 
 

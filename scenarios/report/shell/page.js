@@ -34,7 +34,7 @@
     if (window.matchMedia("(pointer: coarse)").matches) { spec.layout.dragmode = false; }
     ring(spec.data);
     Plotly.react(box, spec.data, spec.layout, { displayModeBar: false, doubleClick: "reset" });
-    if (!drawn.has(id)) { box.on("plotly_click", function (e) { show(e.points[0].id); }); }
+    if (!drawn.has(id)) { box.on("plotly_click", function (e) { choose(e.points[0].id); }); }
     drawn.add(id);
   }
 
@@ -56,6 +56,22 @@
         });
       });
     });
+  }
+
+  // The chosen point stands in the address, so that a link leads to it; what is chosen by a key is then read from there on.
+  function choose(id) {
+    show(id);
+    var shown = panel(id);
+    if (!shown) { return; }
+    try { history.replaceState(null, "", "#" + id); } catch (e) { location.hash = id; }
+    shown.setAttribute("tabindex", "-1");
+    shown.focus({ preventScroll: true });
+  }
+
+  function linked() {
+    var id = decodeURIComponent(location.hash.slice(1));
+    var shown = panel(id);
+    if (shown) { show(id); shown.scrollIntoView({ block: "center" }); }
   }
 
   function show(id) {
@@ -99,7 +115,7 @@
       Plotly.relayout(button.dataset.zoom, { "xaxis.range": [Number(button.dataset.from), Number(button.dataset.to)] });
     }
     var chooser = event.target.closest("button[data-show]");
-    if (chooser) { show(chooser.dataset.show); }
+    if (chooser) { choose(chooser.dataset.show); }
     var copier = event.target.closest("button[data-copy]");
     if (copier) { copy(copier); }
   });
@@ -115,6 +131,9 @@
     if (box) { watch.observe(box); sized.observe(box); }
   });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+
+  window.addEventListener("hashchange", linked);
+  linked();
 
   var folded = [];
   window.addEventListener("beforeprint", function () {

@@ -86,7 +86,8 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], text_columns
     words = set(text_columns)
 
     def cells(tag: str, row: Sequence[object]) -> str:
-        return "".join(f"<{tag} class={_look(c, i in words)}>{safe(c)}</{tag}>" for i, c in enumerate(row))
+        scope = " scope=col" if tag == "th" else ""
+        return "".join(f"<{tag}{scope} class={_look(c, i in words)}>{safe(c)}</{tag}>" for i, c in enumerate(row))
 
     lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return Html(f"<div class=scroll><table><thead><tr>{cells('th', head)}</tr></thead><tbody>{lines}</tbody></table></div>")
@@ -158,7 +159,8 @@ def document(title: object, contents: Sequence[tuple[str, object]], body: str, p
     """The whole page. ``contents``: (section id, words) of the list at its top; ``plotly_js``: the library, inlined once."""
     room = files("epicycle.scenarios.report.shell")
     style, draw = (room.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
-    scripts = [s for s in (plotly_js.replace("\r\n", "\n"), draw) if s]
+    library = plotly_js.replace("\r\n", "\n") if "data-figure=" in body else ""  # most of a page's bytes: only where drawn
+    scripts = [s for s in (library, draw) if s]
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src {hashes}; base-uri 'none'"
     links = " ".join(f'<a href="#{safe(name)}">{safe(words)}</a>' for name, words in contents)

@@ -21,6 +21,8 @@ from .pools import Group
 #: Table of a worker that lost ranks or whose NICs are left with a share of their rate: (group, ranks lost, share) -> place.
 TableOf = Callable[[Group, int, float], int]
 _PS = 1e12
+#: The last time that a loop's picoseconds count (106 days): what comes later comes never.
+_NEVER_PS = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ def _drawn(faults: Faults, groups: Sequence[Group], until_s: float, seed: int) -
             yield Fault.model_construct(**drawn)
 
 
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'s' if count != 1 else ''}"
+
+
 class _Clock:
     """Walks through the failures in time; repairs come in between."""
 
@@ -96,7 +102,7 @@ class _Clock:
         self.changes.sort(key=lambda c: c[0])
         out = np.zeros(len(self.changes), at.CHANGE)
         for i, (seconds, what, worker, arg, share) in enumerate(self.changes):
-            out[i] = (round(seconds * _PS), what, worker, arg, share)
+            out[i] = (_ps(seconds), what, worker, arg, share)
         return Schedule(out, tuple(self.told), self.short)
 
     def _broken(self, fault: Fault, group: Group) -> int:
@@ -121,12 +127,12 @@ class _Clock:
             self.changes.append((max(0.0, fault.at - f.warning), at.DRAIN, group.worker, 0, 1.0))
         noticed = fault.at + f.detect
         back = self._replaced_s(noticed, gpus) + f.restart
-        self._change(fault.at, at.STALL, group, round(noticed * _PS))
+        self._change(fault.at, at.STALL, group, _ps(noticed))
         self._change(noticed, at.STOP, group)
         self._change(back, at.START, group)
         self._change(back, at.RETABLE, group, group.table)
         self.down[group.worker] = back
-        words = f"{gpus} {fault.what if fault.what == 'gpu' else 'GPUs (node)'} of {group.pool} worker {group.number}"
+        words = f"{_gpus(gpus)} of {group.pool} worker {group.number}"
         self.told.append(Happening(fault.at, back, f"{words}: it stops{', drained before' if announced else ''}", gpus))
 
     def _shrunk(self, fault: Fault, group: Group) -> None:
@@ -137,19 +143,19 @@ class _Clock:
             self._stopped(fault, group)
             return
         again = fault.at + f.detect + f.regroup
-        self._change(fault.at, at.STALL, group, round(again * _PS))
+        self._change(fault.at, at.STALL, group, _ps(again))
         back = self._replaced_s(again, gpus) + f.restart
         for rank in alive[-ranks:]:
             self._change(fault.at, at.LOSE_RANK, group, rank)
             self.lost[group.worker][rank] = back
         self._change(again, at.RETABLE, group, self.table_of(group, group.ranks - len(alive) + ranks, 1.0))
         left = [rank for rank, until in self.lost[group.worker].items() if until > back]
-        self._change(back, at.STALL, group, round((back + f.regroup) * _PS))
+        self._change(back, at.STALL, group, _ps(back + f.regroup))
         for rank in alive[-ranks:]:
             self._change(back, at.REGAIN_RANK, group, rank)
         self._change(back, at.RETABLE, group, self.table_of(group, len(left), 1.0))
         self.told.append(
-            Happening(fault.at, back, f"{gpus} GPUs of {group.pool} worker {group.number}: it goes on without them", gpus)
+            Happening(fault.at, back, f"{_gpus(gpus)} of {group.pool} worker {group.number} lost: it goes on", gpus)
         )
 
     def _slowed(self, fault: Fault, group: Group) -> None:
@@ -168,3 +174,7 @@ class _Clock:
 
     def _change(self, when: float, what: int, group: Group, arg: int = 0, share: float = 1.0) -> None:
         self.changes.append((when, what, group.worker, arg, share))
+
+
+def _ps(seconds: float) -> int:
+    return min(round(seconds * _PS), _NEVER_PS)

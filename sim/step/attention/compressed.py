@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ....hwmodels import attention as law
-from ....hwmodels.laws import smooth_max
+from ....hwmodels.laws import attention as law
+from ....hwmodels.laws.kernels import smooth_max
 from ...inputs.attention import Compressed
 from ...precision import ELEMENT_BYTES
 from ..gpu_kernels import GpuKernels

@@ -1,4 +1,4 @@
-"""Multi-head latent attention in a step, by the module law fitted on DeepSeek-V3 (`hwmodels.attention`), and sparse indexers.
+"""Multi-head latent attention in a step, by the law of its module on DeepSeek-V3 (`hwmodels.laws`), and sparse indexers.
 
 The law's projections run once over all rows of the step. Decoding rows use the constants measured in decode, steps with prompts
 never less than those measured in prefill ask. Prompts expand keys and values; tokens that were already cached are expanded
@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ....hwmodels import attention as law
 from ....hwmodels.calibration import constants_of, find_entry, load_calibration
 from ....hwmodels.errors import Uncalibrated
-from ....hwmodels.laws import OPERAND_BYTES, smooth_max
+from ....hwmodels.laws import attention as law
+from ....hwmodels.laws.kernels import OPERAND_BYTES, smooth_max
 from ...inputs.attention import Indexer, Mla
 from ...precision import ELEMENT_BYTES, Dtype
 from ..gpu_kernels import GpuKernels

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from epicycle.hwmodels.backends import Backend, load_backend
 from epicycle.hwmodels.prices import load_prices
 from epicycle.scenarios.answer.evaluate import evaluate
 from epicycle.scenarios.answer.evaluation import Evaluation
@@ -44,7 +45,15 @@ def ask(name: str, *sets: str) -> ServingQuestion:
 def both(request: pytest.FixtureRequest) -> tuple[ServingQuestion, Evaluation]:
     name, sets = request.param
     question = ask(name, *sets)
-    return question, evaluate(question)
+    return question, evaluate(question, unbiased(question))
+
+
+def unbiased(question: ServingQuestion) -> Backend:
+    """The question's engine without residuals: what it shows is what the closed form says, and not the median about it."""
+    assert question.serving is not None
+    engine = load_backend(question.serving.backend)
+    fit = engine.fit and engine.fit.model_copy(update={"intervals": (), "ttft_intervals": ()})
+    return engine.model_copy(update={"fit": fit})
 
 
 Both = tuple[ServingQuestion, Evaluation]
@@ -166,28 +175,74 @@ def test_intervals_hold_the_value_or_say_the_bias(both: Both) -> None:
 
 @pytest.mark.parametrize(("wanted", "met"), [(2.0, True), (0.5, False)])
 def test_limits_are_met_or_missed_as_the_numbers_say(wanted: float, met: bool) -> None:
-    plain = evaluate(ask("serve-deepseek-v3-h200"))
+    load = "workload.concurrency=4096"
+    plain = evaluate(ask("serve-deepseek-v3-h200", load))
     assert plain.limits == ()
     asked = {key: plain.metric(key).value * wanted for key in ("ttft", "tpot")}
-    found = evaluate(ask("serve-deepseek-v3-h200", *(f"slo.{key}={1e3 * value:.6f} ms" for key, value in asked.items())))
+    slo = (f"slo.{key}={1e3 * value:.6f} ms" for key, value in asked.items())
+    found = evaluate(ask("serve-deepseek-v3-h200", load, *slo))
     assert {limit.key for limit in found.limits} == {"ttft", "tpot"}
     for limit in found.limits:
         assert limit.met is met
         assert limit.got == found.metric(limit.key).value
         assert limit.wanted == pytest.approx(asked[limit.key], rel=1e-6)
         assert bool(limit.lever) is not met
-    assert ("It meets its limits." in found.sentence) is met
+    assert ("It meets its limits:" in found.sentence) is met
     assert ("It misses its limits:" in found.sentence) is not met
     assert values(found) == values(plain), "a limit changes nothing that is measured"
 
 
 def test_the_lever_of_a_missed_time_per_token_works() -> None:
-    plain = evaluate(ask("serve-deepseek-v3-h200")).metric("tpot").value
-    sets = (f"slo.tpot={0.8e3 * plain:.3f} ms",)
+    load = "workload.concurrency=8192"
+    plain = evaluate(ask("serve-deepseek-v3-h200", load)).metric("tpot").value
+    sets = (f"slo.tpot={0.8e3 * plain:.3f} ms", load)
     (limit,) = evaluate(ask("serve-deepseek-v3-h200", *sets)).limits
-    assert not limit.met and "deployment.decode.batch" in limit.lever
+    assert not limit.met and limit.chance is not None and limit.chance < 0.5 and "deployment.decode.batch" in limit.lever
     (limit,) = evaluate(ask("serve-deepseek-v3-h200", *sets, "deployment.decode.batch=32")).limits
     assert limit.met
+
+
+def test_without_a_load_it_runs_at_the_largest_that_meets_the_limits() -> None:
+    plain = evaluate(ask("serve-deepseek-v3-h200"))
+    most = plain.metric("concurrency").value
+    wanted = 0.8 * plain.metric("tpot").value
+    found = evaluate(ask("serve-deepseek-v3-h200", f"slo.tpot={1e3 * wanted} ms"))
+    assert all(limit.met for limit in found.limits)
+    load = round(found.metric("concurrency").value)
+    assert 1 < load < most
+    assert any(note.startswith(f"no load is given: {load:,} requests in flight") for note in found.notes)
+    same, more = (
+        evaluate(ask("serve-deepseek-v3-h200", f"slo.tpot={1e3 * wanted} ms", f"workload.concurrency={n}"))
+        for n in (load, round(load * 1.01) + 1)
+    )
+    assert values(same) == values(found)
+    assert not all(limit.met for limit in more.limits)
+    generous = evaluate(ask("serve-deepseek-v3-h200", f"slo.tpot={2e3 * plain.metric('tpot').value} ms"))
+    assert values(generous) == values(plain), "where all that memory holds meets them, limits change nothing"
+
+
+def test_where_no_load_meets_the_limits_a_lone_request_says_by_how_much() -> None:
+    found = evaluate(ask("serve-deepseek-v3-h200", "slo.tpot=1 ms"))
+    assert found.metric("concurrency").value == 1.0
+    assert not found.limits[0].met
+    assert "no load meets the limits: these are the times of a lone request" in found.notes
+
+
+@pytest.mark.parametrize("key", ["ttft", "tpot"])
+def test_a_limit_is_met_with_the_chance_that_its_interval_tells(key: str) -> None:
+    load = "workload.concurrency=2048"
+    plain = evaluate(ask("serve-deepseek-v3-h200", load)).metric(key)
+    assert plain.low50 is not None and plain.high50 is not None and plain.high90 is not None
+    assert plain.low50 <= plain.value <= plain.high50, "the point is the median of its own interval"
+    for at, chance in ((plain.low50, 0.25), (plain.value, 0.5), (plain.high50, 0.75), (plain.high90, 0.95)):
+        (limit,) = evaluate(ask("serve-deepseek-v3-h200", load, f"slo.{key}={1e3 * at:.9f} ms")).limits
+        assert limit.chance == pytest.approx(chance, abs=1e-3)
+    sure = f"slo={{{key}: {1e3 * plain.high50:.9f} ms, confidence: %s}}"
+    for confidence, met in (("0.7", True), ("0.8", False)):
+        (limit,) = evaluate(ask("serve-deepseek-v3-h200", load, sure % confidence)).limits
+        assert limit.met is met
+    lower = evaluate(ask("serve-deepseek-v3-h200", sure % "0.8"))
+    assert lower.limits[0].met and lower.limits[0].chance is not None and lower.limits[0].chance >= 0.8
 
 
 # --- refusals ---

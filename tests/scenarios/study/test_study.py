@@ -345,5 +345,6 @@ def test_more_points_than_are_held_are_read_from_the_store(store: Store, monkeyp
     lazy = sweep(LAYER, OVER, store=store)
     assert not isinstance(lazy.points, tuple)
     assert list(sweep_csv(lazy)) == list(sweep_csv(whole)) and lazy.sentence == whole.sentence
-    with pytest.raises(BadInput, match="--csv and --parquet take more"):
+    monkeypatch.setattr(sweeping, "MAX_POINTS", 4)
+    with pytest.raises(BadInput, match="kept tables take more"):
         sweep(LAYER, OVER, store=store, whole=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from epicycle.hwmodels.laws import smooth_max
+from epicycle.hwmodels.laws.kernels import smooth_max
 from epicycle.sim.ep.chunk import Chunk, share
 from epicycle.sim.ep.protocols.high_throughput import NVLINK_CHUNKS, RDMA_CHUNKS
 

@@ -51,8 +51,28 @@ def test_overlapping_spans_get_lanes_of_their_own():
 def test_layers_of_an_answer_do_not_mix():
     answer = Answer("a", "", "", (layer(), layer("low-latency")), 2, 8, (), 0, "0")
     names = {e["args"]["name"] for e in events(answer, "M") if e["name"] == "process_name"}
-    assert {"high-throughput rank 0", "low-latency rank 1", "low-latency critical path"} <= names
+    assert {"high-throughput node 0, rank 0", "low-latency node 0, rank 1", "low-latency critical path"} <= names
     assert len({e["pid"] for e in events(answer)}) == 6
+
+
+def test_arrows_follow_the_critical_path_from_rank_to_rank_and_counters_count():
+    path = (
+        PathSegment(0, 1_500_000, 0, "dispatch.send", "dispatch", "nic_tx"),
+        PathSegment(1_500_000, 4_000_000, 1, "experts", "compute", "tensor"),
+    )
+    spans = layer().spans
+    none = np.zeros(0, np.int64)
+    played = LayerResult("p", 4_000_000, (), spans, path, (), (), none, none, (), 0)
+    [start], [end] = events(played, "s"), events(played, "f")
+    assert (start["pid"], start["ts"], end["pid"], end["ts"]) == (0, 1.5, 1, 1.5)
+    assert start["id"] == end["id"]
+    counted = [(e["name"], e["ts"], e["args"]["ranks"]) for e in events(played, "C")]
+    assert ("ranks in dispatch", 0.0, 1) in counted
+    assert ("ranks in dispatch", 1.5, 0) in counted
+    answer = Answer("a", "", "", (played,), 2, 1, (), 7, "0")
+    assert json.loads(trace_json(answer))["otherData"] == {"name": "a", "seed": 7, "epicycle": "0"}
+    names = {e["args"]["name"] for e in events(answer, "M") if e["name"] == "process_name"}
+    assert {"node 0, rank 0", "node 1, rank 1"} <= names
 
 
 def test_same_result_same_bytes_whatever_the_order_of_spans(tmp_path):

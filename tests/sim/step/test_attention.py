@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epicycle.hwmodels.attention import decode_seconds, prefill_seconds
 from epicycle.hwmodels.catalog import load_cluster, load_gpu
 from epicycle.hwmodels.errors import UnknownName
-from epicycle.hwmodels.laws import smooth_max
+from epicycle.hwmodels.laws.attention import decode_seconds, prefill_seconds
+from epicycle.hwmodels.laws.kernels import smooth_max
 from epicycle.sim.inputs.model import MoeModel, load_model, model_names
 from epicycle.sim.step.attention.cores import flash_seconds, pairs, query_rows, ramp_seconds
 from epicycle.sim.step.attention.mla import mla_constants

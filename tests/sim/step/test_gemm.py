@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_cluster
-from epicycle.hwmodels.laws import CAST_BYTES, OPERAND_BYTES, gemm_bytes, gemm_seconds
+from epicycle.hwmodels.laws.kernels import CAST_BYTES, OPERAND_BYTES, gemm_bytes, gemm_seconds
 from epicycle.hwmodels.specs import Cluster, Gpu
 from epicycle.sim.precision import Dtype
 from epicycle.sim.step.gpu_kernels import GpuKernels

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from epicycle.hwmodels.backends import backend_names, load_backend
 from epicycle.hwmodels.catalog import load_cluster
-from epicycle.hwmodels.laws import OPERAND_BYTES
+from epicycle.hwmodels.laws.kernels import OPERAND_BYTES
 from epicycle.hwmodels.specs import Cluster
 from epicycle.sim.inputs.attention import Gqa, Linear
 from epicycle.sim.inputs.model import MoeModel, load_model, model_names

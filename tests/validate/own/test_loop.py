@@ -21,6 +21,7 @@ from epicycle.validate.bench.rows import Rows
 from epicycle.validate.fit.calibrate import to_yaml
 from epicycle.validate.fit.own import fit_own
 from epicycle.validate.fit.tables import calibrate_all
+from epicycle.validate.here.run import conclude, mode_here
 from epicycle.validate.tables.own_node import LAUNCHES, node_seconds
 from epicycle.validate.tables.own_rows import OwnRow, predicted_s, read_own
 from epicycle.validate.tables.vocabulary import MODE_SCOPES
@@ -176,6 +177,37 @@ def test_a_node_fixes_link_efficiencies_and_nothing_else(tmp_path: Path) -> None
             assert node_seconds(row, cluster) == pytest.approx(before[row.op, row.tokens], rel=0.02)
 
 
+def test_a_torchrun_ends_with_the_fit(tmp_path: Path) -> None:
+    """Rank 0 fits the node's rows, with those of one GPU where they are there, and says what is still lacking where not."""
+    cluster = load_cluster("h200-cx7")
+    for name in ("blank.csv", "node.csv"):
+        writer = Rows(tmp_path / name, facts=FACTS)
+        for at, (tokens, op) in enumerate((t, o) for t in (512, 4096) for o in ("dispatch", "combine")):
+            row = {
+                "mode": "node", "scope": "one-node", "system": "h200_sxm", "nodes": 1, "gpus_per_node": 8, "top_k": 8,
+                "library": "epicycle-triton", "protocol": "epicycle-high-throughput", "payload_dtype": "bfloat16",
+                "routing": "uniform", "hidden": 7168, "experts": 256, "tokens_per_rank": tokens, "op": op, "case": op,
+            }  # fmt: skip
+            seconds = 1e-6
+            if name == "node.csv":
+                read = read_own(tmp_path / "blank.ep_comm.csv", {})[at]
+                seconds = node_seconds(read, cluster, {"nvlink_efficiency": 0.6})
+            writer.add("ep_comm", {**row, "latency_us": 1e6 * seconds, **FACTS})
+    said: list[str] = []
+    found = conclude(tmp_path, said.append)
+    linked = {entry.op: entry.constants["nvlink_efficiency"] for entry in found.entries}
+    assert linked == {"dispatch": pytest.approx(0.6, abs=0.01), "combine": pytest.approx(0.6, abs=0.01)}
+    assert any("dispatch" in line and "nvlink_efficiency 0.60, 2 rows within 0." in line for line in said)
+    assert any("calibrate-here --work" in line and "on one GPU" in line for line in said)
+    assert (tmp_path / "mine.yaml").exists()
+
+
+def test_what_a_torchrun_measures() -> None:
+    assert mode_here({}) == "virtual"
+    assert mode_here({"LOCAL_RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8"}) == "node"
+    assert mode_here({"LOCAL_RANK": "3", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}) == "cluster"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -222,13 +254,11 @@ def test_a_gpu_without_rows_uses_those_of_the_h200() -> None:
 
 def test_what_one_command_leaves_behind(tmp_path: Path) -> None:
     """calibrate-here after its measuring: fitted to all but what is aside, judged on both, written with a report."""
-    from epicycle.validate.here.run import conclude
-
     for table in ("ep_comm", "grouped_gemm"):
         text = (MEASURED / f"h200-2026-11-27.{table}.csv").read_text()
         (tmp_path / f"rows.{table}.csv").write_text(text)
     said: list[str] = []
-    found = conclude(tmp_path / "rows.csv", tmp_path, said.append)
+    found = conclude(tmp_path, said.append)
     assert load_calibration(str(tmp_path / "mine.yaml")).entries == found.calibration.entries
     aside = [e.fit.mape_rest_pct for e in found.entries if e.fit.mape_rest_pct is not None]
     assert aside and np.mean(aside) < 9.0

@@ -11,7 +11,7 @@ import pytest
 
 from epicycle.hwmodels.calibration import constants_of, find_entry
 from epicycle.hwmodels.catalog import load_gpu
-from epicycle.hwmodels.laws import Collective, Gemm, collective_seconds, gemm_seconds
+from epicycle.hwmodels.laws.kernels import Collective, Gemm, collective_seconds, gemm_seconds
 from epicycle.validate.validate import validate_table
 
 Command = Callable[..., Any]

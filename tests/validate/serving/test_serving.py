@@ -179,6 +179,14 @@ def test_every_row_is_predicted_or_counted(tmp_path: Path) -> None:
     assert any("Rocket" in reason for reason in outcome.skipped)
 
 
+def test_a_model_that_does_not_fit_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    alone = AGGREGATED | {"system": "h100_sxm", "tp_size": "1", "moe_tp_size": "1", "concurrency": "8", "batch_size": "8"}
+    outcome = validate_table(table(tmp_path, AGGREGATED, alone))
+    assert len(outcome.rows) == 1
+    (why,) = outcome.skipped
+    assert "deepseek-r1 does not fit" in why and "80 GiB" in why
+
+
 def test_a_bad_number_is_named_by_line_and_column(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"line 2: tpot_ms: wanted a number above zero, got '-1'"):
         row(tmp_path, AGGREGATED | {"tpot_ms": "-1"})

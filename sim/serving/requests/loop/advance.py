@@ -213,6 +213,7 @@ def _arrive(world: World, rules: Rules, slot: int, now: int) -> None:
         r.append = 2  # seen at the next look only
         push(world, now + rules.poll - now % rules.poll, ARRIVES, slot, int(r.epoch))
         return
+    seen = r.append == 3
     r.append = 0
     role = PREFILLS
     rank = -1
@@ -227,6 +228,11 @@ def _arrive(world: World, rules: Rules, slot: int, now: int) -> None:
         try_again(world, rules, slot, now)
         return
     k = world.ranks[rank]
+    late = int(rules.first_steps * world.workers[k.worker].last_step)
+    if late > 0 and not seen and role == AGGREGATED:
+        r.append = 3  # the engine's own processes hand it on while so many steps pass
+        push(world, now + late, ARRIVES, slot, int(r.epoch))
+        return
     free = max(0, world.workers[k.worker].slots - k.decoding - k.prefilling - k.loading)
     full = rules.most_waiting >= 0 and k.waiting >= rules.most_waiting + free
     if full or units_of(rules, r.input + r.output + 1) > k.units:

@@ -103,6 +103,7 @@ def rules_handle(rules: Rules) -> Any:
         rules.host_rate,
         rules.sample,
         rules.until,
+        rules.first_steps,
         rules.first_token,
         rules.stream,
         rules.poll,

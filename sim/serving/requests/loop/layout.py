@@ -74,7 +74,7 @@ WORKER = np.dtype([
     ("stalled", "i8"), ("began", "i8"), ("last", "i8"), ("busy", "i8"), ("steps", "i8"), ("joined", "i8"), ("on", "i8"),
     ("up_since", "i8"), ("flops", "f8"), ("bytes", "f8"), ("tokens", "i8"), ("prompt_tokens", "i8"), ("host", "i8"),
     ("link_free", "i8"), ("gpus", "i8"), ("down", "i8"), ("down_since", "i8"), ("in_flight", "i8"), ("balanced", "i8"),
-    ("woken", "i8"), ("skip", "i8"), ("join_sum", "f8"), ("stream_from", "i8"), ("stream_steps", "i8"),
+    ("woken", "i8"), ("skip", "i8"), ("join_sum", "f8"), ("stream_from", "i8"), ("stream_steps", "i8"), ("last_step", "i8"),
 ])  # fmt: skip
 
 RANK = np.dtype([
@@ -142,6 +142,7 @@ class Rules(NamedTuple):
     host_rate: float  # bytes/s between one worker's GPUs and its host, for swapping
     sample: int
     until: int
+    first_steps: float  # steps of an aggregated worker that pass before it sees a request
     first_token: int  # the server's own time, added to every first token
     stream: int  # tokens between deliveries to the client
     poll: int  # ps between looks at the queue, 0: every step

@@ -225,6 +225,7 @@ def end_step(world: World, rules: Rules, worker: int, now: int) -> None:
     w.stepping = 0
     w.busy += now - w.began
     w.steps += 1
+    w.last_step = now - w.began
     world.n[STEPS] += 1
     if rules.span_from <= w.began < rules.span_to and world.n[SPANS] < world.spans.size:
         _note(world, worker, now)

@@ -1,0 +1,1 @@
+"""How sure predictions are, smoothly over the times that they predict."""

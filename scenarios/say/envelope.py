@@ -1,0 +1,52 @@
+"""What every JSON of epicycle begins with: the version of its shape, its kind, who made it, and the units of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ... import __version__
+from .json_text import json_text
+
+#: Raised when a key is renamed, removed, or means something else; a new key alone does not raise it.
+SCHEMA_VERSION = 1
+KINDS = ("simulate", "plan", "serve", "sweep", "compare", "explain", "validate", "bench", "catalog", "evaluation", "gallery")
+
+#: Units of keys that do not end in one. Metrics carry theirs beside their value.
+_SHARED = {"seconds": "s", "flops": "flop", "cost": "USD/h", "mfu": "share", "mbu": "share"}
+_METRICS = {
+    "tpot": "s",
+    "ttft": "s",
+    "requests_per_s": "1/s",
+    "output_tokens_per_s": "tokens/s",
+    "output_tokens_per_s_gpu": "tokens/s",
+    "input_tokens_per_s_gpu": "tokens/s",
+    "tokens_per_s_user": "tokens/s",
+    "usd_per_mtok_output": "USD/Mtok",
+    "usd_per_mtok": "USD/Mtok",
+    "usd_per_hour": "USD/h",
+}
+UNITS: Mapping[str, Mapping[str, str]] = {
+    "simulate": {"moved": "bytes; messages for nic_msg, seconds of work for copy", "capacity_per_s": "moved per second"},
+    "plan": {**_SHARED, **{f"values.{key}": unit for key, unit in _METRICS.items()}},
+    "sweep": _SHARED,
+    "serve": {**_SHARED, "distributions": "s", "closed_form": "s", "stages": "s"},
+    "compare": {**_SHARED, "effect": "relative change"},
+    "explain": {**_SHARED, "more": "relative change", "less": "relative change", "step": "relative change"},
+    "evaluation": _SHARED,
+    "validate": {},
+    "bench": {},
+    "catalog": {},
+    "gallery": {"published": "unit of the row", "simulated": "unit of the row", "error_pct": "%, of a change points"},
+}
+
+
+def enveloped(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """``body`` behind the keys that all kinds have."""
+    head = {"schema_version": SCHEMA_VERSION, "kind": kind, "epicycle": __version__, "units": dict(UNITS[kind])}
+    return {**head, **{key: value for key, value in body.items() if key not in head}}
+
+
+def envelope_json(kind: str, body: Mapping[str, Any]) -> str:
+    """The same as text."""
+    return json_text(enveloped(kind, body))

@@ -1,0 +1,80 @@
+"""What `epicycle serve` does between its command line and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...hwmodels.errors import BadInput
+from ...sim.inputs.feasible import Unanswerable
+from ...sim.inputs.serving_question import ServingQuestion
+from ..answer.request_run import RequestRun
+from ..ask.scenario import load_serving
+from ..serve.chrome_trace import write_steps
+from ..serve.request_csv import RequestCsv
+from ..serve.run import serve
+from ..serve.setup import Setup
+from .evaluation_of import with_deployment
+
+#: Lets a writer make the file at a path, and puts it in place when the command has succeeded.
+Put = Callable[[Path | None, Callable[[Path], None]], None]
+
+
+def changes_of(
+    sets: Sequence[str], trace_in: Path | None, requests: int | None, duration: str | None, warmup: str | None, seed: int | None
+) -> list[str]:
+    """The command line's own options as changes of the scenario's keys."""
+    changes = list(sets)
+    if trace_in is not None:
+        changes.append(f"requests.trace.file={trace_in}")
+    given = {"requests.count": requests, "requests.duration": duration, "requests.warmup": warmup, "seed": seed}
+    return changes + [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
+def answer_requests(
+    name: str,
+    changes: Sequence[str],
+    put: Put,
+    csv: Path | None,
+    trace: Path | None,
+    window: str,
+    progress: Callable[[int, int], None] | None,
+) -> RequestRun:
+    """The run of the scenario called ``name``; the files that are written while it is played, handed to ``put``."""
+    scenario = with_deployment(load_serving(name, changes))
+    question = scenario.resolve()
+    assert isinstance(question, ServingQuestion)
+    noted: list[tuple[Any, Setup]] = []
+    options: dict[str, Any] = {"progress": progress}
+    if trace is not None:
+        options |= {"window": _window(window), "spans": lambda spans, setup: noted.append((spans.copy(), setup))}
+    run: list[RequestRun] = []
+
+    def play(path: Path | None) -> None:
+        if path is None:
+            run.append(serve(question, **options))
+            return
+        with path.open("w", encoding="utf-8", newline="") as file:
+            run.append(serve(question, sink=RequestCsv(file), **options))
+
+    try:
+        if csv is None:
+            play(None)
+        else:
+            put(csv, play)
+    except Unanswerable as error:
+        raise scenario.error_at(error.key, error) from None
+    if trace is not None:
+        put(trace, lambda path: write_steps(path, *noted[0]))
+    return run[0]
+
+
+def _window(text: str) -> tuple[float, float]:
+    try:
+        start, end = (float(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f'--trace-window: wanted two times in seconds, "FROM,TO", got "{text}"') from None
+    if not 0.0 <= start < end:
+        raise BadInput(f"--trace-window: wanted 0 or more and a later end, got {text}")
+    return start, end
