@@ -92,18 +92,22 @@ def _drawn_tiles(mean: float, height: float) -> tuple[float, float]:
     return float(poisson.sf(below, mean).sum()), float(poisson.sf(0, mean))
 
 
+def product_loads(tiles: Num, each: Num, n: Num, k: Num, dtype: str, sms: Num, rate: float, c: OwnProduct) -> Floats:
+    """Seconds of tensor cores: ``tiles`` row tiles of all experts times the columns' on ``sms`` SMs of ``rate`` flop/s each."""
+    height, width, together = tile_of(each, dtype)
+    count = np.asarray(tiles) * np.ceil(np.asarray(n) / width)
+    # An SM works on ``together`` tiles at a time and takes that much longer: what matters is how many it gets.
+    per_sm = np.where(count <= sms, 1.0, np.ceil(count / (sms * together)) * together)
+    return np.asarray(per_sm * (2.0 * height * width * np.asarray(k) / rate + c.fill))
+
+
 def product_seconds(
     rows_each: Num, experts: Num, n: Num, k: Num, dtype: str, gpu: Gpu, c: OwnProduct, drawn: bool = False
 ) -> Floats:
     """``y = x w[e].T`` for ``experts`` experts of [n, k] with ``rows_each`` rows each (``drawn``: on average)."""
-    height, width, together = tile_of(rows_each, dtype)
     tiles, used = row_tiles(rows_each, dtype, drawn)
-    count = tiles * np.asarray(experts) * np.ceil(np.asarray(n) / width)
-    # An SM works on ``together`` tiles at a time and takes that much longer: what matters is how many it gets.
-    per_sm = np.ceil(count / (gpu.sms * together)) * together
-    per_sm = np.where(count <= gpu.sms, 1.0, per_sm)
     rate = gpu.tensor_flops(dtype) / gpu.sms * c.tensor_efficiency  # type: ignore[arg-type]
-    tensor = per_sm * (2.0 * height * width * np.asarray(k) / rate + c.fill)
+    tensor = product_loads(tiles * np.asarray(experts), rows_each, n, k, dtype, gpu.sms, rate, c)
     rows = np.asarray(rows_each) * np.asarray(experts)
     weight, moved = OPERAND_BYTES[dtype], np.asarray(experts) * used * np.asarray(n) * np.asarray(k)
     moved = weight * (moved + rows * np.asarray(k)) + 2.0 * rows * np.asarray(n)

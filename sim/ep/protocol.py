@@ -18,8 +18,10 @@ import numpy as np
 from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import UnknownName
+from ..precision import Dtype
 from . import protocols as package
 from .buffer import Buffer, Demand
+from .own_experts import OwnExperts
 from .shape import Num, Path, Rows, Shape
 from .stage import Machine, Stage
 
@@ -84,8 +86,9 @@ class Protocol:
     protocol that carries prompts instead ("": itself). ``engines``: those that plans try it with unasked.
 
     ``lend``: where the constants of its ops come from if nobody measured it. ``slot_rows``: rows that a pair of ranks has room
-    for; what exceeds them is dropped. ``counts``: every rank learns beforehand what it will receive. ``caveats`` and
-    ``caveats_across``: what every answer has to say, and every answer across domains.
+    for; what exceeds them is dropped. ``counts``: every rank learns beforehand what it will receive. ``own_experts``: from a
+    system and the weights' dtype to the protocol's own expert kernels (None: not in that dtype); else DeepGEMM's.
+    ``caveats`` and ``caveats_across``: what every answer has to say, and every answer across domains.
     """
 
     name: str
@@ -112,6 +115,7 @@ class Protocol:
     lend: Callable[[str, str, Scope], Loan] | None = None
     slot_rows: Callable[[Shape, Num], Num] | None = None
     counts: bool = False
+    own_experts: Callable[[str, Dtype], OwnExperts | None] | None = None
     caveats: tuple[str, ...] = ()
     caveats_across: tuple[str, ...] = ()
 

@@ -10,14 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.calibration import constants_of, find_entry
 from ...hwmodels.errors import BadInput
 from ..ep.bound import program_seconds
-from ..ep.experts import ExpertConstants
 from ..ep.machine import machine_of
 from ..ep.protocol import describe, find_protocol
 from ..inputs.question import Question
-from .program import EXPERTS, closed_experts, context_of, layout_of, replayed, shape_of
+from .program import EXPERTS, closed_experts, context_of, expert_constants, layout_of, shape_of
 
 _ROUTED = ("uniform", "balanced", "group-limited")
 
@@ -47,8 +45,8 @@ def _call(question: Question, tokens: Floats) -> dict[str, Floats]:
     cluster, deployment, protocol = question.cluster, question.deployment, find_protocol(question.deployment.protocol)
     machine, shape, context = machine_of(cluster), shape_of(question, tokens), context_of(question)
     scope = protocol.scope(one_domain=layout_of(question).nodes == 1)
-    entry, _ = find_entry(cluster.calibration, "expert-compute", protocol.kind(replayed(question, protocol)), "one-node")
-    experts = closed_experts(question, protocol, tokens * deployment.ep, constants_of(entry, ExpertConstants), machine)
+    k, _ = expert_constants(question, protocol)
+    experts = closed_experts(question, protocol, tokens * deployment.ep, k, machine)
     found: dict[str, Floats] = {}
     for ops, then in ((protocol.before, EXPERTS), (protocol.after, "")):
         for op in ops:

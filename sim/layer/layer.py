@@ -110,7 +110,7 @@ def _intervals(question: Question, program: Program, path: tuple[PathSegment, ..
         borrowed = "" if same else source.system
         if source.lender:
             borrowed = f"the {source.lender} kernels on {source.system}"
-        where = block if source.op is None else point
+        where = block if source.op is None and not source.part else point  # ours: tokens of one rank
         across = source.op is not None and deployment.ep > question.cluster.nvlink_domain_gpus
         foreign = why_foreign(question.cluster, across, source.system)
         found[op] = elsewhere(source.entry.fit.interval(seconds, question.nodes_used, where, borrowed, foreign))
@@ -171,6 +171,7 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         # The calibration says why it leans on its relatives; others lend a kernel that none of those has.
         yield f"{text} ({why})" if why and set(systems) <= set(relatives(question.cluster.calibration)) else text
     yield from program.protocol.caveats
+    yield from _expert_note(program)
     if program.protocol.slot_rows is not None:
         slot = float(np.asarray(program.protocol.slot_rows(program.shape, question.deployment.capacity_factor)))
         lost = int(np.maximum(program.drawn.expert_rows - slot, 0).sum())
@@ -181,6 +182,17 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         yield from program.protocol.caveats_across
     if question.traffic.routing.kind in ("power-law", "file"):
         yield "the closed form beside it is for uniform routing, and so were the rows whose residuals made the intervals"
+
+
+def _expert_note(program: Program) -> Iterator[str]:
+    """Whose expert kernels were timed, where a protocol brings its own."""
+    if program.protocol.own_experts is None:
+        return
+    used = next(s for s in program.sources if s.op is None)
+    if used.part:
+        yield f"experts: our own product and SwiGLU, fitted to {used.entry.fit.table} of {used.system}"
+    else:
+        yield f"experts: DeepGEMM's times ({used.system}) stand in: ours were timed in bf16 and fp8, replayed by CUDA graphs"
 
 
 def _inputs(question: Question, programs: list[Program]) -> Iterator[InputRow]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..engine import Simulator
 from ..ep import experts
-from ..ep.expert_time import expert_time
+from ..ep.expert_time import dealt_counts, expected_counts, expert_time
 from ..ep.machine import machine_of
+from ..ep.own_experts import OwnExperts
 from ..ep.protocol import Context, Op, Protocol, describe, find_protocol
 from ..ep.shape import Num, Shape
 from ..ep.stage import Machine, Stage, Work
@@ -24,24 +25,26 @@ from .traffic import Layout
 
 #: The op of expert compute.
 EXPERTS = "compute"
+ExpertKernels = experts.ExpertConstants | OwnExperts
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Which fitted entry an op used, and the system it was measured on. ``lender``: the other protocol whose entry it is.
 
-    ``op`` is None for the experts.
+    ``op`` is None for the experts, ``part`` one of their kernels where several were fitted.
     """
 
     op: Op | None
     entry: Entry
     system: str
     lender: str = ""
+    part: str = ""
 
     @property
     def name(self) -> str:
         """The op's name among fitted entries."""
-        return self.op.name if self.op else EXPERTS
+        return self.op.name if self.op else f"{EXPERTS} {self.part}".rstrip()
 
     @property
     def shown(self) -> str:
@@ -130,8 +133,7 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
     tokens = np.array(question.traffic.on_ranks(deployment.ep), np.int64)
     drawn = draw_layer(question, simulator, tokens, _capacity(tokens, protocol, deployment.max_tokens))
     shape, context = shape_of(question, float(drawn[0].tokens.max())), context_of(question)
-    entry, system = find_entry(cluster.calibration, "expert-compute", _kind(question, protocol), "one-node")
-    k = constants_of(entry, experts.ExpertConstants)
+    k, used = expert_constants(question, protocol)
     sources: dict[str, Source] = {}
 
     def stages(ops: tuple[Op, ...], call: Shape) -> Iterator[Stage]:
@@ -152,7 +154,7 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
         steps += [Step(stage, one) for part in (before, work, after) for stage in part]
         closed += [(stage, call) for stage in (*before, *after)]
         closed_experts_s += float(np.asarray(closed_experts(question, protocol, float(one.tokens.sum()), k, machine)))
-    sources[EXPERTS] = Source(None, entry, system)
+    sources |= {source.name: source for source in used}
     return Program(
         protocol,
         tuple(steps),
@@ -165,6 +167,21 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
         tuple(drawn),
         tuple(sources.values()),
     )
+
+
+def expert_constants(question: Question, protocol: Protocol) -> tuple[ExpertKernels, tuple[Source, ...]]:
+    """The constants of the experts' kernels, and their entries.
+
+    A protocol's own kernels where it has any and graphs replay them, as they were timed; else DeepGEMM's. Raises BadInput if
+    nobody measured them.
+    """
+    system, weights = question.cluster.calibration, question.deployment.weights
+    if protocol.own_experts is not None and replayed(question, protocol):
+        own = protocol.own_experts(system, weights)
+        if own is not None:
+            return own, (Source(None, *own.swiglu_from, part="swiglu"), Source(None, *own.product_from, part="product"))
+    entry, source = find_entry(system, "expert-compute", _kind(question, protocol), "one-node")
+    return constants_of(entry, experts.ExpertConstants), (Source(None, entry, source),)
 
 
 def _kind(question: Question, protocol: Protocol) -> experts.Kind:
@@ -194,13 +211,14 @@ def _free_sms(question: Question, machine: Machine) -> float:
     return float(max(1, machine.sms - question.deployment.reserved_sms))
 
 
-def _expert_block(
-    question: Question, protocol: Protocol, call: Drawn, k: experts.ExpertConstants, machine: Machine
-) -> list[Work]:
+def _expert_block(question: Question, protocol: Protocol, call: Drawn, k: ExpertKernels, machine: Machine) -> list[Work]:
     """The experts of every rank, of what one call drew."""
+    rows = call.slot_load.reshape(question.deployment.ep, -1).astype(float)
+    if isinstance(k, OwnExperts):
+        return k.drawn(rows, _expert_shape(question), machine, _free_sms(question, machine))
     return experts.works(
         _kind(question, protocol),
-        call.slot_load.reshape(question.deployment.ep, -1).astype(float),
+        rows,
         call.rank_rows.sum(axis=0).astype(float),
         float(call.tokens.sum()),
         _expert_shape(question),
@@ -211,9 +229,17 @@ def _expert_block(
     )
 
 
-def closed_experts(question: Question, protocol: Protocol, tokens: Num, k: experts.ExpertConstants, machine: Machine) -> Num:
+def closed_experts(question: Question, protocol: Protocol, tokens: Num, k: ExpertKernels, machine: Machine) -> Num:
     """Seconds of the experts in closed form, one call of ``tokens`` on all ranks: uniform routing, or dealt experts."""
     model, deployment = question.model, question.deployment
+    if isinstance(k, OwnExperts):
+        extra, slots = float(deployment.redundant_experts), float(model.experts + deployment.redundant_experts)
+        sizes = (float(model.experts), float(model.top_k), float(deployment.ep))
+        t, e, top_k, ranks = np.broadcast_arrays(np.asarray(tokens, float), *sizes)
+        dealt = question.traffic.routing.kind == "balanced"
+        none = np.zeros(t.shape)
+        counts = dealt_counts(t, e, top_k, ranks) if dealt else expected_counts(t, e, top_k, ranks, none + extra, none)
+        return k.seconds(counts, t * top_k / slots, _expert_shape(question), machine, _free_sms(question, machine))
     kind = _kind(question, protocol)
     found = expert_time(
         kind,

@@ -19,8 +19,8 @@ from ...hwmodels.calibration import Calibration, Entry, Fit
 from ...hwmodels.constant import write_constant
 from ...hwmodels.specs import Gpu
 from ...sim.ep.own_kernels import OwnMove, OwnProduct
-from ...sim.ep.protocols.epicycle import HT, LL
-from ..tables.own_rows import KERNELS, Key, OwnRow, keys_of, predicted_s
+from ...sim.ep.protocols.epicycle import HT, KERNELS, LL
+from ..tables.own_rows import Key, OwnRow, keys_of, predicted_s
 from .conformal import regimes_of
 
 #: Kernels that read little and post stores: their bytes hide the chain of the next row.

@@ -22,7 +22,7 @@ from ...hwmodels.specs import Gpu
 from ...sim.ep.bound import stage_loads
 from ...sim.ep.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
 from ...sim.ep.protocol import Context, find_protocol
-from ...sim.ep.protocols.epicycle import HT, LL, TWO_HOP, further_rows
+from ...sim.ep.protocols.epicycle import HT, KERNELS, LL, TWO_HOP, further_rows
 from ...sim.ep.shape import Num, Shape
 from ...sim.ep.stage import Machine
 from .vocabulary import scope_of
@@ -30,7 +30,6 @@ from .vocabulary import scope_of
 LIBRARY = "epicycle-triton"
 #: torch's own product, which bench times for a ceiling: the dense law predicts it.
 DENSE = "torch.mm"
-KERNELS = "epicycle-kernels"
 Key = tuple[str, str]
 #: Launches of a row's op, by the column ``op``.
 OPS: dict[str, dict[str, tuple[str, ...]]] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from .text_table import wrapped
@@ -56,9 +56,18 @@ def progress(words: str) -> AbstractContextManager[Step | None]:
     return _bar(words, found) if found.is_terminal else nullcontext(None)
 
 
+class Rate(ProgressColumn):
+    """How many are done a second, as soon as there is anything to tell it from."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if not speed else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s")
+
+
 @contextmanager
 def _bar(words: str, seen: Console) -> Iterator[Step]:
-    with Progress(console=seen, transient=True) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=seen, transient=True) as bar:
         task = bar.add_task(words, total=None)
 
         def step(done: int, total: int) -> None:

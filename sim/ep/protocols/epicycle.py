@@ -18,14 +18,18 @@ import numpy as np
 
 from ....hwmodels.calibration import Entry, Scope, constants_of, find_entry
 from ....hwmodels.errors import Uncalibrated
+from ...precision import Dtype
 from ..buffer import Buffer, Demand
-from ..own_kernels import OwnMove
+from ..own_experts import OwnExperts
+from ..own_kernels import OwnMove, OwnProduct
 from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
 from . import high_throughput, low_latency
 
 HT, LL, TWO_HOP = "epicycle-high-throughput", "epicycle-low-latency", "epicycle-two-hop"
+#: Kernels inside a rank, which all three use.
+KERNELS = "epicycle-kernels"
 #: Whose link efficiencies stand in until our own kernels have run on a node: the same traffic by DeepEP's kernels.
 LENT_LINKS = {HT: ("high-throughput", "dispatch"), LL: ("low-latency", "dispatch"), TWO_HOP: ("high-throughput", "dispatch")}
 #: Programs of a low-latency launch that share an (expert, source) pair, as measured on 2026-11-27.
@@ -61,6 +65,17 @@ def find_own(system: str, protocol: str, op: str) -> tuple[Entry, str]:
         return find_entry(system, protocol, op, "kernel")
     except Uncalibrated:
         return find_entry(TIMED_ON, protocol, op, "kernel")
+
+
+def own_experts(system: str, weights: Dtype) -> OwnExperts | None:
+    """The expert kernels of ``weights`` on ``system``; None for a precision in which nobody timed them.
+
+    Raises Uncalibrated.
+    """
+    if weights not in ("bf16", "fp8"):
+        return None
+    product, swiglu = (find_own(system, KERNELS, f"{name}.{weights}") for name in ("product", "swiglu"))
+    return OwnExperts(constants_of(product[0], OwnProduct), constants_of(swiglu[0], OwnMove), product, swiglu)
 
 
 def _named(entry: Entry, protocol: str) -> Entry:
@@ -253,6 +268,7 @@ PROTOCOLS = (
         one_domain=True,
         counts=True,
         lend=partial(lend, HT),
+        own_experts=own_experts,
         caveats=_SAID,
     ),
     Protocol(
@@ -279,6 +295,7 @@ PROTOCOLS = (
         packed=True,
         prompts_by=HT,
         lend=partial(lend, LL),
+        own_experts=own_experts,
         caveats=_SAID,
     ),
     Protocol(
@@ -302,6 +319,7 @@ PROTOCOLS = (
         rails=True,
         counts=True,
         lend=partial(lend, TWO_HOP),
+        own_experts=own_experts,
         caveats=_SAID,
     ),
 )

@@ -348,3 +348,23 @@ def test_more_points_than_are_held_are_read_from_the_store(store: Store, monkeyp
     monkeypatch.setattr(sweeping, "MAX_POINTS", 4)
     with pytest.raises(BadInput, match="kept tables take more"):
         sweep(LAYER, OVER, store=store, whole=True)
+
+
+def test_ctrl_c_shows_what_is_answered_and_keeps_it(tmp_path: Path) -> None:
+    asked = [*command(4000, tmp_path / "s.sqlite", tmp_path / "a.csv"), "--workers", "1"]
+    running = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "s.sqlite").exists() or not kept(tmp_path / "s.sqlite"):
+        assert running.poll() is None
+        time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate()
+    assert running.returncode == 130
+    assert out.startswith("Stopped: ") and "of 4000 points are answered" in " ".join(out.split())
+    assert "the same command goes on from there" in err
+    assert not (tmp_path / "a.csv").exists() and not list(tmp_path.glob(".*.part"))
+    assert kept(tmp_path / "s.sqlite") > 0
+
+
+def kept(path: Path) -> int:
+    with Store(path) as store:
+        return max((study.kept for study in store.studies()), default=0)
