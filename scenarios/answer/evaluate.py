@@ -89,6 +89,7 @@ def in_words(worker: Worker, moe: bool) -> str:
         widths += [f"ep {worker.ep}"]
         widths += [worker.protocol] if worker.dp > 1 else []
         widths += [f"{worker.redundant_experts} redundant"] if worker.redundant_experts else []
+    widths += [f"dcp {worker.dcp}"] if worker.dcp > 1 else []
     widths += ["overlap"] if worker.overlap else []
     return f"{worker.count} x ({', '.join(widths)})"
 

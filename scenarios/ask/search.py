@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from ...hwmodels.catalog import is_file, names
 from ...hwmodels.errors import UnknownName
 from ...sim.inputs.deployment import Placement, Protocol
-from ...sim.inputs.serving import Backend, Mode, Width
+from ...sim.inputs.serving import Acceptance, Backend, Mode, Width, check_acceptance
 from ...sim.precision import Dtype
 
 Several = Annotated[tuple[Width, ...], Field(min_length=1)]
@@ -79,10 +79,15 @@ class Search(BaseModel):
     kv: Dtype | None = None
     payload: Dtype | None = None
     mtp: Annotated[int, Field(ge=0, le=8)] = 0
-    acceptance: Annotated[float, Field(gt=0, le=1)] = 0.8
+    acceptance: Acceptance = 0.8
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
     keep: Annotated[int, Field(ge=1, le=1000)] = 24
     confirm: Annotated[int, Field(ge=0, le=20)] = 3
+
+    @model_validator(mode="after")
+    def _a_chance_for_every_draft(self) -> Self:
+        check_acceptance(self.acceptance, self.mtp)
+        return self
 
     @model_validator(mode="after")
     def _clusters_are_known(self) -> Self:

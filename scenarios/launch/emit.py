@@ -68,6 +68,7 @@ def _read_back(made: tuple[Command, ...], serving: Serving) -> str:
     counts = {("prefill" if c.role == "prefill" else "decode"): {"count": c.count} for c in made if c.count > 1}
     beside: dict[str, object] = {**counts}
     if serving.mtp:
-        beside["acceptance"] = serving.acceptance
+        chances = serving.acceptance
+        beside["acceptance"] = list(chances) if isinstance(chances, tuple) else chances
     text = yaml.safe_dump({"deployment": {**key, **beside}}, sort_keys=False, width=120)
     return f"# In a scenario, in place of its own `deployment`: epicycle reads these command lines.\n{text}"

@@ -30,6 +30,8 @@ def options(worker: Worker, serving: Serving, site: Site) -> Iterator[Option]:
         yield Option("--attn-dp-size", str(worker.dp), f"{at}.dp")
     if worker.pp > 1:
         yield Option("--pp-size", str(worker.pp), f"{at}.pp")
+    if worker.dcp > 1:
+        yield Option("--dcp-size", str(worker.dcp), f"{at}.dcp")
     yield Option("--ep-size", str(worker.ep), f"{at}.ep")
     if takes_part(worker):
         yield from _exchange(worker, serving, site, at)
@@ -121,6 +123,7 @@ def read(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
     if all_gpus % dp:
         raise BadInput(f"--tp-size ({all_gpus}) must be a multiple of the data-parallel attention groups ({dp})")
     worker: dict[str, Any] = {"tp": all_gpus // dp, "dp": dp, "pp": given.number("--pp-size", 1)}
+    worker["dcp"] = given.number("--dcp-size", 1)
     worker["ep"] = given.number("--ep-size", 1)
     backend, mode = given.word("--moe-a2a-backend") or "none", given.word("--deepep-mode")
     if backend == "deepep":  # DeepEP's experts lie on all GPUs, whatever --ep-size says

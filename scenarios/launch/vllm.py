@@ -33,6 +33,8 @@ def options(worker: Worker, serving: Serving, site: Site) -> Iterator[Option]:
     yield Option("--data-parallel-size", str(worker.dp), f"{at}.dp")
     if worker.pp > 1:
         yield Option("--pipeline-parallel-size", str(worker.pp), f"{at}.pp")
+    if worker.dcp > 1:
+        yield Option("--decode-context-parallel-size", str(worker.dcp), f"{at}.dcp")
     whole = worker.tp * worker.dp
     if worker.ep not in (1, whole):
         raise EngineLacks(
@@ -121,6 +123,7 @@ def read(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
         "tp": given.number("--tensor-parallel-size", 1),
         "dp": given.number("--data-parallel-size", 1),
         "pp": given.number("--pipeline-parallel-size", 1),
+        "dcp": given.number("--decode-context-parallel-size", 1),
     }
     whole: dict[str, Any] = {}
     worker["ep"] = worker["tp"] * worker["dp"] if given.switch("--enable-expert-parallel") else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,6 +20,9 @@ Alone = Literal["decode", "prefill"]
 #: How prompts are dealt to the attention groups of a worker, which step together (`serving.prompts`).
 Balance = Literal["round-robin", "wait", "perfect"]
 Width = Annotated[int, Field(ge=1, le=4096)]
+_Chance = Annotated[float, Field(gt=0, le=1)]
+#: Of draft tokens: of each if those before it were accepted, or the share of steps that accept the first, the second and so on.
+Acceptance = _Chance | Annotated[tuple[_Chance, ...], Field(min_length=1, max_length=8)]
 Arrivals = Literal["even", "poisson", "bursty"]
 Tokens = Annotated[int, Field(ge=1, le=1 << 24)]
 
@@ -157,6 +161,7 @@ class Worker(BaseModel):
     ``placement``: which ranks the experts lie on, which matters where ``workload.routing`` says that some are chosen more
     often: ``contiguous`` in their order, ``balanced`` by their load (with copies, or rearranged without); default balanced
     where there are copies.
+    ``dcp``: GPUs of an attention group over which the cache of every sequence is split while it decodes (MLA).
     ``cluster``: other hardware that prefill workers run on, by its name or file (default: the scenario's).
     """
 
@@ -166,6 +171,7 @@ class Worker(BaseModel):
     dp: Width = 1
     pp: Width = 1
     ep: Width = 1
+    dcp: Width = 1
     count: Width = 1
     protocol: Protocol = DEFAULT
     comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
@@ -187,6 +193,14 @@ class Worker(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _cache_over_the_group(self) -> Self:
+        if self.tp % self.dcp:
+            whole = [n for n in range(1, self.tp + 1) if self.tp % n == 0]
+            near = min(whole, key=lambda n: abs(n - self.dcp))
+            raise ValueError(f"dcp ({self.dcp}) must divide tp ({self.tp}), the GPUs of one attention group: use dcp={near}")
+        return self
+
+    @model_validator(mode="after")
     def _experts_fill_the_worker(self) -> Self:
         if self.tp * self.dp % self.ep:
             whole = [n for n in range(1, self.tp * self.dp + 1) if self.tp * self.dp % n == 0]
@@ -200,6 +214,23 @@ class Worker(BaseModel):
         return self.tp * self.dp * self.pp
 
 
+def check_acceptance(acceptance: Acceptance, drafts: int) -> None:
+    """Raises ValueError for a list that is no chance for each of ``drafts`` tokens, or whose later places count more often."""
+    if not isinstance(acceptance, tuple):
+        return
+    if len(acceptance) != drafts:
+        raise ValueError(
+            f"acceptance has {len(acceptance)} places, mtp drafts {drafts}: give a list of {drafts}, or one number"
+            if drafts
+            else f"acceptance has {len(acceptance)} places, mtp drafts none: use mtp={len(acceptance)}, or remove acceptance"
+        )
+    if any(later > earlier for earlier, later in pairwise(acceptance)):
+        raise ValueError(
+            f"acceptance ({', '.join(f'{chance:g}' for chance in acceptance)}) grows: a draft counts only if those before it "
+            "do, so give the share of steps that accept each place, largest first"
+        )
+
+
 class Serving(BaseModel):
     """A deployment: ``aggregated`` workers prefill and decode (``decode`` describes them, ``prefill`` is absent);
     ``disaggregated`` ones do one of the two, and the KV cache travels between them. ``decode`` and ``prefill`` ask about one of
@@ -209,7 +240,8 @@ class Serving(BaseModel):
     for bf16 experts). ``attention``: in which attention multiplies scores and values, bf16 or fp8 (default: fp8 with an fp8
     cache, as FlashAttention-3, FlashMLA and TensorRT-LLM do; a GPU without the rate multiplies in bf16, and so do kernels
     for MLA on Hopper but SGLang's). ``mtp``: draft tokens a step, each accepted with probability ``acceptance`` if those before
-    it were. ``memory_share``: the part of HBM an engine may fill. ``poll_steps``: steps between two looks for new requests;
+    it were; a list has the share of steps that accept the first, the second and so on (vLLM's per-position acceptance rates).
+    ``memory_share``: the part of HBM an engine may fill. ``poll_steps``: steps between two looks for new requests;
     ``wait_steps``: for which prompts wait for others at most, until they fill the share ``wait_fill`` of ``chunk_tokens``
     (`serving.prompts.Scheduling`); both of aggregated deployments.
     """
@@ -226,11 +258,16 @@ class Serving(BaseModel):
     payload: Dtype | None = None
     attention: Literal["bf16", "fp8"] | None = None
     mtp: Annotated[int, Field(ge=0, le=8)] = 0
-    acceptance: Annotated[float, Field(gt=0, le=1)] = 0.8
+    acceptance: Acceptance = 0.8
     memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9
     poll_steps: Annotated[int, Field(ge=1, le=1000)] = 1
     wait_steps: Annotated[int, Field(ge=0, le=1000)] = 0
     wait_fill: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _a_chance_for_every_draft(self) -> Self:
+        check_acceptance(self.acceptance, self.mtp)
+        return self
 
     @model_validator(mode="after")
     def _steps_are_shared(self) -> Self:
@@ -253,6 +290,10 @@ class Serving(BaseModel):
     def _pools_match_the_mode(self) -> Self:
         if self.decode.cluster is not None:
             raise ValueError("decode workers run on the scenario's cluster: set that, or prefill.cluster for prompts")
+        if self.prefill is not None and self.prefill.dcp > 1:
+            raise ValueError(f"dcp ({self.prefill.dcp}) splits the cache of decoding sequences: remove prefill.dcp")
+        if self.decode.dcp > 1 and self.backend == "trtllm":
+            raise ValueError(f"trtllm has no decode context parallelism (dcp={self.decode.dcp}): use backend vllm or sglang")
         if self.mode == "prefill" and self.prefill is None:
             raise ValueError("a prefill pool alone needs prefill, the workers that compute prompts")
         if self.mode == "prefill" and "decode" in self.model_fields_set:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...hwmodels.specs import Cluster
+from .attention import Mla
 from .feasible import (
     KeyPath,
     Unanswerable,
@@ -111,6 +112,7 @@ def _worker_is_whole(model: MoeModel, cluster: Cluster, role: Role, worker: Work
             f"pp ({worker.pp}) is more than the {model.layers} layers of {model.name}: use {model.layers} or less",
         )
     _heads_go_around(model, role, worker)
+    _cache_is_latent(model, cluster, role, worker)
     if model.experts == 0:
         for name, given, plain in (("ep", worker.ep, 1), ("redundant_experts", worker.redundant_experts, 0)):
             if given != plain:
@@ -129,6 +131,23 @@ def _worker_is_whole(model: MoeModel, cluster: Cluster, role: Role, worker: Work
     if worker.dp > 1:
         protocol_can_run(cluster, worker.protocol, worker.ep, _key(role, "protocol"), _key(role, "ep"))
         sms_are_left(cluster, (worker.protocol,), worker.comm_sms, _key(role, "comm_sms"))
+
+
+def _cache_is_latent(model: MoeModel, cluster: Cluster, role: Role, worker: Worker) -> None:
+    """Decode context parallelism splits a latent cache that every query reads whole, over GPUs of one NVLink domain."""
+    if worker.dcp == 1:
+        return
+    kinds = model.attention
+    if not kinds or any(not isinstance(kind, Mla) or kind.indexer is not None for kind in kinds):
+        raise Unanswerable(
+            _key(role, "dcp"),
+            f"dcp ({worker.dcp}) is known of MLA without a sparse indexer, {model.name} has other attention: use dcp=1",
+        )
+    if worker.dcp > cluster.nvlink_domain_gpus:
+        raise Unanswerable(
+            _key(role, "dcp"),
+            f"dcp ({worker.dcp}) exchanges in every layer, an NVLink domain has {cluster.nvlink_domain_gpus} GPUs: use no more",
+        )
 
 
 def _heads_go_around(model: MoeModel, role: Role, worker: Worker) -> None:

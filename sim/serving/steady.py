@@ -37,14 +37,17 @@ class Lengths(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """Multi-token prediction: ``drafts`` tokens a step, each accepted with ``acceptance`` if those before it were."""
+    """Multi-token prediction: ``drafts`` tokens a step, each accepted with ``acceptance`` if those before it were; or that of
+    every place with a chance of its own, which counts those before it (shape [drafts])."""
 
     drafts: int = 0
-    acceptance: float = 0.8
+    acceptance: float | tuple[float, ...] = 0.8
 
     @property
     def accepted(self) -> float:
         """Tokens that a step yields: ``1 + a + a^2 + ...`` (the verified token and the accepted drafts)."""
+        if isinstance(self.acceptance, tuple):
+            return 1.0 + sum(self.acceptance)
         return float(sum(self.acceptance**i for i in range(self.drafts + 1)))
 
     @property

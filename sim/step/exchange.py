@@ -66,7 +66,11 @@ def exchange_parts(
     context = Context(gpus_per_node=float(cluster.node.gpus), fields=2.0 if precision.payload == "fp4" else 1.0)
     local = np.asarray(width <= domain_gpus)
     for op in find_protocol(arrangement.protocol).ops:
-        seconds, loads, wire, source = _op(op, arrangement.protocol, local, shape, even, machine, cluster, context)
+        mine = (op, arrangement.protocol, local, shape)
+        seconds, loads, wire, source = _op(*mine, even, machine, cluster, context)
+        waits: Num = 0.0
+        if arrangement.overlap and not find_protocol(arrangement.protocol).on_comm_sms:
+            waits = seconds - _op(*mine, even, _without_wire(machine), cluster, context)[0]
         yield Part(
             op.replace("_", " "),
             "communication",
@@ -75,6 +79,7 @@ def exchange_parts(
             {name: np.where(needed, s, 0.0) for name, s in loads.items()},
             wire_bytes=np.where(needed, wire, 0.0),
             kernels=0.0,
+            wire_wait_s=np.where(needed, waits, 0.0),
             source=source,
         )
 
@@ -103,6 +108,11 @@ def on_fabric(machine: Machine, cluster: Cluster, ranks: Num, protocol: str) -> 
     """The machine whose NIC is as fast as the fabric lets all nodes be at once."""
     slower = slowdown(cluster, ranks, on_rails=find_protocol(protocol).rails)
     return machine if np.all(slower == 1.0) else replace(machine, nic_bytes_per_s=machine.nic_bytes_per_s / slower)  # type: ignore[arg-type]
+
+
+def _without_wire(machine: Machine) -> Machine:
+    """The machine whose NIC takes no time for bytes and messages."""
+    return replace(machine, nic_bytes_per_s=np.inf, nic_messages_per_s=np.inf, nic_message_s=0.0)
 
 
 def _op(

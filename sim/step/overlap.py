@@ -8,7 +8,9 @@ Kernels of both sides that run beside each other share HBM, L2 and power, and sl
 
 What cannot hide: a low-latency exchange's own kernels (they send and receive on the SMs; only the wait for the wire is free),
 and the SMs kept for communication, which the other half's kernels miss: of high-throughput and elastic kernels for as long as
-they run, beside a low-latency exchange those that the engine sets aside for the whole step.
+they run, beside a low-latency exchange those that the engine sets aside for the whole step. What it waits for the wire is what
+it lasts longer than with a NIC that takes no time: stores over NVLink beside the NIC's messages are the kernels' own work. So a
+slot lasts ``max(work + own, exchange)``, of which no term grows where a link gets faster.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def _direction(parts: Sequence[Part], way: str, protocol: str) -> _Exchange:
         return _Exchange(whole, 0.0)
     wire: Num = 0.0
     for part in mine:
-        wire = wire + np.minimum(part.loads.get("nic", 0.0), part.seconds) * part.times
+        wire = wire + part.wire_wait_s * part.times
     return _Exchange(wire, whole - wire)
 
 

@@ -25,7 +25,7 @@ class Part:
     ``loads``: seconds that each resource alone (one of `RESOURCES`) would need for one run; the largest is what bounds it.
     ``flops`` and ``hbm_bytes`` are of one run on one GPU, ``wire_bytes`` what one GPU sends. ``kernels``: launches of one run.
     ``host_s``: what the host takes for one run that no graph replays, where a table timed it; else 0, and its kernels count.
-    ``source``: where its law's constants come from.
+    ``wire_wait_s``: how much of one run only the NIC makes it last. ``source``: where its law's constants come from.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Part:
     wire_bytes: Num = 0.0
     kernels: Num = 1.0
     host_s: Num = 0.0
+    wire_wait_s: Num = 0.0
     source: str = ""
 
     @property

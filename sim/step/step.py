@@ -18,6 +18,7 @@ from ..ep.machine import machine_of
 from ..inputs.model import MoeModel
 from .all_reduce import all_reduce_part
 from .attention.parts import attention_parts
+from .context_parallel import context_parts
 from .exchange import exchange_parts
 from .expert_block import expert_part
 from .feed_forward import feed_forward_parts, head_parts
@@ -116,6 +117,7 @@ def _parts(
 ) -> Iterator[Part]:
     gpu, system, tp = cluster.node.gpu, cluster.calibration, arrangement.tp
     yield from attention_parts(model, arrangement, batch, precision, gpu, system, engine.fp4_weights, engine.fp8_mla)
+    yield from context_parts(model, arrangement, batch, precision, cluster)
     layers = float(model.layers)
     yield all_reduce_part("attention all-reduce", batch.tokens, model.hidden, tp, cluster, engine, layers)
     yield from feed_forward_parts(model, arrangement, batch, precision, gpu, system, engine.fp4_weights)

@@ -116,6 +116,7 @@ def cache_bytes(model: MoeModel, a: Arrangement, precision: Precision, context: 
     for kind in model.attention:
         split = np.minimum(a.tp, kind.kv_heads) if isinstance(kind, Gqa | Sliding) else 1.0
         split = np.minimum(a.tp, kind.heads) if isinstance(kind, Linear) else split
+        split = a.dcp if isinstance(kind, Mla) else split
         grown = kind.layers * kind.cache_bytes_per_token(size) / split * share
         token = token + grown
         whole = whole + grown * context + kind.layers * _constant(kind, context, size) / split * share

@@ -37,6 +37,7 @@ class Arrangement:
     overlap: bool = False
     graphs: bool = True
     balance: Balance | None = None
+    dcp: Num = 1.0  # GPUs of an attention group that each hold a share of every sequence's cache
     placement: str = ""  # of experts, where some are chosen more often: "" by load where there are replicas
 
     @property
@@ -141,6 +142,7 @@ def arrangement_of(worker: Worker) -> Arrangement:
         worker.overlap,
         worker.cuda_graphs,
         worker.balance,
+        float(worker.dcp),
         worker.placement or "",
     )
 

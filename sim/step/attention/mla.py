@@ -61,7 +61,8 @@ def mla_works(
     if kind.indexer is not None and not kind.indexer.shared:
         scored = index_work(kind.indexer, hidden, kind.q_lora_rank or hidden, batch, precision, gpu, 1.0)
         works.append(("indexer", scored, f"assumed: scores at flash attention's share of the tensor peak; {gpu.source}"))
-    works.append(("decode", _decode(kind, heads, batch, precision, gpu, fast), decode_source))
+    shared = replace(batch, context=batch.context / a.dcp)  # context parallel: a share of the cache, under more heads
+    works.append(("decode", _decode(kind, heads * a.dcp, shared, precision, gpu, fast), decode_source))
     works.append(("prefill", _prefill(kind, hidden, heads, batch, precision, gpu, slow, fast), prefill_source))
     yield from works
 

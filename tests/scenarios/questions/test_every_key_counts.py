@@ -46,6 +46,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "tp": 2,
         "dp": 16,
         "ep": 16,
+        "dcp": 2,
         "count": 2,
         "protocol": "high-throughput",
         "comm_sms": 40,
@@ -66,6 +67,7 @@ BESIDE = {
     "count": ("cluster.nodes=16",),
     "dp": ("deployment.decode.ep=16",),
     "ep": ("deployment.decode.dp=16",),
+    "dcp": ("deployment={backend: vllm, decode: {tp: 8, dp: 2, ep: 16}}",),
     "comm_sms": ("deployment.decode.protocol=high-throughput",),
     "placement": ("workload.routing={kind: power-law}",),
 }
@@ -111,7 +113,7 @@ def test_a_key_changes_the_answer_or_is_named_in_it(section: str, key: str, valu
         (Workload, "workload", set()),
         (Slo, "slo", {f"{key}_p{n}" for key in ("ttft", "tpot", "e2e") for n in (50, 90, 95, 99)} | {"goodput"}),
         (Serving, "deployment", {"mode", "decode", "prefill", "attention", "poll_steps", "wait_steps", "wait_fill"}),
-        (Worker, "worker", {"pp", "balance"}),
+        (Worker, "worker", {"pp", "balance", "cluster"}),
     ],
 )
 def test_no_field_is_forgotten(record: Any, section: str, elsewhere: set[str]) -> None:
@@ -148,17 +150,28 @@ def test_more_bandwidth_is_never_slower_and_more_tokens_never_faster(seed: int) 
             assert metric.low50 * (1 - 1e-9) <= metric.value <= metric.high50 * (1 + 1e-9), "the interval contains its value"
     base, question = unbiased(sets), load_serving("serve-deepseek-v3-h200", sets).resolve()
     gpu = question.cluster.node.gpu
+    assert question.serving is not None
+    # The known fault that `test_faster_decoding_makes_prompts_wait_longer` keeps is bounded here, in what can have it alone.
+    together = question.serving.mode == "aggregated" and load_backend(question.serving.backend).mixes_prompts
+    rounding = 1e-3 if together else 1e-6
     for number, more in (
         ("cluster.node.nic.bandwidth", f"{question.cluster.node.nic.bandwidth * 1.3 / 1e9} GB/s"),
         ("cluster.node.gpu.hbm_bandwidth", f"{gpu.hbm_bandwidth * 1.3 / 1e12} TB/s"),
         ("cluster.node.gpu.nvlink_bandwidth", f"{gpu.nvlink_bandwidth * 1.3 / 1e9} GB/s"),
     ):
         # In a closed loop a quicker prompt leaves more sequences decoding side by side: what never falls is what is served.
-        # Two-batch overlap hides a little less of an exchange that is a little shorter (5e-4 of a step at one sequence):
-        # a known fault of `sim.step.overlap`'s law, which this bounds until it is mended.
-        rounding = 2e-3 if "overlap: true" in sets[2] else 1e-6
         assert unbiased([*sets, f"{number}={more}"]) >= base * (1 - rounding), number
     assert unbiased([*sets, f"workload.input_tokens={question.workload.input_tokens + 500}"]) <= base * (1 + 1e-6)
+
+
+@pytest.mark.xfail(strict=True, reason="prompts that share steps are taken to cost what they add to a decode step")
+def test_faster_decoding_makes_prompts_wait_longer() -> None:
+    """The shrunk counter-example: with 30 % more HBM bandwidth decode steps get shorter and those with a prompt do not, so
+    that the queue's law has each prompt take more; TTFT grows by 5 %, and 3.5e-4 fewer requests are served."""
+    decode = "{dp: 16, ep: 16, batch: 32, overlap: true}"
+    load = "{input_tokens: 500, output_tokens: 100, concurrency: 300, cached_input: 0.4}"
+    sets = ["slo={}", f"workload={load}", f"deployment={{backend: trtllm, decode: {decode}}}"]
+    assert unbiased([*sets, "cluster.node.gpu.hbm_bandwidth=6.24 TB/s"]) >= unbiased(sets)
 
 
 def unbiased(sets: list[str]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,12 +24,12 @@ FP8 = Precision("fp8", "fp8", "bf16", "fp8")
 
 
 def parts_of(attention: float, experts: float, dispatch: float, combine: float, wire: float = 1.0) -> list[Part]:
-    """A pass in four parts; of an exchange the share ``wire`` is the NIC's."""
+    """A pass in four parts; of an exchange the share ``wire`` is waiting for the NIC."""
     return [
         Part("mla decode", "attention", attention, 1.0),
         Part("experts", "experts", experts, 1.0),
-        Part("dispatch", "communication", dispatch, 1.0, {"nic": wire * dispatch}),
-        Part("combine", "communication", combine, 1.0, {"nic": wire * combine}),
+        Part("dispatch", "communication", dispatch, 1.0, wire_wait_s=wire * dispatch),
+        Part("combine", "communication", combine, 1.0, wire_wait_s=wire * combine),
     ]
 
 
@@ -147,3 +148,22 @@ def test_small_batches_lose_and_large_ones_win() -> None:
 
 def test_hidden_is_nothing_without_overlap() -> None:
     assert np.all(np.asarray(step(128.0, False).hidden_s) == 0.0)
+
+
+@pytest.mark.parametrize("batch", [1.0, 8.0, 64.0, 256.0])
+@pytest.mark.parametrize("ep", [16, 72])
+@pytest.mark.parametrize("faster", ["nic", "nvlink"])
+def test_a_faster_link_never_makes_an_overlapped_step_slower(batch: float, ep: int, faster: str) -> None:
+    there = load_cluster("h100-cx7", ep // 8)
+    a = Arrangement(1.0, float(ep), 1.0, float(ep), redundant=32.0, overlap=True)
+    engine, model = load_backend("sglang").on(there.calibration), load_model("deepseek-v3")
+    found = []
+    for times in (0.5, 0.9, 1.0, 1.1, 1.3, 2.0, 8.0, 64.0):
+        node = there.node
+        if faster == "nic":
+            changed = {"nic": node.nic.model_copy(update={"bandwidth": node.nic.bandwidth * times})}
+        else:
+            changed = {"gpu": node.gpu.model_copy(update={"nvlink_bandwidth": node.gpu.nvlink_bandwidth * times})}
+        cluster = there.model_copy(update={"node": node.model_copy(update=changed)})
+        found.append(float(np.asarray(model_step(model, cluster, a, Batch(batch, 2050.0), FP8, engine).seconds)))
+    assert all(later <= earlier * (1 + 1e-12) for earlier, later in pairwise(found))

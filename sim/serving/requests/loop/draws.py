@@ -24,10 +24,9 @@ def uniform(seed: int, request: int, count: int) -> float:
 
 
 @njit(cache=True)
-def accepted(drafts: int, acceptance: float, seed: int, request: int, count: int) -> int:
-    """Tokens of one step with ``drafts`` drafted: each counts if it is right and all before it were."""
-    x, tokens, chance = uniform(seed, request, count), 1, acceptance
-    while tokens <= drafts and x < chance:
+def accepted(drafts: int, chances: tuple[float, ...], seed: int, request: int, count: int) -> int:
+    """Tokens of one step with ``drafts`` drafted: that of place i counts, and so do all before it, with ``chances[i]``."""
+    x, tokens = uniform(seed, request, count), 1
+    while tokens <= drafts and x < chances[tokens - 1]:
         tokens += 1
-        chance *= acceptance
     return tokens

@@ -78,7 +78,7 @@ def rules_handle(rules: Rules) -> Any:
         rules.unit_tokens,
         rules.block_tokens,
         rules.drafts,
-        rules.acceptance,
+        rules.chances,
         rules.seed,
         rules.admission,
         rules.watermark,

@@ -111,13 +111,17 @@ COUNTERS = 48
 SERIES_COLUMNS = 12
 
 
+#: Draft tokens of a step at most.
+MOST_DRAFTS = 8
+
+
 class Rules(NamedTuple):
     """How engines and routers behave; all numbers, so that one compiled loop serves every scenario."""
 
     unit_tokens: int
     block_tokens: int  # of a named block of the prefix cache, whole units
     drafts: int
-    acceptance: float
+    chances: tuple[float, ...]  # [MOST_DRAFTS] that the draft of that place counts, which needs all before it
     seed: int
     admission: float  # share of the output that must have room beside the prompt
     watermark: float  # share of a rank's units kept free when a request is let in

@@ -33,10 +33,9 @@ def units_of(rules: Rules, tokens: int) -> int:
 @njit(cache=True)
 def mean_accepted(rules: Rules) -> float:
     """Tokens of a step on average."""
-    total, chance = 1.0, 1.0
-    for _ in range(rules.drafts):
-        chance *= rules.acceptance
-        total += chance
+    total = 1.0
+    for place in range(rules.drafts):
+        total += rules.chances[place]
     return total
 
 
@@ -188,7 +187,7 @@ def plan_due(world: World, rules: Rules, slot: int, rank: int) -> None:
     if rules.drafts > 0:
         steps, tokens = 0, 0
         while tokens < need:
-            tokens += accepted(rules.drafts, rules.acceptance, rules.seed, r.id, r.made * 64 + steps)
+            tokens += accepted(rules.drafts, rules.chances, rules.seed, r.id, r.made * 64 + steps)
             steps += 1
         tokens = min(tokens, r.output - r.made)
     r.since, r.grow = w.number, tokens
