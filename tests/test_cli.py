@@ -114,7 +114,7 @@ def test_the_answer_comes_first_then_where_the_time_goes(fake: Command) -> None:
     assert "high-throughput: 30.0 us" in text
     dispatch = next(line.split() for line in lines if line.startswith("dispatch"))
     assert dispatch[:5] == ["dispatch", "10.0", "5.0", "to", "20.0"], "a factor of two where no residual is known"
-    assert dispatch[5] == "nvlink_tx", "bound by what takes most of its critical path"
+    assert dispatch[5:8] == ["the", "sender's", "NVLink"], "bound by what takes most of its critical path"
     assert "weights 2 GiB, buffers 4 MiB; 78 GiB of 80 GiB left" in text
     assert "side by side" in text
 
