@@ -46,7 +46,7 @@ _LAYER = {
 #: second (in between by the logarithm): identified on the H200 rows of validate/measured.
 WARM = (0.315, 0.844)
 #: The same of kernels inside a rank, of what they read alone: stores are posted, and what a kernel writes and nobody reads
-#: does not displace what it reads. Where a set is unpermuted from 28 MiB it is found in L2, where from 112 MiB not.
+#: does not displace what it reads. Chosen among three pairs on the rows of validate/measured.
 WARM_READS = (0.58, 0.70)
 _MOST_SETS, _BEYOND_L2 = 16, 3.0
 _NOTHING = OwnMove(0.0, 0.0, 0.0, 1.0, 20.0)
