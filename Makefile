@@ -18,7 +18,7 @@ NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 TABLES ?= ../shared/measurements
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-serving bench-study clean regenerate
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-serving bench-study clean regenerate gallery-page
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -88,8 +88,12 @@ regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated p
 	$(BIN)/python -m epicycle.validate.fit.shipped $(TABLES)
 	$(BIN)/python -m epicycle.validate.serving.shipped $(TABLES)
 	$(BIN)/python -m epicycle.validate.pages.docs_page $(TABLES)
+	$(BIN)/python -m epicycle.scenarios.say.gallery_page
 	$(BIN)/python tests/scenarios/printed.py
 	$(BIN)/python tests/house/import_graph.py
+
+gallery-page: $(VENV)/.light  ## reproduce all published systems and write docs/gallery.md
+	$(BIN)/python -m epicycle.scenarios.say.gallery_page
 
 bench-serving: $(VENV)/.light  ## play requests one by one: a hundred thousand, and a day of 96 GPUs
 	$(BIN)/python tests/benchmarks/serving_speed.py

@@ -398,6 +398,39 @@ def explain(
 
 
 @app.command(
+    epilog="A figure that misses its tolerance is shown as missed. Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle gallery isca25-exchange-bound --html gallery.html"
+)
+def gallery(
+    name: Annotated[
+        str | None, typer.Argument(help="One published system, or a YAML file with expect; default: all.", show_default=False)
+    ] = None,
+    json: Json = None,
+    html: Html = None,
+) -> None:
+    """Reproduce published systems: what was published against what is simulated, with error and verdict."""
+    from .scenarios.say.output import Outputs
+
+    with Outputs((json, html)) as outputs:
+        from .scenarios.published.gallery import gallery as reproduced
+        from .scenarios.say.gallery_json import gallery_json
+
+        with _terminal().progress("reproducing published systems") as step:
+            found = reproduced(name, step)
+        if html is not None:
+            from .scenarios.report.gallery.page import write_gallery_report
+
+            again = _again("gallery", [name] if name else [], html)
+            outputs.put(html, lambda path: write_gallery_report(found, path, again))
+        outputs.put(json, lambda path: _write(path, gallery_json(found)))
+    from .scenarios.say.terminal.gallery import print_gallery
+
+    console = _terminal().console(stderr=outputs.uses_stdout)
+    print_gallery(found, console)
+    _say_written(console, report=html, JSON=json)
+
+
+@app.command(
     epilog="Example: epicycle init --model qwen3-235b-a22b --cluster b200-cx7 --nodes 4 --rate '20 /s' my-plan.yaml; "
     "epicycle plan my-plan.yaml"
 )
@@ -417,7 +450,7 @@ def init(
     from dataclasses import fields, replace
 
     from .scenarios.ask.document import parse_document
-    from .scenarios.ask.scenario import read_scenario
+    from .scenarios.ask.scenario import ServingScenario, read_scenario
     from .scenarios.ask.starter import Starter, starter_text
     from .scenarios.say.output import Outputs
 
@@ -434,7 +467,9 @@ def init(
                 answer = typer.prompt(f.name.replace("_", " "), default=getattr(asked, f.name))
                 asked = replace(asked, **{f.name: answer})
     text = starter_text(asked)
-    read_scenario(parse_document(text, str(file))).resolve()
+    checked = read_scenario(parse_document(text, str(file)))
+    assert isinstance(checked, ServingScenario), "a starter asks about serving"
+    checked.resolve()
     with Outputs((file,)) as outputs:
         outputs.put(file, lambda path: _write(path, text))
     if file != _STDOUT:

@@ -18,6 +18,7 @@ from ...sim.serving.deployment import Served
 from ...sim.serving.steady import Setting
 from ...sim.step.memory import WorkerMemory
 from ...sim.step.worker import Precision, precision_of
+from ..ask.idle_keys import idle_keys
 from .cost import Cost
 from .deployment_cost import deployment_cost
 from .deployment_metrics import metrics_of
@@ -154,6 +155,7 @@ def _notes(
 ) -> Iterator[str]:
     served, load = found.served, question.workload
     yield from question.unused
+    yield from idle_keys(question, serving)
     yield question.model.said
     if load.rate is None and load.concurrency is None:
         held = f"{pools.sequences:,} that memory holds"

@@ -14,7 +14,8 @@ from ...sim.inputs.feasible import Unanswerable
 from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
 from ..answer.request_run import RequestRun
-from ..ask.scenario import Scenario, Source, load_layer, load_scenario, load_serving
+from ..ask.scenario import CalculatorScenario, Scenario, Source, load_layer, load_scenario, load_serving
+from ..calculate.answer import calculator_of
 from ..say.answer_json import answer_dict
 from ..say.forms import csv_text, page_writer
 from ..say.record_csv import answer_csv
@@ -29,7 +30,10 @@ R = TypeVar("R", Plan, Sweep, Comparison, Explanation)
 def scenario(source: Source, *, sets: Sets = ()) -> Scenario:
     """The scenario as a record, checked. Raises BadInput (a ValueError) with one line that says what to change."""
     found = load_scenario(source, changes(sets))
-    found.resolve()
+    if isinstance(found, CalculatorScenario):
+        calculator_of(found)
+    else:
+        found.resolve()
     return found
 
 

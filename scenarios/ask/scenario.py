@@ -1,4 +1,7 @@
-"""A scenario file: one question, written down. ``traffic`` makes it one about a layer, ``workload`` one about serving."""
+"""A scenario file: one question, written down.
+
+``traffic`` makes it one about a layer, ``workload`` one about serving, ``calculate`` arithmetic over named inputs.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...hwmodels.errors import nearest
+from .calculator_scenario import CalculatorScenario
 from .document import Document, Plain, ScenarioError, parse_document, read_document
+from .expectation import taken_off
 from .gallery import gallery_path
 from .layer_scenario import LayerScenario
 from .refusal import refusal
@@ -19,24 +24,30 @@ from .serving_scenario import ServingScenario
 from .set_path import rebased, with_changes
 
 __all__ = [
+    "CalculatorScenario",
     "LayerScenario",
     "Scenario",
     "ScenarioError",
     "ServingScenario",
+    "Simulated",
     "Source",
     "changed",
     "load_layer",
     "load_scenario",
     "load_serving",
+    "load_simulated",
     "read_scenario",
     "scenario_document",
 ]
 
-Scenario = LayerScenario | ServingScenario
+Simulated = LayerScenario | ServingScenario
+Scenario = Simulated | CalculatorScenario
 #: Where a scenario comes from: a name of the gallery, a file ("-": standard input), its keys, or the record itself.
 Source = str | Path | Mapping[str, Any] | Scenario
 
-_KINDS: dict[str, type[LayerScenario] | type[ServingScenario]] = {"traffic": LayerScenario, "workload": ServingScenario}
+Kind = type[LayerScenario] | type[ServingScenario] | type[CalculatorScenario]
+
+_KINDS: dict[str, Kind] = {"traffic": LayerScenario, "workload": ServingScenario, "calculate": CalculatorScenario}
 
 
 def load_scenario(name_or_path: Source, sets: Iterable[str] = ()) -> Scenario:
@@ -49,7 +60,7 @@ def load_scenario(name_or_path: Source, sets: Iterable[str] = ()) -> Scenario:
 
 def scenario_document(source: Source) -> Document:
     """What is written, before any change. Raises ScenarioError, UnknownName, or OSError."""
-    if isinstance(source, LayerScenario | ServingScenario):
+    if isinstance(source, LayerScenario | ServingScenario | CalculatorScenario):
         if source.document.data:
             return source.document
         return Document(source.name, source.model_dump(mode="json", exclude_unset=True), {})
@@ -68,6 +79,7 @@ def changed(document: Document, sets: Iterable[str], option: str = "--set") -> D
 
 def read_scenario(document: Document) -> Scenario:
     """The scenario in ``document``. Raises ScenarioError."""
+    document, _ = taken_off(document)
     kind = _kind(document)
     try:
         scenario = kind.model_validate(document.data)
@@ -82,6 +94,8 @@ def load_layer(name_or_path: Source, sets: Iterable[str] = ()) -> LayerScenario:
     scenario = load_scenario(name_or_path, sets)
     if isinstance(scenario, LayerScenario):
         return scenario
+    if isinstance(scenario, CalculatorScenario):
+        raise _is_arithmetic(scenario)
     raise ScenarioError(
         f"{scenario.document.where(('workload',))}: {scenario.name} asks about serving (it has a workload), a layer is wanted, "
         "with traffic: see it with `epicycle plan`, sweep, compare or explain"
@@ -93,9 +107,26 @@ def load_serving(name_or_path: Source, sets: Iterable[str] = ()) -> ServingScena
     scenario = load_scenario(name_or_path, sets)
     if isinstance(scenario, ServingScenario):
         return scenario
+    if isinstance(scenario, CalculatorScenario):
+        raise _is_arithmetic(scenario)
     raise ScenarioError(
         f"{scenario.document.where(('traffic',))}: {scenario.name} asks about one layer (it has traffic), serving is wanted, "
         "with a workload: play the layer with `epicycle simulate`"
+    )
+
+
+def load_simulated(name_or_path: Source, sets: Iterable[str] = ()) -> Simulated:
+    """As `load_scenario`, of a layer or a deployment. Raises ScenarioError for a calculator."""
+    scenario = load_scenario(name_or_path, sets)
+    if isinstance(scenario, CalculatorScenario):
+        raise _is_arithmetic(scenario)
+    return scenario
+
+
+def _is_arithmetic(scenario: CalculatorScenario) -> ScenarioError:
+    return ScenarioError(
+        f"{scenario.document.where(('calculate',))}: {scenario.name} is arithmetic (it has calculate): see it with "
+        "`epicycle gallery` or `epicycle sweep`"
     )
 
 
@@ -108,7 +139,7 @@ def _keys(given: Mapping[str, Any]) -> Document:
     return Document("the given keys", data, {})
 
 
-def _kind(document: Document) -> type[LayerScenario] | type[ServingScenario]:
+def _kind(document: Document) -> Kind:
     """The kind of scenario that the document's keys speak of."""
     data = document.data
     if not isinstance(data, dict):
@@ -117,6 +148,10 @@ def _kind(document: Document) -> type[LayerScenario] | type[ServingScenario]:
             f"got {_what(data)}"
         )
     both = [key for key in _KINDS if key in data]
+    if "calculate" in both and len(both) > 1:
+        raise ScenarioError(
+            f"{document.where(('calculate',))}: both calculate and {both[0]}: keep one, a scenario is one question"
+        )
     if len(both) == 2:
         raise ScenarioError(
             f"{document.where(('workload',))}: both workload (serving) and traffic (one layer): keep one of them, "

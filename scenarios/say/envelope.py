@@ -10,7 +10,7 @@ from .json_text import json_text
 
 #: Raised when a key is renamed, removed, or means something else; a new key alone does not raise it.
 SCHEMA_VERSION = 1
-KINDS = ("simulate", "plan", "serve", "sweep", "compare", "explain", "validate", "bench", "catalog", "evaluation")
+KINDS = ("simulate", "plan", "serve", "sweep", "compare", "explain", "validate", "bench", "catalog", "evaluation", "gallery")
 
 #: Units of keys that do not end in one. Metrics carry theirs beside their value.
 _SHARED = {"seconds": "s", "flops": "flop", "cost": "USD/h", "mfu": "share", "mbu": "share"}
@@ -37,6 +37,7 @@ UNITS: Mapping[str, Mapping[str, str]] = {
     "validate": {},
     "bench": {},
     "catalog": {},
+    "gallery": {"published": "unit of the row", "simulated": "unit of the row", "error_pct": "%, of a change points"},
 }
 
 

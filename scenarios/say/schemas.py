@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from ...hwmodels.errors import UnknownName
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep, SweepPoint
 from ..answer.request_run import RequestRun
+from ..ask.calculator_scenario import CalculatorScenario
+from ..ask.expectation import Published
 from ..ask.layer_scenario import LayerScenario
 from ..ask.serving_scenario import ServingScenario
 from .envelope import SCHEMA_VERSION
@@ -21,7 +23,20 @@ Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _RECORDS = {"plan": Plan, "compare": Comparison, "explain": Explanation, "evaluation": Evaluation, "serve": RequestRun}
-KINDS = ("scenario", "simulate", "plan", "serve", "sweep", "compare", "explain", "evaluation", "validate", "bench", "catalog")
+KINDS = (
+    "scenario",
+    "simulate",
+    "plan",
+    "serve",
+    "sweep",
+    "compare",
+    "explain",
+    "evaluation",
+    "validate",
+    "bench",
+    "catalog",
+    "gallery",
+)
 _NUMBER: Schema = {"type": ["number", "null"]}
 _TEXT: Schema = {"type": "string"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}
@@ -69,6 +84,9 @@ def _body(kind: str, defs: dict[str, Schema]) -> dict[str, Schema]:
     if kind == "validate":
         groups = {"type": "array", "items": _map({"type": ["string", "number", "null"]})}
         return {"groups": groups, "skipped": _map({"type": "integer"}), "notes": _TEXTS}
+    if kind == "gallery":
+        each = {"type": "array", "items": {"type": "object"}}
+        return {"systems": each, "rows": each}
     if kind == "bench":
         return {"rows": {"type": "array", "items": {"type": "object"}}}
     return {"of": {"type": ["string", "null"]}, "name": {"type": ["string", "null"]}, "entries": {"type": ["array", "object"]}}
@@ -113,12 +131,16 @@ def _simulate() -> dict[str, Schema]:
 
 
 def _scenarios() -> Schema:
-    """Both kinds of file: the key ``workload`` or ``traffic`` tells them apart."""
+    """All kinds of file, told apart by their key; each may say what was published of it."""
     defs: dict[str, Schema] = {}
     either = []
-    for record, has in ((ServingScenario, "workload"), (LayerScenario, "traffic")):
+    told = Published.model_json_schema(ref_template="#/$defs/{model}")
+    defs |= told.pop("$defs", {})
+    kinds = ((ServingScenario, "workload"), (LayerScenario, "traffic"), (CalculatorScenario, "calculate"))
+    for record, has in kinds:
         made = record.model_json_schema(ref_template="#/$defs/{model}")
         defs |= made.pop("$defs", {})
+        made["properties"] |= told["properties"]
         either.append({**_written(made), "title": f"{has} scenario", "required": [*made["required"]]})
     serving = defs["Serving"]
     command = {"type": "string", "description": "an engine's command line"}

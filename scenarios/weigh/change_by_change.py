@@ -12,7 +12,7 @@ from ...hwmodels.errors import BadInput
 from ..answer.evaluation import Change, Evaluation
 from ..answer.leading_metric import relative
 from ..ask.changed_inputs import Difference, applied, differences, together, value_words, written
-from ..ask.scenario import Scenario
+from ..ask.scenario import Simulated as Scenario
 from .evaluation_of import evaluation_of
 
 Progress = Callable[[int, int], None]

@@ -9,7 +9,7 @@ from ..answer.evaluation import Change, Comparison, Evaluation
 from ..answer.leading_metric import LEADING
 from ..answer.number_text import number_text, percent
 from ..ask.changed_inputs import differences, search_differences, value_words
-from ..ask.scenario import Scenario, Source, changed, read_scenario, scenario_document
+from ..ask.scenario import CalculatorScenario, Scenario, Simulated, Source, changed, read_scenario, scenario_document
 from .change_by_change import change_by_change
 from .evaluation_of import evaluation_of, with_deployment
 from .mechanism import mechanism
@@ -46,6 +46,9 @@ def compare(
 
 def compared(a: Scenario, b: Scenario, progress: Progress | None = None) -> Comparison:
     """``a`` and ``b``, loaded. Raises BadInput."""
+    if isinstance(a, CalculatorScenario) or isinstance(b, CalculatorScenario):
+        name = a.name if isinstance(a, CalculatorScenario) else b.name
+        raise BadInput(f"{name} is arithmetic (it has calculate): see its variants with `epicycle sweep`")
     if type(a) is not type(b):
         raise BadInput(f"{a.name} and {b.name} are different kinds of question, one layer and serving: compare two of one kind")
     for scenario in (a, b):
@@ -74,7 +77,7 @@ def _sentence(a: Evaluation, b: Evaluation, asked: str, changes: Sequence[Change
     return f"{asked}: {'; '.join(told) or 'nothing that is answered changes'}.{_strongest(changes, a)}"
 
 
-def _asked(a: Scenario, b: Scenario) -> str:
+def _asked(a: Simulated, b: Simulated) -> str:
     """What was changed, as it was asked: two names, or the inputs that differ."""
     if a.name != b.name:
         return f"{b.name} against {a.name}"

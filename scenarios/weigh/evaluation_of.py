@@ -18,7 +18,7 @@ from ..answer.evaluation import Evaluation, Plan
 from ..answer.number_text import number_text
 from ..ask.held import NotHeld, holding
 from ..ask.question_file import ClusterChoice
-from ..ask.scenario import LayerScenario, Scenario, ServingScenario
+from ..ask.scenario import CalculatorScenario, LayerScenario, Scenario, ServingScenario, Simulated
 from ..ask.search import Search
 
 Progress = Callable[[int, int], None]
@@ -26,6 +26,10 @@ Progress = Callable[[int, int], None]
 
 def evaluation_of(scenario: Scenario) -> Evaluation:
     """The scenario's evaluation. Raises BadInput where there is none, with the reason and the lever."""
+    if isinstance(scenario, CalculatorScenario):
+        from ..calculate.answer import answer_of
+
+        return answer_of(scenario)
     if isinstance(scenario, ServingScenario) and scenario.deployment is None:
         return _best(plan_of(scenario))
     question = scenario.resolve()
@@ -69,7 +73,7 @@ def plan_of(scenario: ServingScenario, progress: Progress | None = None) -> Plan
     return plan(scenario.resolve(), search, progress)
 
 
-def with_deployment(scenario: Scenario) -> Scenario:
+def with_deployment(scenario: Simulated) -> Simulated:
     """``scenario`` with a deployment: its own, or the best that its search finds, on the cluster where it was found."""
     if isinstance(scenario, LayerScenario) or scenario.deployment is not None:
         return scenario
@@ -78,7 +82,7 @@ def with_deployment(scenario: Scenario) -> Scenario:
     return _settled(scenario, best.serving, best.cluster, best.gpus)
 
 
-def with_closest(scenario: Scenario) -> tuple[Scenario, str]:
+def with_closest(scenario: Simulated) -> tuple[Simulated, str]:
     """The same; where nothing meets the limits, with the deployment that comes closest, and what is to be said of it."""
     if isinstance(scenario, LayerScenario) or scenario.deployment is not None:
         return scenario, ""

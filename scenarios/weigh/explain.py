@@ -15,7 +15,7 @@ from ..answer.evaluation import Evaluation, Explanation, Sensitivity, StepTime
 from ..answer.leading_metric import relative
 from ..answer.number_text import digits, share
 from ..answer.words import bound_words
-from ..ask.scenario import Source, load_scenario
+from ..ask.scenario import Source, load_simulated
 from .engine_number import ENGINE_TIMES, slowed, time_words
 from .evaluation_of import evaluation_of, evaluation_of_question, with_closest
 from .hardware_number import NUMBERS, HardwareNumber, scaled, shown
@@ -41,7 +41,7 @@ def explain(
     """
     if not 0 < step < 1:
         raise BadInput(f"step must lie between 0 and 1 (0.1: 10 % more and less), got {step:g}")
-    scenario, said = with_closest(load_scenario(name_or_path, sets))
+    scenario, said = with_closest(load_simulated(name_or_path, sets))
     question, answer = scenario.resolve(), evaluation_of(scenario)
     found: list[Sensitivity] = []
     shaken = list(_shaken(question))

@@ -20,10 +20,9 @@ from ...hwmodels.specs import Gpu
 Floats = NDArray[np.float64]
 Num = Floats | float
 
-#: Tiles of the kernels as measured on 2026-11-27 (kernels/experts/tiles.csv, loads by pointer): rows, columns, programs that
-#: an SM holds of it (registers and shared memory of hwmodels/data/kernels).
-TALL = {"bf16": (128, 256, 1), "fp8": (128, 128, 1)}
-LOW = {"bf16": (64, 128, 2), "fp8": (64, 128, 2)}
+#: Tiles of the kernels as measured on 2026-11-27 (kernels/experts/tiles.csv, loads by pointer): rows, columns.
+TALL = {"bf16": (128, 256), "fp8": (128, 128)}
+LOW = {"bf16": (64, 128), "fp8": (64, 128)}
 TALL_FROM = 128  # rows per expert
 
 
@@ -64,8 +63,8 @@ def move_seconds(moved_bytes: Num, gpu: Gpu, k: OwnMove, cold: Num = 1.0, furthe
     return k.launch + smooth_max(k.sharpness, chain, np.asarray(moved_bytes) / (gpu.hbm_bandwidth * k.hbm_efficiency))
 
 
-def tile_of(rows_each: Num, dtype: str) -> tuple[Floats, Floats, Floats]:
-    """(rows, columns, programs per SM) of the tile that ``rows_each`` rows per expert get."""
+def tile_of(rows_each: Num, dtype: str) -> tuple[Floats, Floats]:
+    """(rows, columns) of the tile that ``rows_each`` rows per expert get."""
     tall = np.asarray(rows_each) >= TALL_FROM
     return tuple(np.where(tall, a, b).astype(float) for a, b in zip(TALL[dtype], LOW[dtype], strict=True))  # type: ignore[return-value]
 
@@ -94,10 +93,10 @@ def _drawn_tiles(mean: float, height: float) -> tuple[float, float]:
 
 def product_loads(tiles: Num, each: Num, n: Num, k: Num, dtype: str, sms: Num, rate: float, c: OwnProduct) -> Floats:
     """Seconds of tensor cores: ``tiles`` row tiles of all experts times the columns' on ``sms`` SMs of ``rate`` flop/s each."""
-    height, width, together = tile_of(each, dtype)
+    height, width = tile_of(each, dtype)
     count = np.asarray(tiles) * np.ceil(np.asarray(n) / width)
-    # An SM works on ``together`` tiles at a time and takes that much longer: what matters is how many it gets.
-    per_sm = np.where(count <= sms, 1.0, np.ceil(count / (sms * together)) * together)
+    # Two tiles on an SM take twice as long as one that has it for itself, as the last may: how many it gets is what matters.
+    per_sm = np.maximum(np.ceil(count / sms), 1.0)
     return np.asarray(per_sm * (2.0 * height * width * np.asarray(k) / rate + c.fill))
 
 

@@ -9,20 +9,15 @@ import math
 
 import numpy as np
 import pytest
-from pods import all_to_all_load, boardfly, hops, hops_by_level, torus
-from published_bounds import (
-    decode_mfu,
-    exchange_bound_tpot_seconds,
-    exchange_seconds,
-    memory_roof_tokens_per_second,
-    ridge_flop_per_byte,
-    ring_all_reduce_seconds,
-)
 
 from epicycle.hwmodels.catalog import load_cluster, load_gpu, load_nic
 from epicycle.hwmodels.prices import load_prices
+from epicycle.hwmodels.roofline import decode_mfu, memory_roof_tokens_per_second, ridge_flop_per_byte
 from epicycle.scenarios.answer.cost import break_even, cost_of, idle_multiple, utilisation_of
+from epicycle.sim.ep.exchange_bound import exchange_bound_tpot_seconds, exchange_seconds
 from epicycle.sim.ep.shape import Shape
+from epicycle.sim.fabric.collectives import ring_all_reduce_seconds
+from epicycle.sim.fabric.pods import all_to_all_load, boardfly, hops, hops_by_level, torus
 from epicycle.sim.inputs.model import MoeModel, load_model, with_overrides
 
 PRICES = load_prices()

@@ -45,6 +45,9 @@ _LAYER = {
 #: A benchmark's rows are found in L2 where all it rotates over takes less than the first share of it, in HBM beyond the
 #: second (in between by the logarithm): identified on the H200 rows of validate/measured.
 WARM = (0.315, 0.844)
+#: The same of kernels inside a rank, of what they read alone: stores are posted, and what a kernel writes and nobody reads
+#: does not displace what it reads. Chosen among three pairs on the rows of validate/measured.
+WARM_READS = (0.58, 0.70)
 _MOST_SETS, _BEYOND_L2 = 16, 3.0
 _NOTHING = OwnMove(0.0, 0.0, 0.0, 1.0, 20.0)
 #: One byte a second: loads come out as bytes. Links cost nothing: where virtual ranks share a card, HBM is all there is.
@@ -253,8 +256,10 @@ def _single(kernel: str, record: dict[str, str], s: _Sizes) -> tuple[tuple[Part,
         "swiglu": np.ceil(s.each / 64.0) * 64.0 * s.local * _swiglu_row(s),
     }.get(kernel)
     if moved is not None:
+        reads = {"quantise": t * 2.0 * h, "permute": t * 2.0 * h, "unpermute": entries * 2.0 * h}.get(kernel)
+        read = np.ceil(s.each / 64.0) * 64.0 * s.local * s.inter * 4.0 if reads is None else reads
         name = f"swiglu.{s.dtype}" if kernel == "swiglu" else kernel
-        return (Part((KERNELS, name), float(moved), _cold(float(moved), float(moved), s.l2)),), ""
+        return (Part((KERNELS, name), float(moved), _cold(float(moved), float(read), s.l2, WARM_READS)),), ""
     if kernel.startswith("gemm-") and record["dtype"] in ("bfloat16", "fp8_block"):
         n, k = (h, s.inter) if kernel.endswith("-down") else (2 * s.inter, h)
         each = s.each if "masked" in kernel else np.ceil(s.each / 64.0) * 64.0
@@ -262,12 +267,12 @@ def _single(kernel: str, record: dict[str, str], s: _Sizes) -> tuple[tuple[Part,
     return (), f"no law of {kernel} in {record['dtype']}"
 
 
-def _cold(inside: float, touched: float, l2: float) -> float:
+def _cold(inside: float, touched: float, l2: float, warm: tuple[float, float] = WARM) -> float:
     """Share of a case's rows that are not in L2: it rotates over sets of ``inside`` bytes and touches ``touched`` of each."""
     if not l2:
         return 1.0
     sets = max(1.0, min(float(_MOST_SETS), np.ceil(_BEYOND_L2 * l2 / max(inside, 1.0))))
-    low, high = WARM
+    low, high = warm
     return float(np.clip(np.log(max(sets * touched, 1.0) / (low * l2)) / np.log(high / low), 0.0, 1.0))
 
 

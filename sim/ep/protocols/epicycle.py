@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from scipy.special import pdtr
 
 from ....hwmodels.calibration import Entry, Scope, constants_of, find_entry
 from ....hwmodels.errors import Uncalibrated
@@ -187,8 +188,16 @@ def _combine(two_hop: bool, shape: Shape, machine: Machine, k: OwnMove, context:
 
 
 def further_rows(shape: Shape) -> Num:
-    """Rows that one program copies after its first: SPLITS programs share those of an (expert, source) pair."""
-    return np.maximum(shape.tokens * shape.top_k / shape.experts / SPLITS - 1.0, 0.0)
+    """Rows that the longest program copies after its first: a launch ends with it.
+
+    SPLITS programs share the rows of an (expert, source) pair, which are drawn (Poisson); the fullest of a rank's pairs counts.
+    """
+    mean, pairs = np.broadcast_arrays(shape.tokens * shape.top_k / shape.experts, np.asarray(shape.experts, float))
+    most = int(np.max((mean + 8.0 * np.sqrt(mean) + 8.0) / SPLITS)) + 1
+    longest = np.zeros(mean.shape)
+    for j in range(most):
+        longest = longest - np.expm1(pairs * np.log(np.maximum(pdtr(j * SPLITS, mean), 1e-300)))
+    return np.maximum(longest - 1.0, 0.0)
 
 
 def _send(shape: Shape, machine: Machine, k: OwnMove, context: Context) -> tuple[Stage, ...]:

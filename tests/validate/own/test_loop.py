@@ -50,11 +50,9 @@ def test_every_row_of_the_h200_files_is_predicted() -> None:
 #: (protocol, op) -> percent that its rows of 20 us and more, and its shorter ones, miss by on average. The bars are 4 and 8;
 #: what is above them is said in docs/validation.md.
 MISSES = {
-    ("epicycle-kernels", "permute"): (10.5, 8.0),  # 15 % slower here than in a trial of the same kernel and shape
-    ("epicycle-kernels", "quantise"): (6.0, 8.0),  # one row
-    ("epicycle-kernels", "unpermute"): (4.0, 8.5),
-    ("epicycle-low-latency", "dispatch"): (4.5, 8.0),
-    ("epicycle-low-latency", "dispatch_receive"): (4.0, 9.5),
+    ("epicycle-kernels", "permute"): (11.0, 8.0),  # 15 % slower here than in a trial of the same kernel and shape
+    ("epicycle-low-latency", "dispatch"): (4.0, 8.5),
+    ("epicycle-low-latency", "layer"): (6.0, 8.0),  # its return is never timed alone
 }
 
 
@@ -78,8 +76,8 @@ def test_fewer_constants_than_one_set_a_kernel(measured: tuple[list[OwnRow], Gpu
     found = fit_own(usable, gpu, used)
     assert found.free <= 42
     error = np.abs(found.predicted_s / np.array([row.measured_s for row in usable]) - 1)[~used]
-    assert np.mean(error) <= 0.05
-    assert np.mean(error <= 0.08) >= 0.8
+    assert np.mean(error) <= 0.045
+    assert np.mean(error <= 0.08) >= 0.84
 
 
 def test_a_layer_is_the_sum_of_its_launches(measured: tuple[list[OwnRow], Gpu]) -> None:
@@ -90,8 +88,10 @@ def test_a_layer_is_the_sum_of_its_launches(measured: tuple[list[OwnRow], Gpu]) 
 
     error = np.abs(predicted_s(layers, gpu, own_constants(entries)) / np.array([r.measured_s for r in layers]) - 1)
     assert len(layers) == 19
-    assert np.mean(error) <= 0.04
-    assert np.sum(error > 0.08) <= 1  # ht_layer_fp8 at 64 tokens
+    assert np.mean(error) <= 0.045
+    high = np.array([row.protocol == "epicycle-high-throughput" for row in layers])
+    assert np.max(error[high]) <= 0.08
+    assert np.sum(error[~high] > 0.08) <= 2  # 1 token in bf16, 16 in fp8
 
 
 def _made_up(measured: tuple[list[OwnRow], Gpu], out: Path, slower: float) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pods import all_to_all_load, boardfly, hops, hops_by_level, torus
+
+from epicycle.sim.fabric.pods import all_to_all_load, boardfly, hops, hops_by_level, torus
 
 SMALL = st.one_of(
     st.builds(torus, st.integers(2, 5), st.integers(2, 5)),

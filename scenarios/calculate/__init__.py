@@ -1,0 +1,1 @@
+"""Calculators: arithmetic over named inputs that have sources, each a kind of scenario."""

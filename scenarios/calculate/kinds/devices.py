@@ -1,0 +1,102 @@
+"""Devices with a fixed cost a call: products on one of two, pipelines over a link, tiles, deadlines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ....hwmodels.fixed_cost import Device, idle_share, pipeline_seconds
+from ....hwmodels.units import FLOPS, BytesPerSecond, Duration
+from ..calculator import Calculator, Figure
+
+
+class DeviceNumbers(BaseModel):
+    """``fixed`` a call, ``flops`` and ``bandwidth`` as sustained, bytes a weight as stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fixed: Duration
+    flops: str
+    bandwidth: BytesPerSecond
+    bytes_per_weight: float = Field(gt=0)
+
+    def gemm_seconds(self, m: int, n: int, k: int) -> float:
+        device = Device(self.fixed, FLOPS.parse(self.flops), self.bandwidth)
+        return float(device.gemm_seconds(m, n, k, self.bytes_per_weight))
+
+
+class TwoDevices(Calculator):
+    """One product on two devices: which is faster, and by how much."""
+
+    kind: Literal["two-devices"] = "two-devices"
+    m: int = Field(ge=1)
+    n: int = Field(ge=1)
+    k: int = Field(ge=1)
+    one: DeviceNumbers
+    other: DeviceNumbers
+
+    def figures(self) -> Iterator[Figure]:
+        flops = 2.0 * self.m * self.n * self.k
+        first, second = (device.gemm_seconds(self.m, self.n, self.k) for device in (self.one, self.other))
+        yield Figure("faster", "time of the other device over the first one's", "", second / first)
+        yield Figure("one_rate", "flop/s of the first", "flop/s", flops / first)
+        yield Figure("other_rate", "flop/s of the other", "flop/s", flops / second)
+        yield Figure("one_time", "time on the first", "s", first)
+        yield Figure("other_time", "time on the other", "s", second)
+
+
+class OffloadPipeline(Calculator):
+    """Work in ``pieces`` that runs on a GPU, crosses a link, is finished elsewhere and comes back; against all at home."""
+
+    kind: Literal["offload-pipeline"] = "offload-pipeline"
+    stages: tuple[Duration, ...] = Field(min_length=1)
+    pieces: int = Field(default=1, ge=1)
+    at_home: Duration
+
+    def figures(self) -> Iterator[Figure]:
+        whole = pipeline_seconds(self.stages, self.pieces)
+        yield Figure("times", "time at home over the pipeline's", "", self.at_home / whole)
+        yield Figure("time", "time of the pipeline", "s", whole)
+        yield Figure("one_after_another", "the same stages one after another", "s", sum(self.stages))
+
+
+class TilePipeline(Calculator):
+    """Tiles that are loaded and multiplied, ``buffers`` of them in flight: how long the tensor cores wait."""
+
+    kind: Literal["tile-pipeline"] = "tile-pipeline"
+    load: Duration
+    compute: Duration
+    buffers: int = Field(default=1, ge=1)
+
+    def figures(self) -> Iterator[Figure]:
+        yield Figure(
+            "idle", "share of time in which the tensor cores wait", "", idle_share(self.load, self.compute, self.buffers)
+        )
+
+
+class Deadline(Calculator):
+    """``steps`` forward passes for every frame against the time that a frame has."""
+
+    kind: Literal["deadline"] = "deadline"
+    forward: Duration
+    steps: int = Field(default=1, ge=1)
+    beside: Duration = 0.0
+    budget: Duration
+
+    def figures(self) -> Iterator[Figure]:
+        frame = self.steps * self.forward + self.beside
+        yield Figure("over", "time of a frame over its budget", "", frame / self.budget)
+        yield Figure("frame", "time of a frame", "s", frame)
+        yield Figure(
+            "steps_that_fit",
+            "passes that fit into the budget",
+            "",
+            math.floor((self.budget - self.beside) / self.forward + 1e-9),
+        )
+        yield Figure("gpus", "GPUs that take frames in turn to keep the rate", "", math.ceil(frame / self.budget))
+
+
+KINDS = (TwoDevices, OffloadPipeline, TilePipeline, Deadline)
