@@ -12,8 +12,8 @@ import yaml
 from ...hwmodels.errors import BadInput
 from ...hwmodels.units import format_time
 from ..answer.evaluation import Evaluation
-from ..answer.number_text import number_text
-from ..answer.words import bound_words
+from ..answer.words.glossary import bound_words
+from ..answer.words.number_text import number_text
 from ..ask.scenario import ServingScenario, Source, changed, load_serving, read_scenario
 from ..weigh.evaluation_of import evaluation_of, with_deployment
 from .knobs import Knob, knobs, sets_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..answer.evaluation import Plan
-from ..answer.number_text import digits, number_text
+from ..answer.words.number_text import digits, number_text
 
 
 def headline(plan: Plan) -> str:

@@ -11,8 +11,8 @@ from ...hwmodels.interval import UNKNOWN
 from ...sim.inputs.serving import Serving
 from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
-from ..answer.leading_metric import meets
 from ..answer.request_run import RequestRun
+from ..answer.words.leading_metric import meets
 from ..weigh.mechanism import step_changes
 
 

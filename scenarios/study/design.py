@@ -13,7 +13,7 @@ import numpy as np
 
 from ...hwmodels.errors import BadInput
 from ..answer.evaluation import SweepPoint
-from ..answer.leading_metric import leading, meets
+from ..answer.words.leading_metric import leading, meets
 from ..ask.document import ScenarioError
 
 OPTION = "--over"

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ..answer.evaluation import Evaluation, Metric, Sweep, SweepPoint
-from ..answer.leading_metric import LEADING, meets
-from ..answer.number_text import number_text
+from ..answer.words.leading_metric import LEADING, meets
+from ..answer.words.number_text import number_text
 
 #: The two metrics of the front, the first pair that all answers have: what it costs, and what a user sees.
 _PAIRS = (("usd_per_mtok_output", "tpot"), ("output_tokens_per_s_gpu", "tpot"))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ...hwmodels.errors import BadInput
 from ..answer.evaluation import Change, Evaluation
-from ..answer.leading_metric import relative
+from ..answer.words.leading_metric import relative
 from ..ask.changed_inputs import Difference, applied, differences, together, value_words, written
 from ..ask.scenario import Simulated as Scenario
 from .evaluation_of import evaluation_of

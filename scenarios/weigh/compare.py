@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from ...hwmodels.errors import BadInput
 from ..answer.evaluation import Change, Comparison, Evaluation
-from ..answer.leading_metric import LEADING
-from ..answer.number_text import number_text, percent
+from ..answer.words.leading_metric import LEADING
+from ..answer.words.number_text import number_text, percent
 from ..ask.changed_inputs import differences, search_differences, value_words
 from ..ask.scenario import CalculatorScenario, Scenario, Simulated, Source, changed, read_scenario, scenario_document
 from .change_by_change import change_by_change

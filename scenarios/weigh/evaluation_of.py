@@ -15,7 +15,7 @@ from ...sim.inputs.question import Question
 from ...sim.inputs.serving import Serving
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Evaluation, Plan
-from ..answer.number_text import number_text
+from ..answer.words.number_text import number_text
 from ..ask.held import NotHeld, holding
 from ..ask.question_file import ClusterChoice
 from ..ask.scenario import CalculatorScenario, LayerScenario, Scenario, ServingScenario, Simulated

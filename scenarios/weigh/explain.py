@@ -12,9 +12,9 @@ from ...hwmodels.units import format_time
 from ...sim.inputs.question import Question
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Evaluation, Explanation, Sensitivity, StepTime
-from ..answer.leading_metric import relative
-from ..answer.number_text import digits, share
-from ..answer.words import bound_words
+from ..answer.words.glossary import bound_words
+from ..answer.words.leading_metric import relative
+from ..answer.words.number_text import digits, share
 from ..ask.scenario import Source, load_simulated
 from .engine_number import ENGINE_TIMES, slowed, time_words
 from .evaluation_of import evaluation_of, evaluation_of_question, with_closest

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ...hwmodels.units import format_time
 from ..answer.evaluation import Evaluation, PartTime, StepTime
-from ..answer.number_text import digits, percent, share
-from ..answer.words import bound_words
+from ..answer.words.glossary import bound_words
+from ..answer.words.number_text import digits, percent, share
 from .hiding import hiding, room
 
 _PHASES: Mapping[str, str] = {"decode": "decode step", "mixed": "mixed step", "layer": "layer", "prefill": "prefill step"}

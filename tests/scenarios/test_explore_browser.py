@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import epicycle
-from epicycle.scenarios.answer.number_text import number_text
+from epicycle.scenarios.answer.words.number_text import number_text
 
 pytest.importorskip("dash", reason="Dash is not installed")
 NAME = "serve-deepseek-v3-h200"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...answer.evaluation import Candidate, Limit, Plan
-from ...answer.number_text import digits
+from ...answer.words.number_text import digits
 from ..shell.page import Html, axis, figure, label, layout, section, table
 from ..shell.panels import chooser, panels, switch
 from ..shell.quantity import said

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ...answer.evaluation import Evaluation, PartTime, StepTime
-from ...answer.number_text import digits
+from ...answer.words.number_text import digits
 from ..shell.bars import Bar, Span, bars, stacked
 from ..shell.page import Html, binary_bytes, decimal_bytes, more, safe, section, table
 from ..shell.quantity import said, scale

@@ -8,8 +8,8 @@ from plotly.offline import get_plotlyjs
 
 from ....hwmodels.units import format_time
 from ....sim.serving.requests.tally import PERCENTILES, name_of
-from ...answer.number_text import number_text
 from ...answer.request_run import RequestRun
+from ...answer.words.number_text import number_text
 from ..deployment.limits import limits_section
 from ..deployment.metrics import fact, facts, sureness
 from ..deployment.waterfall import steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ...answer.number_text import digits
+from ...answer.words.number_text import digits
 
 SHARES = ("mfu", "mbu")  # metrics of no unit that are shares of a peak
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))

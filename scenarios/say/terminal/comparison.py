@@ -8,9 +8,9 @@ from rich.console import Console
 
 from ....hwmodels.units import format_time
 from ...answer.evaluation import Comparison
-from ...answer.leading_metric import HEADINGS, LEADING
-from ...answer.number_text import number_text, percent
-from ...answer.words import bound_words
+from ...answer.words.glossary import bound_words
+from ...answer.words.leading_metric import HEADINGS, LEADING
+from ...answer.words.number_text import number_text, percent
 from ...weigh.mechanism import StepChange, step_changes
 from .console import say
 from .evaluation import new_table, print_notes, print_sentence, print_table

@@ -11,8 +11,8 @@ from rich.text import Text
 from ....hwmodels.units import format_bytes, format_time
 from ...answer.evaluation import Evaluation, Limit, Metric, Pool, StepTime
 from ...answer.limits import met_words
-from ...answer.number_text import digits, number_text
-from ...answer.words import bound_words
+from ...answer.words.glossary import bound_words
+from ...answer.words.number_text import digits, number_text
 from .console import say
 from .text_table import TextTable
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from ....hwmodels.interval import UNKNOWN, Interval
 from ....hwmodels.units import format_bytes, format_rate
 from ....sim.layer.result import Answer, LayerResult
-from ...answer.words import bound_words
+from ...answer.words.glossary import bound_words
 from .console import say
 from .evaluation import new_table, print_table
 

@@ -6,8 +6,8 @@ from rich.console import Console
 
 from ....hwmodels.units import format_time
 from ...answer.evaluation import Candidate, Plan
-from ...answer.leading_metric import HEADINGS
-from ...answer.number_text import number_text
+from ...answer.words.leading_metric import HEADINGS
+from ...answer.words.number_text import number_text
 from ...plan.headline import headline, pool_lines
 from .console import say
 from .evaluation import new_table, print_evaluation, print_limits, print_sentence, print_table

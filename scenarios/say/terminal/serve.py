@@ -9,8 +9,8 @@ from rich.text import Text
 
 from ....hwmodels.units import format_time
 from ....sim.serving.requests.tally import PERCENTILES, name_of
-from ...answer.number_text import number_text
 from ...answer.request_run import RequestRun
+from ...answer.words.number_text import number_text
 from .evaluation import new_table, print_limits, print_sentence, print_table
 
 _WORDS = {"ttft": "time to first token", "tpot": "time per output token", "itl": "between two tokens", "e2e": "arrival to end"}

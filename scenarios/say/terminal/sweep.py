@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from ...answer.evaluation import Evaluation, Sweep
-from ...answer.leading_metric import HEADINGS, meets
-from ...answer.number_text import number_text
+from ...answer.words.leading_metric import HEADINGS, meets
+from ...answer.words.number_text import number_text
 from .console import say
 from .evaluation import new_table, print_sentence, print_table
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import epicycle
-from epicycle.scenarios.answer.number_text import number_text
+from epicycle.scenarios.answer.words.number_text import number_text
 
 SERVE, PLAN = "serve-deepseek-v3-h200", "plan-deepseek-v3-h200"
 SMALL = {"search.gpus": "16", "search.confirm": "0"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ...hwmodels.units import format_time
+from ....hwmodels.units import format_time
 
 _SHARES = ("mfu", "mbu")
 

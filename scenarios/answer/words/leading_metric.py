@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .evaluation import Evaluation
+from ..evaluation import Evaluation
 
 #: What a deployment is chosen by, the most telling first.
 LEADING = (
