@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.backends import Backend
-from ...sim.ep.expert_share import Counted
+from ...sim.ep.compute.expert_share import Counted
 from ...sim.ep.protocol import find_protocol
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving import Serving, Worker

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...hwmodels.units import format_bytes, format_time
-from ...sim.ep.expert_share import Counted, counted_share, rank_shares
+from ...sim.ep.compute.expert_share import Counted, counted_share, rank_shares
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.steady import Setting, decode_step

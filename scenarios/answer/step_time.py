@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ...hwmodels.specs import Cluster
-from ...sim.ep.experts import ExpertShape, tensor_dtype
+from ...sim.ep.compute.experts import ExpertShape, tensor_dtype
 from ...sim.ep.machine import machine_of
 from ...sim.inputs.serving import Worker
 from ...sim.inputs.serving_question import ServingQuestion

@@ -21,7 +21,7 @@ from ...hwmodels.errors import UnknownName
 from ..precision import Dtype
 from . import protocols as package
 from .buffer import Buffer, Demand
-from .own_experts import OwnExperts
+from .compute.own_experts import OwnExperts
 from .shape import Num, Path, Rows, Shape
 from .stage import Machine, Stage
 

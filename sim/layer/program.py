@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Entry, constants_of, find_entry
 from ..engine import Simulator
-from ..ep import experts
-from ..ep.expert_time import dealt_counts, expected_counts, expert_time
+from ..ep.compute import experts
+from ..ep.compute.expert_time import dealt_counts, expected_counts, expert_time
+from ..ep.compute.own_experts import OwnExperts
 from ..ep.machine import machine_of
-from ..ep.own_experts import OwnExperts
 from ..ep.protocol import Context, Op, Protocol, describe, find_protocol
 from ..ep.shape import Num, Shape
 from ..ep.stage import Machine, Stage, Work

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.errors import BadInput
 from ...hwmodels.plain_file import MOST_TABLE_BYTES, read_text
-from ..ep.expert_share import Counted
+from ..ep.compute.expert_share import Counted
 
 HISTOGRAM_HEADER = ["expert", "count"]
 #: Layers that a file may count.

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ...hwmodels.backends import Constants
 from ...hwmodels.specs import Cluster
-from ..ep.expert_time import ExpertTime, expert_constants, expert_time
-from ..ep.experts import ExpertShape, Kind
+from ..ep.compute.expert_time import ExpertTime, expert_constants, expert_time
+from ..ep.compute.experts import ExpertShape, Kind
 from ..ep.machine import machine_of
 from ..ep.normal import largest_of
 from ..inputs.model import MoeModel

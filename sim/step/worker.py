@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..ep.expert_share import Counted
+from ..ep.compute.expert_share import Counted
 from ..ep.protocol import find_protocol
 from ..ep.protocols import DEFAULT
 from ..inputs.model import MoeModel

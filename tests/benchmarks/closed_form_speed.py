@@ -19,8 +19,8 @@ from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.prices import load_prices
 from epicycle.scenarios.answer.cost import break_even, cost_of
 from epicycle.sim.ep.bound import program_seconds
-from epicycle.sim.ep.expert_time import expert_constants, expert_time
-from epicycle.sim.ep.experts import ExpertShape, Kind
+from epicycle.sim.ep.compute.expert_time import expert_constants, expert_time
+from epicycle.sim.ep.compute.experts import ExpertShape, Kind
 from epicycle.sim.ep.machine import machine_of
 from epicycle.sim.ep.protocol import Context, describe
 from epicycle.sim.ep.shape import Shape

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import sys
 import time
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from epicycle.sim.inputs.serving_question import ServingQuestion
 SIXTEEN = ("workload.input_tokens=512", "workload.output_tokens=512", "workload.length_spread=0", "workload.rate=100 /s")
 #: The deployment of SGLang's post on 96 H100 (lmsys.org, 2025-05-05): prefill on 4 nodes, decode on 9 of 12.
 DAY = "serve-deepseek-v3-h100-ep72"
-HOURS = float(sys.argv[1]) if len(sys.argv) > 1 else 24.0
+HOURS = 24.0
 
 
 def played(question: ServingQuestion, **requests: object) -> float:

@@ -21,7 +21,7 @@ from traced import trace_phases
 
 from epicycle.kernels.exchange.tracing import LOAD, STORE
 from epicycle.kernels.experts.expert_ffn import MoeShape
-from epicycle.sim.ep.own_kernels import OwnMove
+from epicycle.sim.ep.compute.own_kernels import OwnMove
 from epicycle.sim.ep.protocol import Context, find_protocol
 from epicycle.sim.ep.protocols import high_throughput, low_latency
 from epicycle.sim.ep.shape import Shape

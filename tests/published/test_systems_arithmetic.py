@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.catalog import load_cluster, load_gpu, load_nic
+from epicycle.hwmodels.laws.roofline import decode_mfu, memory_roof_tokens_per_second, ridge_flop_per_byte
 from epicycle.hwmodels.prices import load_prices
-from epicycle.hwmodels.roofline import decode_mfu, memory_roof_tokens_per_second, ridge_flop_per_byte
 from epicycle.scenarios.answer.cost import break_even, cost_of, idle_multiple, utilisation_of
 from epicycle.sim.ep.exchange_bound import exchange_bound_tpot_seconds, exchange_seconds
 from epicycle.sim.ep.shape import Shape

@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 
 from ...hwmodels.calibration import Entry, Fit
 from ...hwmodels.constant import read_constant, write_constant
-from ...sim.ep.experts import ExpertConstants
+from ...sim.ep.compute.experts import ExpertConstants
 from ...sim.ep.stage import Machine
 from ..tables.expert_group import POINT, ExpertGroup, expert_groups
 from .bounds import US, Bound, fixed

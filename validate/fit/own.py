@@ -18,7 +18,7 @@ from scipy.optimize import least_squares
 from ...hwmodels.calibration import Calibration, Entry, Fit
 from ...hwmodels.constant import write_constant
 from ...hwmodels.specs import Gpu
-from ...sim.ep.own_kernels import OwnMove, OwnProduct
+from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct
 from ...sim.ep.protocols.epicycle import HT, KERNELS, LL
 from ..tables.own_rows import Key, OwnRow, keys_of, predicted_s
 from .conformal import regimes_of

@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from ...hwmodels.calibration import Entry, Fit, Scope
 from ...hwmodels.constant import write_constant
 from ...hwmodels.specs import Cluster
-from ...sim.ep.own_kernels import OwnMove
+from ...sim.ep.compute.own_kernels import OwnMove
 from ...sim.ep.protocol import find_protocol
 from ..tables.own_node import CROSSING, is_of_node, node_seconds
 from ..tables.own_rows import OwnRow

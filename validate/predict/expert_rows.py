@@ -11,7 +11,7 @@ from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import Uncalibrated, UnknownName
 from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.known.names import why_unknown
-from ...sim.ep.experts import ExpertConstants
+from ...sim.ep.compute.experts import ExpertConstants
 from ...sim.ep.machine import machine_of
 from ..fit.conformal import judged
 from ..tables.expert_group import ExpertGroup, expert_groups

@@ -13,8 +13,8 @@ from ...hwmodels.errors import Uncalibrated
 from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.laws.kernels import Gemm, gemm_seconds
 from ...hwmodels.specs import Gpu
+from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct
 from ...sim.ep.machine import machine_of
-from ...sim.ep.own_kernels import OwnMove, OwnProduct
 from ...sim.ep.protocol import Context, describe
 from ...sim.ep.protocols.epicycle import find_own
 from ..tables.own_node import LAUNCHES, is_of_node, node_seconds, shape_of

@@ -19,7 +19,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ...sim.ep.experts import TILE, Kind
+from ...sim.ep.compute.experts import TILE, Kind
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...hwmodels.errors import BadInput
 from ...hwmodels.plain_file import read_csv
-from ...sim.ep.experts import TILE, Counts, ExpertConstants, ExpertShape, Kind, block, block_seconds, triton_tile
+from ...sim.ep.compute.experts import TILE, Counts, ExpertConstants, ExpertShape, Kind, block, block_seconds, triton_tile
 from ...sim.ep.stage import Machine
 from ...sim.precision import ELEMENT_BYTES, Dtype
 from .expert_deal import DRAWS, deal, exponent

@@ -9,8 +9,8 @@ import numpy as np
 from ...hwmodels.calibration import Scope
 from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds
+from ...sim.ep.compute.own_kernels import OwnMove
 from ...sim.ep.machine import machine_of
-from ...sim.ep.own_kernels import OwnMove
 from ...sim.ep.protocol import Context, describe, find_protocol
 from ...sim.ep.protocols.epicycle import HT, LL, TWO_HOP
 from ...sim.ep.shape import Shape

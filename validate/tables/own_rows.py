@@ -20,7 +20,7 @@ from ...hwmodels.known.names import UnknownHardware, system_called
 from ...hwmodels.plain_file import MOST_TABLE_BYTES, Reader, read_text
 from ...hwmodels.specs import Gpu
 from ...sim.ep.bound import stage_loads
-from ...sim.ep.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
+from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
 from ...sim.ep.protocol import Context, find_protocol
 from ...sim.ep.protocols.epicycle import HT, KERNELS, LL, TWO_HOP, further_rows
 from ...sim.ep.shape import Num, Shape

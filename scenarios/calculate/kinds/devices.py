@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ....hwmodels.fixed_cost import Device, idle_share, pipeline_seconds
+from ....hwmodels.laws.fixed_cost import Device, idle_share, pipeline_seconds
 from ....hwmodels.units import FLOPS, BytesPerSecond, Duration
 from ..calculator import Calculator, Figure
 

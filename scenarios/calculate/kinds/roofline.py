@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from ....hwmodels.attention_bytes import score_bytes, tiled_bytes
 from ....hwmodels.catalog import load_gpu
-from ....hwmodels.roofline import decode_mfu, memory_roof_tokens_per_second, ridge_flop_per_byte
+from ....hwmodels.laws.attention_bytes import score_bytes, tiled_bytes
+from ....hwmodels.laws.roofline import decode_mfu, memory_roof_tokens_per_second, ridge_flop_per_byte
 from ..calculator import Calculator, Figure, GpuName, ModelChoice, model_of
 
 

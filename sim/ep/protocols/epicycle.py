@@ -15,14 +15,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from scipy.special import pdtr
 
 from ....hwmodels.calibration import Entry, Scope, constants_of, find_entry
 from ....hwmodels.errors import Uncalibrated
 from ...precision import Dtype
 from ..buffer import Buffer, Demand
-from ..own_experts import OwnExperts
-from ..own_kernels import OwnMove, OwnProduct
+from ..compute.own_experts import OwnExperts
+from ..compute.own_kernels import OwnMove, OwnProduct
 from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -192,6 +191,8 @@ def further_rows(shape: Shape) -> Num:
 
     SPLITS programs share the rows of an (expert, source) pair, which are drawn (Poisson); the fullest of a rank's pairs counts.
     """
+    from scipy.special import pdtr  # slow to import, and only our own kernels ask
+
     mean, pairs = np.broadcast_arrays(shape.tokens * shape.top_k / shape.experts, np.asarray(shape.experts, float))
     most = int(np.max((mean + 8.0 * np.sqrt(mean) + 8.0) / SPLITS)) + 1
     longest = np.zeros(mean.shape)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.errors import BadInput
-from epicycle.sim.ep import experts as law
-from epicycle.sim.ep.expert_share import busiest_share, inclusion
-from epicycle.sim.ep.expert_time import busiest_rows, expected_counts, expert_constants, expert_time
-from epicycle.sim.ep.experts import ExpertConstants, ExpertShape, counted
+from epicycle.sim.ep.compute import experts as law
+from epicycle.sim.ep.compute.expert_share import busiest_share, inclusion
+from epicycle.sim.ep.compute.expert_time import busiest_rows, expected_counts, expert_constants, expert_time
+from epicycle.sim.ep.compute.experts import ExpertConstants, ExpertShape, counted
 from epicycle.sim.ep.machine import machine_of
 from epicycle.sim.inputs.traffic import Routing
 from epicycle.sim.layer.routing import Router, draw

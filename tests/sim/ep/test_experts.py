@@ -7,9 +7,9 @@ import pytest
 
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep import experts
-from epicycle.sim.ep.expert_time import expert_constants, expert_time
-from epicycle.sim.ep.experts import ExpertConstants, ExpertShape
+from epicycle.sim.ep.compute import experts
+from epicycle.sim.ep.compute.expert_time import expert_constants, expert_time
+from epicycle.sim.ep.compute.experts import ExpertConstants, ExpertShape
 from epicycle.sim.ep.machine import machine_of
 from epicycle.sim.ep.stage import Join
 from epicycle.sim.layer.program import build

@@ -5,9 +5,9 @@ import pytest
 
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.engine import Simulator
-from epicycle.sim.ep.experts import ExpertShape, counted
+from epicycle.sim.ep.compute.experts import ExpertShape, counted
+from epicycle.sim.ep.compute.own_kernels import move_seconds, product_seconds
 from epicycle.sim.ep.machine import machine_of
-from epicycle.sim.ep.own_kernels import move_seconds, product_seconds
 from epicycle.sim.ep.protocols.epicycle import HT, LL, own_experts
 from epicycle.sim.layer.layer import _notes
 from epicycle.sim.layer.program import build

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .specs import Gpu
+from ..specs import Gpu
 
 Num = float | NDArray[np.floating[Any]]
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.calibration import Entry, constants_of, find_entry
-from ..precision import Dtype
+from ....hwmodels.calibration import Entry, constants_of, find_entry
+from ...precision import Dtype
+from ..normal import cumulative, largest_of
+from ..shape import Num
+from ..stage import Machine
 from .expert_share import Counted, Share, busiest_share, counted_share
 from .experts import Counts, ExpertConstants, ExpertShape, Kind, block, block_seconds
-from .normal import cumulative, largest_of
-from .shape import Num
-from .stage import Machine
 
 Floats = NDArray[np.float64]
 

@@ -14,8 +14,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.errors import BadInput
-from .placement import place
+from ....hwmodels.errors import BadInput
+from ..placement import place
 
 Floats = NDArray[np.float64]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.calibration import Entry
-from ...hwmodels.laws.kernels import smooth_max
-from ..precision import ELEMENT_BYTES
+from ....hwmodels.calibration import Entry
+from ....hwmodels.laws.kernels import smooth_max
+from ...precision import ELEMENT_BYTES
+from ..shape import Num
+from ..stage import Join, Machine, Work
 from .experts import Counts, ExpertShape, counted, tensor_dtype
 from .own_kernels import OwnMove, OwnProduct, product_loads, tile_of
-from .shape import Num
-from .stage import Join, Machine, Work
 
 Floats = NDArray[np.float64]
 

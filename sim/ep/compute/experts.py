@@ -19,10 +19,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.laws.kernels import smooth_max
-from ..precision import ELEMENT_BYTES, Dtype
-from .shape import Num
-from .stage import Join, Machine, Work
+from ....hwmodels.laws.kernels import smooth_max
+from ...precision import ELEMENT_BYTES, Dtype
+from ..shape import Num
+from ..stage import Join, Machine, Work
 
 Kind = Literal["contiguous", "masked", "triton"]
 TILE = 128  # rows and columns of a tile (DeepGEMM's block for large and for small batches)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
-from ...hwmodels.laws.kernels import OPERAND_BYTES, smooth_max
-from ...hwmodels.specs import Gpu
+from ....hwmodels.laws.kernels import OPERAND_BYTES, smooth_max
+from ....hwmodels.specs import Gpu
 
 Floats = NDArray[np.float64]
 Num = Floats | float
