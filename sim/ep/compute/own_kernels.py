@@ -12,7 +12,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
 
 from ....hwmodels.laws.kernels import OPERAND_BYTES, smooth_max
 from ....hwmodels.specs import Gpu
@@ -71,6 +70,8 @@ def tile_of(rows_each: Num, dtype: str) -> tuple[Floats, Floats]:
 
 def row_tiles(rows_each: Num, dtype: str, drawn: bool) -> tuple[Floats, Floats]:
     """(tiles, share of experts with rows) of one expert that gets ``rows_each`` rows, exactly or ``drawn`` (Poisson)."""
+    from scipy.stats import poisson  # slow to import, and only our own kernels ask
+
     height = tile_of(rows_each, dtype)[0]
     mean = np.asarray(rows_each, float)
     if not drawn:
