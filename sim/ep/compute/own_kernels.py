@@ -88,6 +88,8 @@ def row_tiles(rows_each: Num, dtype: str, drawn: bool) -> tuple[Floats, Floats]:
 
 @cache
 def _drawn_tiles(mean: float, height: float) -> tuple[float, float]:
+    from scipy.stats import poisson
+
     below = np.arange(int((mean + 8.0 * mean**0.5) / height) + 2) * height
     return float(poisson.sf(below, mean).sum()), float(poisson.sf(0, mean))
 
