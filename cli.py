@@ -194,7 +194,7 @@ def serve(
         with _terminal().progress(f"serving {scenario}") as step:
             run = answer_requests(scenario, changes, outputs.put, csv, trace, window, step)
         if html is not None:
-            from .scenarios.report.requests.page import write_run_report
+            from .scenarios.report.requests.run_page import write_run_report
 
             again = _again("serve", [scenario], html, set=changes)
             outputs.put(html, lambda path: write_run_report(run, path, again))
@@ -418,7 +418,7 @@ def gallery(
         with _terminal().progress("reproducing published systems") as step:
             found = reproduced(name, step)
         if html is not None:
-            from .scenarios.report.gallery.page import write_gallery_report
+            from .scenarios.report.gallery.gallery_report import write_gallery_report
 
             again = _again("gallery", [name] if name else [], html)
             outputs.put(html, lambda path: write_gallery_report(found, path, again))
@@ -487,8 +487,8 @@ def explore(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: one that is free.")] = 0,
 ) -> None:
     """Play with a scenario in the browser: sliders and menus, answered at once in closed form."""
-    from .scenarios.explore.page import ADDRESS
-    from .scenarios.explore.page import explore as made
+    from .scenarios.explore.dash_page import ADDRESS
+    from .scenarios.explore.dash_page import explore as made
 
     page, at = made(scenario, _changes(sets, cluster), port)
     print(f"http://{ADDRESS}:{at}/ (Ctrl-C ends it)", flush=True)

@@ -114,7 +114,7 @@ def serve(
         raise found.error_at(error.key, error) from None
 
     def page(path: Path) -> None:
-        from ..report.requests.page import write_run_report
+        from ..report.requests.run_page import write_run_report
 
         write_run_report(run, path, _command("serve", source))
 

@@ -393,7 +393,7 @@ def test_processes_end_within_the_limit_and_keep_their_rows(how: str, tmp_path: 
 
 
 def test_the_page_opens_offline(tmp_path: Path) -> None:
-    from epicycle.validate.bench.page import write_page
+    from epicycle.validate.bench.bench_page import write_page
 
     row = {"case": "permute", "tokens": 8, "latency_us": 10.0, "torch_us": 20.0, "share_of_ceiling": 0.9, "gpu": "test"}
     write_page(tmp_path / "page.html", [row, {"case": "ll_layer_bf16", "tokens_per_rank": 1, "latency_us": 3.0}])

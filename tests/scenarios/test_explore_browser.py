@@ -19,7 +19,7 @@ NAME = "serve-deepseek-v3-h200"
 def address() -> Iterator[str]:
     from werkzeug.serving import make_server
 
-    from epicycle.scenarios.explore.page import ADDRESS, explore
+    from epicycle.scenarios.explore.dash_page import ADDRESS, explore
 
     app, port = explore(NAME, ["deployment.decode.batch=64"])
     server = make_server(ADDRESS, port, app.server, threaded=True)
@@ -29,7 +29,7 @@ def address() -> Iterator[str]:
 
 
 def _knobs() -> list[Any]:
-    from epicycle.scenarios.explore.page import Explorer
+    from epicycle.scenarios.explore.dash_page import Explorer
 
     return list(Explorer(NAME, ["deployment.decode.batch=64"]).knobs)
 
@@ -69,7 +69,7 @@ def test_three_sliders_and_the_numbers_of_the_command_line(browser: Any, address
 
 
 def test_what_cannot_be_asked_says_why_and_moves_on() -> None:
-    from epicycle.scenarios.explore.page import Explorer
+    from epicycle.scenarios.explore.dash_page import Explorer
 
     page = Explorer(NAME, [])
     answer, why = page.ask({"cluster.nodes": "1"})

@@ -99,8 +99,8 @@ def run_bench(asked: Asked, say: Callable[[str], None] = print) -> list[dict[str
 
 
 def _one_process(asked: Asked, points: Sequence[Any], say: Callable[[str], None]) -> list[dict[str, Any]]:
+    from .bench_page import Page
     from .check import CheckError, check
-    from .page import Page
     from .plan import Progress
 
     if asked.tune is not None:

@@ -27,10 +27,10 @@ from ...kernels.layers.low_latency import LowLatency, low_latency_plan
 from ...kernels.layers.two_hop import TwoHop, two_hop_plan
 from ..tables.vocabulary import MODE_SCOPES
 from . import clocks, device
+from .bench_page import Page
 from .cases.answers import HT, LL
 from .cases.case import PROGRAMS_PER_SM, Setup
 from .cases.single_rank import Point
-from .page import Page
 from .rows import Rows
 from .timing import summarise
 from .watchdog import Watchdog

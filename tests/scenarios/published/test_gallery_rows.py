@@ -12,7 +12,7 @@ from epicycle.scenarios.ask.gallery import published_names
 from epicycle.scenarios.published.gallery import gallery
 from epicycle.scenarios.published.lists import load_lists
 from epicycle.scenarios.published.row import Gallery
-from epicycle.scenarios.report.gallery.page import render_gallery
+from epicycle.scenarios.report.gallery.gallery_report import render_gallery
 from epicycle.scenarios.say.gallery_json import gallery_json
 from epicycle.scenarios.say.gallery_page import PAGE, page
 

@@ -12,7 +12,7 @@ from epicycle.hwmodels.errors import BadInput
 from epicycle.scenarios.answer.request_run import RequestRun
 from epicycle.scenarios.ask.document import ScenarioError
 from epicycle.scenarios.ask.scenario import load_serving
-from epicycle.scenarios.report.requests.page import CONTENTS, render_run
+from epicycle.scenarios.report.requests.run_page import CONTENTS, render_run
 from epicycle.scenarios.say.output import Outputs
 from epicycle.scenarios.say.record_json import record_json
 from epicycle.scenarios.serve.run import serve
