@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 import typer
 
 from . import __version__
+from .hwmodels.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -263,7 +264,7 @@ def sweep(
         }
         others |= {"--scheduler": scheduler, "--store": store, "--design": design != "grid"}
         if unused := [name for name, value in others.items() if value]:
-            raise ValueError(f"--engine closed answers a grid as a table (--csv, --parquet): {', '.join(unused)} is not for it")
+            raise BadInput(f"--engine closed answers a grid as a table (--csv, --parquet): {', '.join(unused)} is not for it")
         _layer_table(scenario, overs or [], sets, csv, parquet)
         return
     again = _words("sweep", [scenario], over=overs, set=sets)
@@ -324,7 +325,7 @@ def results(
         console.print(f"{sound} points are as they were written and lie in {salvaged}, {lost} are lost", soft_wrap=True)
         return
     if store is not None and not store.exists():
-        raise ValueError(f"{store}: there is no such store")
+        raise BadInput(f"{store}: there is no such store")
     with Store(path) as kept:
         if prune or older is not None:
             for number in prune or ():
@@ -460,7 +461,7 @@ def init(
     if file != _STDOUT:
         asked = replace(asked, name=file.stem)
     if file.exists() and file.is_file():
-        raise ValueError(f"{file}: is there already: name another file, or remove it")
+        raise BadInput(f"{file}: is there already: name another file, or remove it")
     if not chosen and sys.stdin.isatty() and sys.stdout.isatty():
         for f in fields(Starter):
             if f.name != "name":
@@ -630,7 +631,7 @@ def calibrate_here(
 
         run(work, minutes, system)
     except ModuleNotFoundError as error:
-        raise ValueError(f"this needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
+        raise BadInput(f"this needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
 
 
 @app.command(epilog="Example: epicycle bench --mode virtual --kernels 'gemm_*' --out mine.csv")

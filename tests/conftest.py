@@ -27,8 +27,9 @@ settings.load_profile("epicycle")
 def _own_store(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> None:
-    """Every test keeps its studies in a store of its own: what another kept would be no test."""
+    """Every test keeps its studies in a store of its own, and prints as wide as it says: what another left would be no test."""
     folder = tmp_path_factory.getbasetemp() / "stores"
+    monkeypatch.delenv("COLUMNS", raising=False)  # workers of a parallel run have the width of somebody's terminal
     monkeypatch.setenv("EPICYCLE_STORE", str(folder / hashlib.sha256(request.node.nodeid.encode()).hexdigest() / "s.sqlite"))
 
 

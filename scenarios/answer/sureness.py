@@ -69,6 +69,7 @@ def sure_times(
     cluster = cluster or question.cluster
     load, fit, system = question.workload, backend.fit, cluster.calibration
     point = {"mean_input": load.mean_input, "mean_output": load.mean_output, "batch": batch, "gpus": workers.gpus}
+    lengths = {name: point[name] for name in ("mean_input", "mean_output")}  # load is not far: one request is like a few
     lender = lender_of(backend, system)
     known = not fit or system in backend.systems
     borrowed = [] if known else [f"constants of {backend.name} on {', '.join(sorted(backend.systems))}"]
@@ -88,7 +89,7 @@ def sure_times(
     for key, seconds in predicted_s.items():
         regimes = () if fit is None else fit.intervals if key == "tpot" else fit.ttft_intervals
         unknown = () if regimes else ("no residuals were kept with these constants",)
-        residuals = residuals_of(regimes, seconds).faded(carried(seen, point)).widened(sd)
+        residuals = residuals_of(regimes, seconds).faded(carried(seen, lengths)).widened(sd)
         found[key] = Sure(seconds, residuals, (*unknown, *why))
     return found
 

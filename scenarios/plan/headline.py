@@ -11,13 +11,14 @@ def headline(plan: Plan) -> str:
     best = plan.best
     if best is None:
         return plan.sentence
-    tpot, ttft = (number_text(best.metric(key).value, best.metric(key).unit, key) for key in ("tpot", "ttft"))
+    said = {metric.key: metric for metric in best.metrics}
+    times = [f"{key.upper()} {number_text(said[key].value, said[key].unit, key)}" for key in ("tpot", "ttft") if key in said]
     price = "no price"
     if not best.unpriced:
-        usd, mtok = (digits(best.metric(key).value) for key in ("usd_per_hour", "usd_per_mtok_output"))
-        price = f"${usd} an hour, ${mtok} per million output tokens"
+        named = (("usd_per_hour", "an hour"), ("usd_per_mtok_output", "per million output tokens"))
+        price = ", ".join(f"${digits(said[key].value)} {of}" for key, of in named if key in said)
     gpus = f"{best.gpus} GPU{'s' if best.gpus != 1 else ''}"
-    return f"{gpus} of {best.cluster} serve {best.model}: {price}, TPOT {tpot}, TTFT {ttft}."
+    return f"{gpus} of {best.cluster} serve {best.model}: {', '.join((price, *times))}."
 
 
 def pool_lines(plan: Plan) -> tuple[str, ...]:

@@ -153,7 +153,7 @@ def _written(made: Schema) -> Schema:
     """A record's schema with the short forms that a file may use: a name for a model or a cluster."""
     short: Schema = {"type": "string", "description": "a name of the catalogue, or a file"}
     properties = dict(made["properties"])
-    for key in ("model", "cluster"):
+    for key in {"model", "cluster"} & set(properties):
         properties[key] = {"anyOf": [short, properties[key]]}
     return {**made, "properties": properties}
 

@@ -94,8 +94,8 @@ def test_a_table_by_eye() -> None:
         "key                    is",
         "cluster.node.nic  50 GB/s",
         "    what it does buys 3.4 % of",
-        "    what is asked for, and then",
-        "    no more",
+        "    what is asked for, and",
+        "    then no more",
         "gpu                     1",
     ]
 
