@@ -297,7 +297,7 @@ def test_a_layer_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "first"),
     [
-        (("plan", "p.yaml"), "2 of 3 deployments meet the limits."),
+        (("plan", "p.yaml"), "32 GPUs of h200-cx7 serve deepseek-v3: $0.126 per million output tokens, TPOT 20.7 ms."),
         (
             ("sweep", "s.yaml", "--over", "deployment.decode.batch=64,128,4096"),
             "3 points over deployment.decode.batch, 1 refused",
