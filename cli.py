@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 import typer
 
 from . import __version__
-from .hwmodels.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -264,7 +263,7 @@ def sweep(
         }
         others |= {"--scheduler": scheduler, "--store": store, "--design": design != "grid"}
         if unused := [name for name, value in others.items() if value]:
-            raise BadInput(f"--engine closed answers a grid as a table (--csv, --parquet): {', '.join(unused)} is not for it")
+            raise _bad_input(f"--engine closed answers a grid as a table (--csv, --parquet): {', '.join(unused)} is not for it")
         _layer_table(scenario, overs or [], sets, csv, parquet)
         return
     again = _words("sweep", [scenario], over=overs, set=sets)
@@ -325,7 +324,7 @@ def results(
         console.print(f"{sound} points are as they were written and lie in {salvaged}, {lost} are lost", soft_wrap=True)
         return
     if store is not None and not store.exists():
-        raise BadInput(f"{store}: there is no such store")
+        raise _bad_input(f"{store}: there is no such store")
     with Store(path) as kept:
         if prune or older is not None:
             for number in prune or ():
@@ -461,7 +460,7 @@ def init(
     if file != _STDOUT:
         asked = replace(asked, name=file.stem)
     if file.exists() and file.is_file():
-        raise BadInput(f"{file}: is there already: name another file, or remove it")
+        raise _bad_input(f"{file}: is there already: name another file, or remove it")
     if not chosen and sys.stdin.isatty() and sys.stdout.isatty():
         for f in fields(Starter):
             if f.name != "name":
@@ -631,7 +630,7 @@ def calibrate_here(
 
         run(work, minutes, system)
     except ModuleNotFoundError as error:
-        raise BadInput(f"this needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
+        raise _bad_input(f"this needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
 
 
 @app.command(epilog="Example: epicycle bench --mode virtual --kernels 'gemm_*' --out mine.csv")
@@ -677,9 +676,7 @@ def bench(
             rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
             outputs.put(json, lambda path: _write(path, envelope_json("bench", {"rows": rows})))
     except ModuleNotFoundError as error:
-        from .hwmodels.errors import BadInput
-
-        raise BadInput(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
+        raise _bad_input(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
     except BenchFailed as failed:
         print(f"error: {failed}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -813,3 +810,10 @@ def _say_written(console: Console, **paths: Path | None) -> None:
     for what, path in paths.items():
         if path is not None and str(path) != "-":
             console.print(f"{what} written to {path}", soft_wrap=True)
+
+
+def _bad_input(text: str) -> Exception:
+    """A refusal; its class is loaded by who refuses."""
+    from .hwmodels.errors import BadInput
+
+    return BadInput(text)
