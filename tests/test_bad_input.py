@@ -227,7 +227,7 @@ def test_a_change_that_a_serving_scenario_does_not_take(refused: Refused, tmp_pa
                 "--over",
                 f"deployment.decode.batch={','.join(map(str, range(1, 101)))}",
             ),
-            "more than the 2,000 points of a sweep with a page or JSON (--csv and --parquet take more): give fewer values",
+            "10,100 points are more than the 10,000 of one sweep",
         ),
         (("compare",), "Missing argument"),
         (("compare", "s.yaml"), "nothing to be compared with: name a second, or give --set"),
