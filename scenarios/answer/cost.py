@@ -72,6 +72,12 @@ class Cost:
         """Dollars per million tokens, prompt and generated alike (the blended price)."""
         return _over(self.usd_per_hour * _MTOK, self.tokens_in_per_hour + self.tokens_out_per_hour)
 
+    def usd_per_request(self, tokens_in: Num, tokens_out: Num) -> Num:
+        """Dollars for a request of ``tokens_in`` prompt tokens and ``tokens_out`` generated ones."""
+        priced_in = np.where(np.asarray(tokens_in) > 0, self.usd_per_mtok_in, 0.0)
+        priced_out = np.where(np.asarray(tokens_out) > 0, self.usd_per_mtok_out, 0.0)
+        return _plain((tokens_in * priced_in + tokens_out * priced_out) / _MTOK)
+
 
 @dataclass(frozen=True, slots=True)
 class BreakEven:

@@ -30,6 +30,7 @@ def test_rented_gpus_by_hand() -> None:
     assert cost.usd_per_mtok_in == pytest.approx(40.0 * 0.25 / (3000 * 3600 * 0.5 / 1e6))
     assert cost.usd_per_mtok_out == pytest.approx(40.0 * 0.75 / (1000 * 3600 * 0.5 / 1e6))
     assert cost.usd_per_mtok == pytest.approx(40.0 / (4000 * 3600 * 0.5 / 1e6))
+    assert cost.usd_per_request(300, 100) == pytest.approx(300e-6 * cost.usd_per_mtok_in + 100e-6 * cost.usd_per_mtok_out)
 
 
 def test_owned_gpus_by_hand() -> None:
@@ -78,6 +79,7 @@ def test_input_and_output_share_the_whole_bill(
         )
         parts = cost.usd_per_mtok_in * cost.tokens_in_per_hour + cost.usd_per_mtok_out * cost.tokens_out_per_hour
         assert parts / 1e6 == pytest.approx(cost.usd_per_hour)
+        assert cost.usd_per_request(cost.tokens_in_per_hour, cost.tokens_out_per_hour) == pytest.approx(cost.usd_per_hour)
 
 
 @given(load=SHARE, fixed=st.floats(0, 1e3))
