@@ -230,6 +230,12 @@ def named_lines(protocol: str, table: str) -> frozenset[int]:
 
 
 @cache
+def library_rows(protocol: str) -> int:
+    """Published rows that laws of ``protocol`` were fitted to, on all systems."""
+    return len({(e.fit.table, line) for _, e in _all_library_entries() if e.protocol == protocol for line in e.fit.lines})
+
+
+@cache
 def _all_library_entries() -> tuple[tuple[str, Entry], ...]:
     """(system, entry) of every library's file."""
     folder = files("epicycle.hwmodels").joinpath("data", "libraries")

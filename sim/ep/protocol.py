@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry, load_calibration
+from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry, library_rows, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import UnknownName
 from ..precision import Dtype
@@ -197,7 +197,9 @@ def protocol_table() -> str:
 def unmeasured_note(protocol: str, lenders: Iterable[str] = ()) -> str:
     """What an answer says of a protocol whose kernels' times are other kernels' (of the ``lenders``)."""
     whose = f"the {' and '.join(lenders)} kernels'" if lenders else "other kernels'"
-    return f"{protocol} is unmeasured: its constants are {whose}, and its interval is as much wider as that was found to miss"
+    own = library_rows(protocol)
+    known = f"has {own} published row{'s' if own > 1 else ''} of its own" if own else "is unmeasured"
+    return f"{protocol} {known}: its constants are {whose}, and its interval is as much wider as that was found to miss"
 
 
 def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, machine: Machine, context: Context) -> Described:
