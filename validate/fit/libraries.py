@@ -120,7 +120,7 @@ def fit_law(law: Law, rows: Mapping[int, dict[str, str]]) -> Entry:
         return np.array([_seconds(law, case, row, own) for case, row in zip(cases, chosen, strict=True)])
 
     def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.log(predict(np.exp(logs)) / measured)
+        return np.asarray(np.log(predict(np.exp(logs)) / measured), float)
 
     most = np.array([0.0 if n.endswith("efficiency") else np.inf for n in law.free])
     logs = np.minimum(np.log(start), most - 1e-6)
