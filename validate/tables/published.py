@@ -23,6 +23,7 @@ from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import Context, describe, find_protocol
 from ...sim.ep.shape import Shape
+from ...sim.ep.transport import over
 from .ep_rows import POINT
 from .published_reasons import reason_of
 
@@ -100,8 +101,8 @@ def _skip(row: dict[str, str]) -> str:
 
 def _figure(line: int, row: dict[str, str]) -> Figure:
     cluster = _cluster(row)
-    machine = machine_of(cluster)
     protocol, shape = _protocol(row), _shape(row, cluster)
+    machine = machine_of(_seen(row, cluster, protocol))
     domain = float(shape.domain)
     scope = find_protocol(protocol).scope(float(shape.ranks) <= domain)
     context = Context(gpus_per_node=4.0, fields=1.0 if row["dtype"].lower() in ("bf16", "fp8") else 2.0)
@@ -144,6 +145,20 @@ def _protocol(row: dict[str, str]) -> str:
         return "elastic"
     # pplx-garden keeps no copy per node: every (token, expert) is one write to its rank, whatever the batch.
     return "low-latency" if row["mode"] == "LL" or row["lib"].startswith("pplx-garden") else "high-throughput"
+
+
+#: What a source calls a transport, and its name.
+_TRANSPORTS = {"IBRC": "ibrc", "GIN EFA-GDA": "gin-efa-gda", "GIN proxy": "gin-efa-proxy"}
+#: Libraries with transports of their own, predicted by another's description: their NIC is taken as it is.
+_OTHERS = ("pplx-garden", "MORI", "NCCL", "Triton-distributed")
+
+
+def _seen(row: dict[str, str], cluster: Cluster, protocol: str) -> Cluster:
+    """The cluster behind the transport that the row names, or the protocol's first on its NIC."""
+    if row["lib"].startswith(_OTHERS):
+        return cluster
+    found = next((name for words, name in _TRANSPORTS.items() if words in row["fabric"]), "")
+    return over(cluster, protocol, found if found in find_protocol(protocol).transports else "")
 
 
 def _shape(row: dict[str, str], cluster: Cluster) -> Shape:
