@@ -13,6 +13,7 @@ from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.units import format_time
 from ..engine import Simulator
 from ..ep.bound import program_seconds
+from ..ep.protocol import unmeasured_note
 from ..ep.transport import transport_of
 from ..fabric.topology import Topology
 from ..inputs.question import Question
@@ -171,6 +172,8 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         text = f"{question.cluster.calibration} has no measurements of {kernels}: constants of {' and '.join(systems)}"
         # The calibration says why it leans on its relatives; others lend a kernel that none of those has.
         yield f"{text} ({why})" if why and set(systems) <= set(relatives(question.cluster.calibration)) else text
+    if unmeasured := sorted({source.lender for source in program.sources if source.lender}):
+        yield unmeasured_note(program.protocol.name, unmeasured)
     yield from program.protocol.caveats
     yield from _expert_note(program)
     if program.protocol.slot_rows is not None:
