@@ -86,6 +86,7 @@ class Protocol:
     of every rank, so that nothing is permuted. ``overlaps``: engines hide it behind a second micro-batch. ``prompts_by``: the
     protocol that carries prompts instead ("": itself). ``engines``: those that plans try it with unasked.
 
+    ``transports``: what may carry its messages between domains, the first that a NIC takes unless another is asked for.
     ``lend``: where the constants of its ops come from if nobody measured it. ``slot_rows``: rows that a pair of ranks has room
     for; what exceeds them is dropped. ``counts``: every rank learns beforehand what it will receive. ``own_experts``: from a
     system and the weights' dtype to the protocol's own expert kernels (None: not in that dtype); else DeepGEMM's. ``fused``:
@@ -114,6 +115,7 @@ class Protocol:
     overlaps: bool = False
     prompts_by: str = ""
     engines: tuple[str, ...] = ()
+    transports: tuple[str, ...] = ()
     lend: Callable[[str, str, Scope], Loan] | None = None
     slot_rows: Callable[[Shape, Num], Num] | None = None
     counts: bool = False

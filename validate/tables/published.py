@@ -24,9 +24,10 @@ from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import Context, describe, find_protocol
 from ...sim.ep.shape import Shape
 from ...sim.ep.stage import Machine
+from ...sim.ep.transport import over
 from .ep_rows import POINT
 from .published_layers import CHAINS, layer_time
-from .published_libraries import protocol_of, timed, why_undescribed
+from .published_libraries import protocol_of, timed, transport_named, why_undescribed
 from .published_reasons import reason_of
 
 COLUMNS = (
@@ -133,7 +134,8 @@ def case_of(row: dict[str, str]) -> Case:
     measured = float(row["latency_us"]) if row["latency_us"] else _time_us(row, shape)
     if measured <= 0.0:
         raise ValueError(f"latency_us: wanted a time above zero, got {measured:g}")
-    return Case(cluster, machine_of(cluster), protocol, scope, shape, context, measured)
+    machine = machine_of(over(cluster, protocol, transport_named(row)))
+    return Case(cluster, machine, protocol, scope, shape, context, measured)
 
 
 def _figure(line: int, row: dict[str, str], table: str) -> Figure:
