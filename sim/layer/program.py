@@ -166,7 +166,8 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
         after = tuple(stages(protocol.after, call))
         work = _expert_block(question, protocol, one, call, k, machine)
         steps += [Step(stage, one) for part in (before, work, after) for stage in part]
-        closed += [(stage, call) for stage in (*before, *after)]
+        inside = (k.stage(call, 0.0),) if isinstance(k, FusedExperts) else ()  # its bytes; its time is the experts'
+        closed += [(stage, call) for stage in (*before, *inside, *after)]
         closed_experts_s += float(np.asarray(closed_experts(question, protocol, float(one.tokens.sum()), k, machine)))
     sources |= {source.name: source for source in used}
     return Program(

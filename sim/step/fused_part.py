@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...hwmodels.specs import Cluster
+from ..ep.bound import program_bytes
 from ..ep.compute.expert_time import expected_counts
 from ..ep.compute.experts import ExpertShape
 from ..ep.compute.fused_experts import FusedExperts
@@ -52,8 +53,9 @@ def fused_part(
     )
     seconds, flops = fused.seconds(exchange, gemm, machine), np.asarray(counts.rows * shape.flops_per_row, float)
     moved = np.asarray(counts.busy * shape.weight_bytes, float)
+    wire = program_bytes((fused.stage(exchange, gemm),), exchange)["nvlink"] + 0.0 * seconds
     if skew.counted is not None:  # every layer waits for its own busiest rank; a step is as many layers in the mean
-        seconds, gemm, flops, moved = (np.mean(x, axis=0) for x in (seconds, gemm, flops, moved))
+        seconds, gemm, flops, moved, wire = (np.mean(x, axis=0) for x in (seconds, gemm, flops, moved, wire))
     return Part(
         "experts",
         "experts",
@@ -62,6 +64,7 @@ def fused_part(
         {"tensor": np.where(some, gemm, 0.0), "nvlink": np.where(some, np.maximum(seconds - gemm, 0.0), 0.0)},
         np.where(some, flops, 0.0),
         np.where(some, moved, 0.0),
+        wire_bytes=np.where(some, wire, 0.0),
         kernels=0.0,
         source=f"products and rows in one kernel, a block's fill fitted on {fused.system}",
     )
