@@ -25,7 +25,7 @@ from ...hwmodels.constant import read_constant, write_constant
 from ...hwmodels.plain_file import read_csv
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.protocol import find_protocol
-from ...sim.ep.protocols import mori
+from ...sim.ep.protocols import elastic, mori
 from ..tables.published import Case, case_of
 from ..tables.published_libraries import timed
 from .shipped import MEASUREMENTS
@@ -56,6 +56,7 @@ class Law:
 
 _HELD = "held: the launch of a short kernel, sharpness as of DeepEP's fitted kernels (assumed)"
 _HYBRID_HOST = "88.7 us"
+_ELASTIC_WRITE = "18.26 B/cycle"
 LAWS = (
     Law(
         "hybrid-ep", "dispatch", "nvlink-domain", "gb200", (47, 60, 66, 50),
@@ -90,6 +91,15 @@ LAWS = (
     Law("nccl-ep-low-latency", "dispatch", "multi-node", "h100_sxm", (100,), {"wire_efficiency": 0.9}, lends="low-latency"),
     Law("pplx-garden", "dispatch", "multi-node", "h200_sxm", (156,), {"waits": "100 us"}, lends="low-latency"),
     Law("pplx-garden", "combine", "multi-node", "h200_sxm", (155,), {"waits": "100 us"}, lends="low-latency"),
+    Law(
+        "elastic", "dispatch", "one-node", "h100_sxm", (138, 142), {"launch": "14 us", "store_copy": "15 B/cycle"},
+        build=lambda own: elastic.constants(elastic.OwnConstants(**own), "h20_3e", "dispatch", "one-node")[0],
+    ),
+    Law(
+        "elastic", "combine", "one-node", "h100_sxm", (139,), {"launch": "10 us"}, {"store_copy": _ELASTIC_WRITE},
+        "store_copy held: as of dispatch",
+        build=lambda own: elastic.constants(elastic.OwnConstants(**own), "h20_3e", "combine", "one-node")[0],
+    ),
     Law(
         "mori-ep", "dispatch", "one-node", "mi355x", (2, 3, 4, 5, 6, 7, 8),
         {"launch": "20 us", "nvlink_efficiency": 0.6}, {"sharpness": 4.0}, "sharpness assumed",
