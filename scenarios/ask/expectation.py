@@ -59,7 +59,8 @@ class Expectation(_Record):
     claims none. ``between``: a range that was published instead of a value; the error is to its nearer end, none inside.
     ``set``: changes of the scenario under which it holds. ``relative_to``: the other value of a ratio, change or difference,
     ``as`` says which: ``ratio`` is value / other, ``change`` (value / other - 1) in per cent, ``difference`` value - other,
-    ``crossing`` the place on ``over`` where value and other are equal (read off between its points).
+    ``crossing`` the place on ``over`` where value and other are equal (read off between its points), ``mean`` of the values on
+    ``over``.
     ``tolerance_pct`` is relative, but for a ``change``, where it is in points. At most 25.
     """
 
@@ -75,23 +76,28 @@ class Expectation(_Record):
     set: tuple[str, ...] = ()
     over: Axis | None = None
     relative_to: Reference | None = None
-    as_: Literal["value", "ratio", "change", "difference", "crossing"] = Field(default="value", alias="as")
+    as_: Literal["value", "ratio", "change", "difference", "crossing", "mean"] = Field(default="value", alias="as")
     corrected: Corrected | None = None
     fitted: Fitted | None = None
 
+    @property
+    def of_axis(self) -> bool:
+        """One value of all points on ``over`` together."""
+        return self.as_ in ("crossing", "mean")
+
     @model_validator(mode="after")
     def _goes_together(self) -> Expectation:
-        if (self.relative_to is None) != (self.as_ == "value"):
+        if (self.relative_to is None) != (self.as_ in ("value", "mean")):
             raise ValueError("relative_to and as (ratio, change, difference or crossing) come together")
         if isinstance(self.published, tuple) and (self.over is None or len(self.over.values) != len(self.published)):
             raise ValueError("published is a series: over needs as many values")
-        if self.as_ == "crossing" and (self.over is None or isinstance(self.published, tuple)):
-            raise ValueError("a crossing is one value on an axis: give over, and no series")
+        if self.of_axis and (self.over is None or isinstance(self.published, tuple)):
+            raise ValueError(f"a {self.as_} is one value of a whole axis: give over, and no series")
         if self.between is not None and (self.published is not None or self.between[0] > self.between[1]):
             raise ValueError("between is a range, low and high, instead of a published value: leave published null")
-        if self.over is not None and self.between is not None and self.as_ != "crossing":
+        if self.over is not None and self.between is not None and not self.of_axis:
             raise ValueError("between is of one value: over belongs to a series")
-        if self.over is not None and isinstance(self.published, float) and self.as_ != "crossing":
+        if self.over is not None and isinstance(self.published, float) and not self.of_axis:
             raise ValueError("published is one value, and over has several: give a list, or null for no claim")
         if self.corrected is not None and (self.evidence == "predicted" or not isinstance(self.published, float)):
             raise ValueError("corrected is for one published figure and not for a prediction: one that misses is missed")

@@ -27,7 +27,7 @@ class Variant:
 class Point:
     """One value of an expectation: the variants whose metrics make it; ``at`` is its value on the axis, "" without one.
 
-    ``along``: of a crossing, the places on its axis and the two variants at each.
+    ``along``: of a value of the whole axis, its places and the variants at each.
     """
 
     expected: Expectation
@@ -35,13 +35,13 @@ class Point:
     at: str
     value: Variant
     other: Variant | None
-    along: tuple[tuple[float, Variant, Variant], ...] = ()
+    along: tuple[tuple[str, Variant, Variant | None], ...] = ()
 
     @property
     def variants(self) -> tuple[Variant, ...]:
         """All that have to be answered for it."""
         pair = (self.value,) if self.other is None else (self.value, self.other)
-        return pair + tuple(v for _, one, two in self.along for v in (one, two))
+        return pair + tuple(v for _, one, two in self.along for v in (one, two) if v is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,8 @@ def _points(scenario: str, published: Published) -> Iterator[Point]:
                 along = () if reference.scenario or any(s.startswith(f"{axis.path}=") for s in reference.set if axis) else here
                 other = Variant(elsewhere, (*along, *reference.set))
             points.append(Point(expected, claimed, at, Variant(home, (*here, *expected.set)), other))
-        if expected.as_ == "crossing":
-            along = tuple((float(p.at), p.value, p.other) for p in points if p.other is not None)
-            points = [replace(points[0], at="", along=along)]
+        if expected.of_axis:
+            points = [replace(points[0], at="", along=tuple((p.at, p.value, p.other) for p in points))]
         yield from points
 
 

@@ -110,9 +110,12 @@ def _rows(one: Asked, answers: Mapping[Variant, SweepPoint]) -> tuple[Row, ...]:
 def _simulated(point: Point, answers: Mapping[Variant, SweepPoint]) -> tuple[float, str]:
     """The value in the published unit, and the metric's words. Raises ScenarioError where there is none."""
     expected = point.expected
-    if point.along and expected.relative_to is not None:
+    if expected.as_ == "crossing":
         return _crossing(point, answers), expected.words
-    unit = expected.unit if expected.as_ in ("value", "difference") else None
+    unit = expected.unit if expected.as_ in ("value", "difference", "mean") else None
+    if expected.as_ == "mean":
+        values = [_metric(answers[one], one, expected.metric, unit) for _, one, _ in point.along]
+        return sum(value for value, _ in values) / len(values), values[0][1]
     value, words = _metric(answers[point.value], point.value, expected.metric, unit)
     if point.other is None or expected.relative_to is None:
         return value, words
@@ -130,8 +133,9 @@ def _crossing(point: Point, answers: Mapping[Variant, SweepPoint]) -> float:
     assert expected.relative_to is not None and expected.over is not None
     key = expected.relative_to.metric or expected.metric
     gaps = [
-        (at, _metric(answers[one], one, expected.metric, None)[0] / _metric(answers[two], two, key, None)[0] - 1.0)
+        (float(at), _metric(answers[one], one, expected.metric, None)[0] / _metric(answers[two], two, key, None)[0] - 1.0)
         for at, one, two in point.along
+        if two is not None
     ]
     for (before, low), (after, high) in pairwise(gaps):
         if low * high <= 0.0 and low != high:
