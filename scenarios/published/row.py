@@ -15,7 +15,8 @@ class Row:
     """``published`` and ``simulated`` in ``unit``; ``error_pct`` relative to the published value, of a change in points.
 
     ``id``: scenario, metric and, of a series, the point. ``at``: the value on the axis ``over``. ``corrected``: what the
-    published value has to be by its own inputs, and ``why``. ``between``: a published range. ``simulated`` is None without an answer; ``refusal`` says why.
+    published value has to be by its own inputs, and ``why``. ``between``: a published range. ``simulated`` is None
+    without an answer; ``refusal`` says why.
     """
 
     id: str

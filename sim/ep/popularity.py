@@ -19,9 +19,7 @@ def power_law(experts: int, exponent: float) -> Floats:
     return np.asarray(np.arange(1, experts + 1, dtype=float) ** -exponent)
 
 
-def drawn(
-    share: Floats, tokens: int, top_k: int, rng: np.random.Generator, groups: int = 1, groups_kept: int = 1
-) -> Floats:
+def drawn(share: Floats, tokens: int, top_k: int, rng: np.random.Generator, groups: int = 1, groups_kept: int = 1) -> Floats:
     """[expert] rows of ``tokens`` that each take ``top_k`` different experts, likely by ``share``.
 
     With ``groups`` of consecutive experts a token first keeps the ``groups_kept`` whose two best experts score highest

@@ -1,9 +1,9 @@
 """Rollouts of reinforcement learning on many workers: all wait for the longest trajectory of a batch, or each runs on.
 
-A batch of trajectories is dealt to workers. *Barrier*: every worker decodes its share, as many at a time as it has room for, and
-all GPUs train when the last trajectory of the last worker has ended. *Free-running*: a worker takes a new trajectory whenever
-one ends, other GPUs train as soon as a batch is together, and new weights reach workers one by one. A worker's step is as long
-as its sequences make it, and its sequences thin out behind the long ones; that is all the mechanism there is.
+A batch of trajectories is dealt to workers. *Barrier*: every worker decodes its share, as many at a time as fit, and all GPUs
+train when the last trajectory of the last worker has ended. *Free-running*: a worker takes a new trajectory whenever one ends,
+other GPUs train as soon as a batch is together, and new weights reach workers one by one. A worker's step is as long as its
+sequences make it, and its sequences thin out behind the long ones; that is all the mechanism there is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Lengths:
     def draw(self, count: int, rng: np.random.Generator) -> Floats:
         """[trajectory] tokens, at least one."""
         spread = np.log(self.p99_over_median) / 2.3263478740408408  # the standard normal's 99th percentile
-        return np.clip(np.ceil(self.median * np.exp(spread * rng.standard_normal(count))), 1.0, self.most)
+        drawn = np.ceil(self.median * np.exp(spread * rng.standard_normal(count)))
+        return np.asarray(np.clip(drawn, 1.0, self.most))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Split:
 def free_running(
     mean_tokens: float, batch: int, in_flight: int, workers: int, slots: int, step: StepSeconds, train_s: float
 ) -> Split:
-    """The best split of the GPUs between rollouts and training (``train_s`` a batch on all of them), ``workers`` if all roll out.
+    """The best split of the GPUs between rollouts and training (``train_s`` a batch on all); ``workers`` if all roll out.
 
     A worker that always has ``n`` sequences makes ``n / step(n)`` tokens a second, whatever their lengths are. ``in_flight``
     trajectories in all bound how stale they get.

@@ -65,9 +65,7 @@ class ExpertBalance(Calculator):
         if before:
             words = "imbalance (max - mean) / mean of the GPUs, experts in order"
             yield Figure("before", words, "", float(np.mean(before)))
-        yield Figure(
-            "after", "imbalance (max - mean) / mean of the GPUs, with replicas placed", "", float(np.mean(after))
-        )
+        yield Figure("after", "imbalance (max - mean) / mean of the GPUs, with replicas placed", "", float(np.mean(after)))
         yield Figure("by_expert", "imbalance of the experts themselves", "", float(np.mean(by_expert)))
         yield Figure("by_slot", "imbalance of the slots, with replicas", "", float(np.mean(by_slot)))
         if self.mapping:
