@@ -74,7 +74,7 @@ def sure_times(
     known = not fit or system in backend.systems
     borrowed = [] if known else [f"constants of {backend.name} on {', '.join(sorted(backend.systems))}"]
     protocol = workers.protocol
-    if not borrowed and protocol and find_protocol(protocol).lend is not None:
+    if protocol and find_protocol(protocol).lend is not None:
         borrowed.append(f"measured exchanges of another library: nobody measured {protocol}")
     near = why_foreign(cluster, False, lender)
     far = why_foreign(cluster, True, lender)

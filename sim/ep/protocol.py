@@ -7,7 +7,7 @@ a protocol does asks its record; whoever asks how long it takes asks `describe` 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry, load_calibration
+from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry, library_rows, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import UnknownName
 from ..precision import Dtype
@@ -85,6 +85,7 @@ class Protocol:
     of every rank, so that nothing is permuted. ``overlaps``: engines hide it behind a second micro-batch. ``prompts_by``: the
     protocol that carries prompts instead ("": itself). ``engines``: those that plans try it with unasked.
 
+    ``transports``: what may carry its messages between domains, the first that a NIC takes unless another is asked for.
     ``lend``: where the constants of its ops come from if nobody measured it. ``slot_rows``: rows that a pair of ranks has room
     for; what exceeds them is dropped. ``counts``: every rank learns beforehand what it will receive. ``own_experts``: from a
     system and the weights' dtype to the protocol's own expert kernels (None: not in that dtype); else DeepGEMM's.
@@ -112,6 +113,7 @@ class Protocol:
     overlaps: bool = False
     prompts_by: str = ""
     engines: tuple[str, ...] = ()
+    transports: tuple[str, ...] = ()
     lend: Callable[[str, str, Scope], Loan] | None = None
     slot_rows: Callable[[Shape, Num], Num] | None = None
     counts: bool = False
@@ -192,6 +194,14 @@ def protocol_table() -> str:
     first = next(iter(rows[0]))
     lines = (rows[0], ("---",) * len(rows[0]), *({**row, first: f"`{row[first]}`"}.values() for row in rows))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def unmeasured_note(protocol: str, lenders: Iterable[str] = ()) -> str:
+    """What an answer says of a protocol whose kernels' times are other kernels' (of the ``lenders``)."""
+    whose = f"the {' and '.join(lenders)} kernels'" if lenders else "other kernels'"
+    own = library_rows(protocol)
+    known = f"has {own} published row{'s' if own > 1 else ''} of its own" if own else "is unmeasured"
+    return f"{protocol} {known}: its constants are {whose}, and its interval is as much wider as that was found to miss"
 
 
 def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, machine: Machine, context: Context) -> Described:

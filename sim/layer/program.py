@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Entry, constants_of, find_entry
+from ...hwmodels.specs import Cluster
 from ..engine import Simulator
 from ..ep.compute import experts
 from ..ep.compute.expert_time import dealt_counts, expected_counts, expert_time
@@ -17,6 +18,7 @@ from ..ep.machine import machine_of
 from ..ep.protocol import Context, Op, Protocol, describe, find_protocol
 from ..ep.shape import Num, Shape
 from ..ep.stage import Machine, Stage, Work
+from ..ep.transport import over
 from ..inputs.question import Question
 from ..precision import PAYLOAD_BYTES
 from .play import Step
@@ -57,7 +59,7 @@ class Program:
     """One protocol's layer. ``calls``: the tokens of each micro-batch; ``shape`` is the first and fullest one's.
 
     ``closed``: every call's stages of the exchange for uniform routing, each with the shape of its call; ``closed_experts_s``:
-    seconds of all calls' experts for uniform routing.
+    seconds of all calls' experts for uniform routing. ``cluster``: as the protocol's messages see it, behind their transport.
     """
 
     protocol: Protocol
@@ -68,6 +70,7 @@ class Program:
     context: Context
     layout: Layout
     machine: Machine
+    cluster: Cluster
     calls: tuple[Drawn, ...]
     sources: tuple[Source, ...]
 
@@ -105,6 +108,16 @@ def shape_of(question: Question, tokens: Num) -> Shape:
     )
 
 
+def seen_cluster(question: Question, protocol: str) -> Cluster:
+    """The question's cluster behind the transport of ``protocol``'s messages."""
+    return over(question.cluster, protocol, asked_transport(question, protocol))
+
+
+def asked_transport(question: Question, protocol: str) -> str:
+    """The deployment's transport, if ``protocol`` is its own; those it is compared with choose theirs ("")."""
+    return (question.deployment.transport or "") if protocol == question.deployment.protocol else ""
+
+
 def context_of(question: Question) -> Context:
     """What a few protocols need beyond the shape."""
     deployment = question.deployment
@@ -128,7 +141,7 @@ def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int6
 def build(question: Question, name: str, simulator: Simulator) -> Program:
     """The program of the protocol ``name`` for ``question``. Raises BadInput if nobody measured one of its kernels."""
     protocol = find_protocol(name)
-    deployment, cluster = question.deployment, question.cluster
+    deployment, cluster = question.deployment, seen_cluster(question, name)
     layout, machine = layout_of(question), machine_of(cluster)
     tokens = np.array(question.traffic.on_ranks(deployment.ep), np.int64)
     drawn = draw_layer(question, simulator, tokens, _capacity(tokens, protocol, deployment.max_tokens))
@@ -164,6 +177,7 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
         context,
         layout,
         machine,
+        cluster,
         tuple(drawn),
         tuple(sources.values()),
     )

@@ -36,21 +36,39 @@ def expert_part(
     alone = (np.asarray(arrangement.dp) <= 1.0) & engine.fused_experts
     if np.any(alone) and not np.all(alone):
         fused, own = _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
-        sent, theirs = _by_kind(_kernels(batch), model, cluster, arrangement, batch, precision, skew, engine)
+        sent, theirs = _in_deepgemm(model, cluster, arrangement, batch, precision, skew, engine)
         return _where(alone, fused, sent), np.where(alone, own, theirs)
-    kind: Kind = "triton" if np.all(alone) else _kernels(batch)
-    return _by_kind(kind, model, cluster, arrangement, batch, precision, skew, engine)
+    if np.all(alone):
+        return _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
+    return _in_deepgemm(model, cluster, arrangement, batch, precision, skew, engine)
 
 
-def _kernels(batch: Batch) -> Kind:
-    return "contiguous" if np.all(np.asarray(batch.decode) <= 0.0) else "masked"
+def _in_deepgemm(
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    batch: Batch,
+    precision: Precision,
+    skew: Skew,
+    engine: Constants,
+) -> tuple[Part, Num]:
+    """Each point by the kernels that its own batch takes, whatever stands beside it in an array."""
+    prompts = np.asarray(batch.decode) <= 0.0
+    if np.all(prompts) or not np.any(prompts):
+        kind: Kind = "contiguous" if np.all(prompts) else "masked"
+        return _by_kind(kind, model, cluster, arrangement, batch, precision, skew, engine)
+    first, own = _by_kind("contiguous", model, cluster, arrangement, batch, precision, skew, engine)
+    rest, theirs = _by_kind("masked", model, cluster, arrangement, batch, precision, skew, engine)
+    return _where(prompts, first, rest), np.where(prompts, own, theirs)
 
 
 def _where(first: NDArray[np.bool_], a: Part, b: Part) -> Part:
     """``a`` where ``first``, else ``b``."""
     loads = {name: np.where(first, a.loads[name], b.loads[name]) for name in a.loads}
-    seconds, flops, moved = (np.where(first, getattr(a, f), getattr(b, f)) for f in ("seconds", "flops", "hbm_bytes"))
-    return replace(a, seconds=seconds, loads=loads, flops=flops, hbm_bytes=moved, source=f"{a.source}; {b.source}")
+    names = ("seconds", "flops", "hbm_bytes", "host_s")
+    seconds, flops, moved, host = (np.where(first, getattr(a, name), getattr(b, name)) for name in names)
+    source = f"{a.source}; {b.source}"
+    return replace(a, seconds=seconds, loads=loads, flops=flops, hbm_bytes=moved, host_s=host, source=source)
 
 
 def _by_kind(

@@ -66,5 +66,9 @@ def _sure(run: RequestRun, key: str, name: str, value: float) -> str:
         return ""
     if name not in d.high:
         return format_time(value)
+    if value <= 0:
+        return format_time(value)
     half = 0.5 * (d.high[name] - d.low[name])
-    return f"{format_time(value)} ± {100 * half / value:.2g} %" if value > 0 else format_time(value)
+    if half >= value:  # a share of more than the value says little
+        return f"{format_time(value)} ({format_time(max(d.low[name], 0.0))} to {format_time(d.high[name])})"
+    return f"{format_time(value)} ± {100 * half / value:.2g} %"

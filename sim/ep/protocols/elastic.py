@@ -195,6 +195,7 @@ PROTOCOLS = (
         on_comm_sms=True,
         layout="masked if replayed",
         overlaps=True,
+        transports=("gin-gda", "gin-proxy", "gin-efa-gda", "gin-efa-proxy"),
         lend=lend,
         caveats=(
             "elastic kernels have no published rows that may be fitted: SMs copy at the library's own rates, the rest is lent",

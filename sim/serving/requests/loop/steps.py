@@ -6,6 +6,7 @@ import numpy as np
 
 from ....fabric.quick_numba import njit
 from ..times.shelf import Shelf, own_seconds, step_values
+from ..times.step_table import BYTES, FLOPS, OWN, QUEUED, SECONDS
 from .ending import drop_pin, finish, go_far, leave_pending, leave_rank, release_far, stage_over, try_again
 from .heap import push
 from .layout import (
@@ -203,9 +204,9 @@ def _duration(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -
         )
         for v in range(out.size):
             out[v] += skew * (other[v] - out[v])
-    seconds = out[0]
-    w.flops += out[2]
-    w.bytes += out[3]
+    seconds = out[SECONDS]
+    w.flops += out[FLOPS]
+    w.bytes += out[BYTES]
     if w.ranks > 1:
         k = world.ranks[fullest]
         mine = 0 if w.skip else int(k.decoding)
@@ -214,8 +215,8 @@ def _duration(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -
             shelf, w.table, mine / w.pp, held / max(mine, 1), k.p / w.pp, k.p / max(k.pieces, 1),
             k.before / max(k.pieces, 1), p > 0, world.scratch[2],
         )  # fmt: skip
-        seconds += max(0.0, own - out[1])
-    return float(seconds)
+        seconds += max(0.0, own - out[OWN])
+    return float(max(seconds, out[QUEUED]))
 
 
 @njit(cache=True)
