@@ -13,9 +13,9 @@ from ....hwmodels.catalog import load_cluster
 from ....hwmodels.errors import BadInput
 from ....sim.inputs.model import MoeModel
 from ....sim.inputs.serving import Backend, Workload
+from ....sim.serving.sm_partition import Tiles, best_partition
 from ....sim.serving.steady import Setting
 from ....sim.step.overlap import CONTENTION
-from ....sim.step.sm_partition import Tiles, best_partition
 from ....sim.step.worker import Arrangement, Batch, Precision
 from ..calculator import Calculator, ClusterName, Figure, ModelChoice, model_of
 
