@@ -28,7 +28,7 @@ from ...sim.ep.compute.experts import ExpertConstants
 from ...sim.ep.compute.fused_experts import BLOCK_ROWS, HOPPER_BLOCK_ROWS, FusedExperts
 from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import Context, find_protocol
-from ...sim.ep.protocols import mega, mori
+from ...sim.ep.protocols import elastic, mega, mori
 from ..tables.published import Case, case_of, cluster_of
 from ..tables.published_layers import Layer, with_products
 from ..tables.published_libraries import timed
@@ -62,6 +62,7 @@ class Law:
 
 _HELD = "held: the launch of a short kernel, sharpness as of DeepEP's fitted kernels (assumed)"
 _HYBRID_HOST = "88.7 us"
+_ELASTIC_WRITE = "18.26 B/cycle"
 LAWS = (
     Law(
         "hybrid-ep", "dispatch", "nvlink-domain", "gb200", (47, 60, 66, 50),
@@ -98,6 +99,15 @@ LAWS = (
     Law("pplx-garden", "combine", "multi-node", "h200_sxm", (155,), {"waits": "100 us"}, lends="low-latency"),
     Law("mega-moe", "compute", "one-node", "b200_sxm", (161,), {"fill": "3 us"}, fused=BLOCK_ROWS),
     Law("mega-moe", "compute", "one-node", "h100_sxm", (170,), {"fill": "3 us"}, fused=HOPPER_BLOCK_ROWS),
+    Law(
+        "elastic", "dispatch", "one-node", "h100_sxm", (138, 142), {"launch": "14 us", "store_copy": "15 B/cycle"},
+        build=lambda own: elastic.constants(elastic.OwnConstants(**own), "h20_3e", "dispatch", "one-node")[0],
+    ),
+    Law(
+        "elastic", "combine", "one-node", "h100_sxm", (139,), {"launch": "10 us"}, {"store_copy": _ELASTIC_WRITE},
+        "store_copy held: as of dispatch",
+        build=lambda own: elastic.constants(elastic.OwnConstants(**own), "h20_3e", "combine", "one-node")[0],
+    ),
     Law(
         "mori-ep", "dispatch", "one-node", "mi355x", (2, 3, 4, 5, 6, 7, 8),
         {"launch": "20 us", "nvlink_efficiency": 0.6}, {"sharpness": 4.0}, "sharpness assumed",

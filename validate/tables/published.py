@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from ...hwmodels.calibration import Scope, load_calibration, named_lines
+from ...hwmodels.catalog import load_transport, names
 from ...hwmodels.errors import BadInput
 from ...hwmodels.interval import Interval, elsewhere
 from ...hwmodels.known.foreign import why_foreign
@@ -22,6 +24,7 @@ from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import Context, describe, find_protocol
+from ...sim.ep.protocols.elastic import theoretical_sms
 from ...sim.ep.shape import Shape
 from ...sim.ep.stage import Machine
 from ...sim.ep.transport import over
@@ -40,6 +43,8 @@ DEFAULT_SMS, OF_SMS = 24.0, 132.0
 DEFAULT_EXPERTS = 256.0
 #: GPUs that a source leaves open: Hopper, by its generation.
 _NOT_STATED = ("SM90", "sm_90 (not stated)", "not stated (H100/H200 class)")
+#: The table whose rows a few laws and transports were taken from, by line.
+LAWS_TABLE = "published_ep_2.csv"
 #: Beyond this error a row needs a reason.
 FAR_PCT = 40.0
 
@@ -83,6 +88,12 @@ def read_figures(path: Path) -> tuple[list[Figure], dict[str, int]]:
         except (ValueError, ZeroDivisionError) as error:
             raise BadInput(f"{path}: line {reader.line_num}: {error}") from None
     return found, dict(skipped)
+
+
+@cache
+def transport_lines() -> frozenset[int]:
+    """Lines of `LAWS_TABLE` that transports of the catalogue were taken from."""
+    return frozenset(line for name in names("transports") for line in load_transport(name).lines)
 
 
 def _skip(row: dict[str, str]) -> str:
@@ -135,6 +146,8 @@ def case_of(row: dict[str, str]) -> Case:
     if measured <= 0.0:
         raise ValueError(f"latency_us: wanted a time above zero, got {measured:g}")
     machine = machine_of(over(cluster, protocol, transport_named(row)))
+    if row["lib"] == "DeepEP-V2" and not row["num_sms"]:
+        shape = replace(shape, comm_sms=theoretical_sms(shape, machine))
     return Case(cluster, machine, protocol, scope, shape, context, measured)
 
 
@@ -155,7 +168,7 @@ def _figure(line: int, row: dict[str, str], table: str) -> Figure:
         borrowed = f"the {described.lender} kernels on {described.calibrated_on}: {case.protocol} is unmeasured"
     fit = described.entry.fit
     sure = elsewhere(fit.interval(1e-6 * predicted, nodes, point, borrowed, foreign))
-    fitted = line in named_lines(case.protocol, table)
+    fitted = line in named_lines(case.protocol, table) or (table == LAWS_TABLE and line in transport_lines())
     source = described.calibrated_on
     figure = Figure(line, row, system, case.protocol, row["op"], nodes, case.measured_us, predicted, source, "", sure, fitted)
     return replace(figure, reason=reason_of(row) if abs(figure.error_pct) > FAR_PCT else "")
@@ -207,7 +220,7 @@ def _shape(row: dict[str, str], cluster: Cluster) -> Shape:
         ranks=ranks,
         domain=domain,
         payload_bytes=hidden * _density(row),
-        comm_sms=2.0 * np.floor(sms / 2.0),
+        comm_sms=sms if row["lib"] == "DeepEP-V2" else 2.0 * np.floor(sms / 2.0),  # the first generation pairs them
         routing="balanced" if balanced else "group-limited" if grouped else "uniform",
         groups=nodes,
         groups_kept=min(nodes, 4.0),
