@@ -38,7 +38,7 @@ def fused_part(
     wide, redundant = np.asarray(arrangement.ep, float), np.asarray(arrangement.redundant, float)
     fields = np.broadcast_arrays(group, float(model.experts), float(model.top_k), wide, redundant, float(skew.alpha))
     if skew.counted is not None:
-        fields = [np.broadcast_to(x, (skew.counted.layers, *x.shape)) for x in fields]
+        fields = tuple(np.broadcast_to(x, (skew.counted.layers, *x.shape)) for x in fields)
     t, e, top_k, ranks, extra, alpha = (np.asarray(x, float) for x in fields)
     counts = expected_counts(t, e, top_k, ranks, extra, alpha, counted=skew.counted, placement=arrangement.placement)
     gemm = fused.gemm_seconds(counts, t * top_k / (e + extra), shape, machine)
