@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...hwmodels.specs import Cluster
-from ..ep.bound import program_bytes
-from ..ep.compute.expert_time import expected_counts
-from ..ep.compute.experts import ExpertShape
-from ..ep.compute.fused_experts import FusedExperts
-from ..ep.machine import machine_of
-from ..ep.shape import Shape
-from ..inputs.model import MoeModel
-from ..precision import PAYLOAD_BYTES
-from .part import Num, Part
-from .worker import Arrangement, Batch, Precision, Skew
+from ....hwmodels.specs import Cluster
+from ...ep.bound import program_bytes
+from ...ep.compute.expert_time import expected_counts
+from ...ep.compute.experts import ExpertShape
+from ...ep.compute.fused_experts import FusedExperts
+from ...ep.machine import machine_of
+from ...ep.shape import Shape
+from ...inputs.model import MoeModel
+from ...precision import PAYLOAD_BYTES
+from ..part import Num, Part
+from ..worker import Arrangement, Batch, Precision, Skew
 
 
 def fused_part(

@@ -7,18 +7,18 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.backends import Constants
-from ...hwmodels.specs import Cluster
-from ..ep.compute.expert_time import ExpertTime, expert_constants, expert_time
-from ..ep.compute.experts import ExpertShape, Kind
-from ..ep.machine import machine_of
-from ..ep.normal import largest_of
-from ..ep.protocol import find_protocol
-from ..inputs.model import MoeModel
+from ....hwmodels.backends import Constants
+from ....hwmodels.specs import Cluster
+from ...ep.compute.expert_time import ExpertTime, expert_constants, expert_time
+from ...ep.compute.experts import ExpertShape, Kind
+from ...ep.machine import machine_of
+from ...ep.normal import largest_of
+from ...ep.protocol import find_protocol
+from ...inputs.model import MoeModel
+from ..part import Num, Part
+from ..tensor import Reach
+from ..worker import Arrangement, Batch, Precision, Skew
 from .fused_part import fused_part
-from .part import Num, Part
-from .tensor import Reach
-from .worker import Arrangement, Batch, Precision, Skew
 
 
 def expert_part(
