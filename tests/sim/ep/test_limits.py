@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from epicycle.hwmodels.errors import BadInput
 from epicycle.sim.ep.limit import Asked, can_run
 from epicycle.sim.ep.protocol import all_protocols, find_protocol
-from epicycle.sim.inputs.feasible import Unanswerable
 
 NVL72 = {"cluster": "gb200-nvl72"}
 
@@ -36,7 +36,7 @@ def asked(**changes: Any) -> Asked:
     ],
 )
 def test_it_is_refused_with_its_reason(ask: Callable[..., Any], protocol: str, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(Unanswerable, match=said):
+    with pytest.raises(BadInput, match=said):
         ask(**({"protocol": protocol, "tokens": 128} | changes))
 
 
