@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...hwmodels.calibration import Calibration, Entry
+from ...hwmodels.calibration import Calibration, Entry, standing_before
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
 from ...hwmodels.specs import Gpu
@@ -75,7 +75,9 @@ def calibrate_all(
     named = ", ".join(t.name for t in tables if is_own(columns_of(t)))
     if found is not None:
         entries += entries_of(found, named)
-    entries += link_entries(own, place, named)
+    # What is left of a node's rows once its launches take what one GPU's rows say, if those are here, is the links'.
+    with standing_before(Calibration(system=system, cluster=cluster, entries=tuple(e for e in entries if e.scope == "kernel"))):
+        entries += link_entries(own, place, named)
     try:
         calibration = Calibration(system=system, cluster=cluster, relative=relative, why=why, entries=tuple(entries))
     except ValueError as error:
