@@ -29,8 +29,6 @@ _LAYER = {
     HT: (("layout", "notify_post", "notify_wait", "cast", "dispatch", "expand"), ("reduce", "combine")),
     LL: (("dispatch_send", "dispatch_receive"), ("combine_send", "combine_receive")),
 }
-#: Launches of a layer that read what the launch before them wrote; between all others lie the experts' weights.
-_FOLLOWS = {"expand": "dispatch", "dispatch_receive": "dispatch_send", "combine": "reduce", "combine_receive": "combine_send"}
 #: Until this day a product had a program for every tile there could be, with rows or without; since then it is persistent.
 PROGRAM_PER_TILE_UNTIL = "2026-11-27"
 #: A benchmark's rows are found in L2 where all it rotates over takes less than the first share of it, in HBM beyond the
@@ -159,11 +157,11 @@ def _launch(protocol: str, op: str, s: Sizes, cold: float = 1.0) -> Part:
 
 
 def _layer(protocol: str, s: Sizes) -> Iterator[Part]:
-    """Every launch of a layer; the experts' rows are as drawn, and weights drive out of L2 what lay there before them."""
+    """Every launch of a layer; the experts' rows are as drawn, and nothing of a layer is still in L2."""
     before, after = _LAYER[protocol]
     for op in before:
         if op != "cast" or s.fp8:
-            yield _launch(protocol, op, s, _since(protocol, op, s))
+            yield _launch(protocol, op, s)
     key, tokens = (KERNELS, f"product.{s.dtype}"), float(s.tokens * s.ranks)
     # Masked rows are walked to each expert's count, contiguous ones by whole tiles.
     rows = s.each if protocol == LL else row_tiles(s.each, s.dtype, tokens)[0] * s.tall
@@ -172,13 +170,7 @@ def _layer(protocol: str, s: Sizes) -> Iterator[Part]:
     yield Part((KERNELS, f"swiglu.{s.dtype}"), rows * s.local * _swiglu_row(s))
     yield Part(key, product=Product(s.each, s.local, s.hidden, s.inter, s.dtype, tokens, room))
     for op in after:
-        yield _launch(protocol, op, s, _since(protocol, op, s))
-
-
-def _since(protocol: str, op: str, s: Sizes) -> float:
-    """Coldness of a launch of a layer, from what all ranks moved in the launch before."""
-    before = _FOLLOWS.get(op)
-    return _share(s.ranks * moved_bytes(protocol, before, s.shape()), s.l2, WARM) if before else 1.0
+        yield _launch(protocol, op, s)
 
 
 def _swiglu_row(s: Sizes) -> float:
