@@ -21,6 +21,8 @@ def figure_words(row: Row) -> str:
 
 def published_text(row: Row) -> str:
     """The published value; where it is wrong the corrected one beside it."""
+    if row.between is not None:
+        return f"{number(row.between[0])} to {number(row.between[1])}"
     text = number(row.published)
     return f"{text} (corrected: {number(row.corrected)})" if row.verdict == "corrected" else text
 

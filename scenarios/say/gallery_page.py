@@ -59,7 +59,7 @@ def _lines(found: Gallery, lists: Lists) -> Iterator[str]:
     yield "|---|--:|--:|--:|"
     for row in found.rows:
         if row.verdict == "missed":
-            values = f"{number(row.published)} | {number(row.simulated)} | {_error(row)}"
+            values = f"{published_text(row)} | {number(row.simulated)} | {_error(row)}"
             yield f"| `{row.scenario}`: {figure_words(row)} | {values} |"
     for section, title in _SECTIONS.items():
         yield ""

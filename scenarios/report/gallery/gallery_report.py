@@ -45,7 +45,7 @@ def _entry(entry: Entry) -> Html:
     ]
     head = ("figure", "published", "simulated", "error", "evidence", "verdict", "source")
     body = table(head, rows, (0, 4, 5, 6)) + "".join(
-        f"<p class=note>{safe(said)}</p>" for r in entry.rows if (said := remark(r))
+        f"<p class=note>{safe(said)}</p>" for said in dict.fromkeys(remark(r) for r in entry.rows if remark(r))
     )
     return section(entry.scenario, entry.system, entry.prose, body + "".join(_figures(entry)))
 
