@@ -21,8 +21,8 @@ from ...hwmodels.constant import write_constant
 from ...hwmodels.specs import Gpu
 from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct
 from ...sim.ep.protocols.epicycle import HT, KERNELS, LL
-from ..tables.own_launches import Key
-from ..tables.own_rows import OwnRow, keys_of, predicted_s
+from ..tables.own.launches import Key
+from ..tables.own.rows import OwnRow, keys_of, predicted_s
 from .conformal import regimes_of
 
 #: Kernels that read little and post stores: their bytes hide the chain of the next row.

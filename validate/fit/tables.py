@@ -14,7 +14,7 @@ from ...sim.ep.machine import machine_of
 from ..tables.columns import columns_of
 from ..tables.expert_group import COLUMNS as EXPERTS
 from ..tables.kernel_tables import kind_of, read_groups
-from ..tables.own_rows import OwnRow, is_own, read_own
+from ..tables.own.rows import OwnRow, is_own, read_own
 from .calibrate import Calibrated, calibrate
 from .experts import fit_experts
 from .laws import fit_kernel

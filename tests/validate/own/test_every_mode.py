@@ -27,8 +27,8 @@ from epicycle.validate.bench.rows import Rows
 from epicycle.validate.bench.torchrun import ROWS, _row
 from epicycle.validate.fit.calibrate import to_yaml
 from epicycle.validate.predict.own_rows import own_constants
-from epicycle.validate.tables.own_node import CROSSING, node_seconds
-from epicycle.validate.tables.own_rows import keys_of, predicted_s, read_own
+from epicycle.validate.tables.own.node import CROSSING, node_seconds
+from epicycle.validate.tables.own.rows import keys_of, predicted_s, read_own
 from epicycle.validate.tables.vocabulary import MODE_SCOPES
 
 SYSTEM, CLUSTER = "h200_sxm", "h200-cx7"

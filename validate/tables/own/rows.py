@@ -1,7 +1,7 @@
 """Rows that `epicycle bench` writes of this project's own kernels, read as the launches each consists of.
 
 A row names its kernel (or op, or whole layer), its shape and its scope. It is predicted as the sum of its launches
-(`own_launches`).
+(`launches`).
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.calibration import calibrated_systems, load_calibration
-from ...hwmodels.catalog import load_cluster
-from ...hwmodels.errors import BadInput
-from ...hwmodels.known.names import UnknownHardware, system_called
-from ...hwmodels.plain_file import MOST_TABLE_BYTES, Reader, read_text
-from ...hwmodels.specs import Gpu
-from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct, move_seconds
-from ...sim.ep.protocols.epicycle import HT, KERNELS, LL, TWO_HOP
-from .own_launches import PROGRAM_PER_TILE_UNTIL, Key, Part, Sizes, exchange_parts, single_parts
-from .vocabulary import scope_of
+from ....hwmodels.calibration import calibrated_systems, load_calibration
+from ....hwmodels.catalog import load_cluster
+from ....hwmodels.errors import BadInput
+from ....hwmodels.known.names import UnknownHardware, system_called
+from ....hwmodels.plain_file import MOST_TABLE_BYTES, Reader, read_text
+from ....hwmodels.specs import Gpu
+from ....sim.ep.compute.own_kernels import OwnMove, OwnProduct, move_seconds
+from ....sim.ep.protocols.epicycle import HT, KERNELS, LL, TWO_HOP
+from ..vocabulary import scope_of
+from .launches import PROGRAM_PER_TILE_UNTIL, Key, Part, Sizes, exchange_parts, single_parts
 
 LIBRARY = "epicycle-triton"
 #: torch's own product, which bench times for a ceiling: the dense law predicts it.
 DENSE = "torch.mm"
-#: What a torchrun of bench times, as sums of launches (`own_node`).
+#: What a torchrun of bench times, as sums of launches (`node`).
 NODE_OPS = {HT: ("notify", "dispatch", "combine"), TWO_HOP: ("notify", "dispatch", "combine"), LL: ("dispatch", "combine")}
 
 

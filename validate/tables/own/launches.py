@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...hwmodels.specs import Gpu
-from ...sim.ep.bound import stage_loads
-from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
-from ...sim.ep.protocol import Context, find_protocol
-from ...sim.ep.protocols.epicycle import HT, KERNELS, LL, further_rows
-from ...sim.ep.shape import Num, Shape
-from ...sim.ep.stage import Machine
+from ....hwmodels.specs import Gpu
+from ....sim.ep.bound import stage_loads
+from ....sim.ep.compute.own_kernels import OwnMove, OwnProduct, move_seconds, product_seconds, row_tiles
+from ....sim.ep.protocol import Context, find_protocol
+from ....sim.ep.protocols.epicycle import HT, KERNELS, LL, further_rows
+from ....sim.ep.shape import Num, Shape
+from ....sim.ep.stage import Machine
 
 Key = tuple[str, str]
 #: Launches of a row's op, by the column ``op``.
