@@ -12,7 +12,7 @@ from epicycle.hwmodels.errors import BadInput
 from epicycle.sim.ep.limit import Asked, can_run
 from epicycle.sim.ep.protocol import all_protocols, find_protocol
 
-NVL72 = {"cluster": "gb200-nvl72"}
+WIDE = {"ep": 72, "deployment__redundant_experts": 32, "cluster": "gb200-nvl72", "nodes": 18}
 
 
 def asked(**changes: Any) -> Asked:
@@ -24,11 +24,15 @@ def asked(**changes: Any) -> Asked:
     ("protocol", "changes", "said"),
     [
         ("high-throughput", {"ep": 256, "cluster__nodes": 32}, "at most 160 ranks"),
-        ("high-throughput", {"ep": 80, "cluster__nodes": 10, "deployment__redundant_experts": 64}, "instantiated for 2, 3, 4, 6, 8"),
+        (
+            "high-throughput",
+            {"ep": 80, "cluster__nodes": 10, "deployment__redundant_experts": 64},
+            "instantiated for 2, 3, 4, 6, 8",
+        ),
         ("high-throughput", {"ep": 128, "cluster__nodes": 16, "deployment__comm_sms": 64}, "32 bits"),
         ("low-latency", {"ep": 128, "cluster": "h100-efa", "cluster__nodes": 16}, "between 64 and 128 ranks"),
-        ("one-sided", {"ep": 72, "deployment__redundant_experts": 32, **NVL72}, "one 64-bit mask"),
-        ("flashinfer-one-sided", {"ep": 72, "deployment__redundant_experts": 32, **NVL72}, "one 64-bit mask"),
+        ("one-sided", WIDE, "one 64-bit mask"),
+        ("flashinfer-one-sided", WIDE, "one 64-bit mask"),
         ("mori-ep", {"ep": 8}, "AMD's GPUs only"),
         ("hybrid-ep", {"ep": 8, "cluster": "mi300x-cx7"}, "NVIDIA's GPUs only"),
         ("mega-moe", {"ep": 8, "cluster": "a100-cx7"}, "sm_90 and sm_100"),
