@@ -163,15 +163,17 @@ def _metrics(
         for p, value in distributions[key].percentile.items():
             yield timed(f"{key}_{p}", f"{_WORDS[key]}, {p}", value, like)
     yield timed("e2e", _WORDS["e2e"], distributions["e2e"].mean, "tpot")
-    served, out = weighed.counts["served"], weighed.tokens["output"]
+    served, out = weighed.counts["served"], weighed.after["output"]
     yield Metric("output_tokens_per_s", "output tokens per second", "tokens/s", out / seconds, "high")
     yield Metric("output_tokens_per_s_gpu", "output tokens per second and GPU", "tokens/s", out / seconds / gpus, "high")
-    yield Metric("requests_per_s", "requests per second", "1/s", served / seconds, "high")
+    yield Metric("requests_per_s", "requests per second", "1/s", weighed.after["served"] / seconds, "high")
     asked = max(1, served + weighed.counts["failed"] + weighed.counts["refused"] + weighed.counts["gave up"])
     if question.slo.ttft is not None or question.slo.tpot is not None:
         kept = weighed.counts["kept"]
         yield Metric("goodput", "share of requests that keep the limits", "", kept / asked, "high")
-        yield Metric("goodput_per_s", "requests per second that keep the limits", "1/s", kept / seconds, "high")
+        yield Metric(
+            "goodput_per_s", "requests per second that keep the limits", "1/s", weighed.after["kept"] / seconds, "high"
+        )
     yield Metric("served", "share of requests that were served", "", served / asked, "high")
     end_s = max(1e-9, played.end_ps * 1e-12)
     yield Metric("concurrency", "requests in flight", "", float(played.world.n[at.AREA]) * 1e-6 / end_s, "")
@@ -184,7 +186,7 @@ def _dollars(
     question: ServingQuestion, weighed: Weighed, seconds: float, use: Mapping[str, float], gpus: int
 ) -> Iterator[Metric]:
     spares = question.faults.spares if question.faults else 0
-    out, tokens_in = weighed.tokens["output"] / seconds, weighed.tokens["input"] / seconds
+    out, tokens_in = weighed.after["output"] / seconds, weighed.after["input"] / seconds
     cost = cost_of(
         gpus + spares,
         question.cluster.node.gpu,

@@ -360,7 +360,6 @@ def _stopped(world: World, rules: Rules, worker: int, now: int) -> None:
     w.state, w.down_since = DOWN, now
     w.stepping = 0
     w.epoch += 1
-    w.joined, w.join_sum = 0, 0.0
     for rank in range(w.first, w.first + w.ranks):
         _lose_rank(world, rules, rank, now)
 
@@ -383,6 +382,7 @@ def _lose_rank(world: World, rules: Rules, rank: int, now: int) -> None:
                 release_far(world, rules, slot)
     forget(world, rules, rank)
     k.p, k.pieces = 0, 0
+    k.joined, k.join_sum = 0, 0.0
 
 
 @njit(cache=True)
