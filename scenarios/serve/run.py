@@ -38,6 +38,8 @@ _WORDS = {
     "itl": "time between two tokens",
     "e2e": "time from arrival to last token",
     "queue": "time in the queue",
+    "later_ttft": "time to first token of later turns",
+    "talk": "time of a whole conversation, pauses included",
 }
 
 
@@ -58,7 +60,7 @@ def serve(
     setup = set_up(question, engine, window)
     slo = question.slo
     warmup = question.requests.warmup if question.requests else 0.0
-    weighed = Weighed(slo, warmup)
+    weighed = Weighed(slo, warmup, setup.rules.keeps > 0)
 
     def ended(records: Any) -> None:
         weighed.take(records)
@@ -83,6 +85,9 @@ def _weigh(question: ServingQuestion, engine: Backend | None, setup: Setup, play
     serving = question.serving
     assert serving is not None
     distributions = {key: histogram.distribution() for key, histogram in weighed.histograms.items()}
+    for key in ("later_ttft", "talk"):
+        if not distributions[key].count:
+            del distributions[key]
     distributions["itl"] = interval_bins(played.world.itl, 1e5)
     closed, plain = _closed_form(question, engine, setup.load)
     seconds = max(1e-9, (weighed.last_ps - max(weighed.first_ps, weighed.warmup)) * 1e-12)
@@ -163,6 +168,10 @@ def _metrics(
         for p, value in distributions[key].percentile.items():
             yield timed(f"{key}_{p}", f"{_WORDS[key]}, {p}", value, like)
     yield timed("e2e", _WORDS["e2e"], distributions["e2e"].mean, "tpot")
+    if "later_ttft" in distributions:
+        yield timed("later_ttft", _WORDS["later_ttft"], distributions["later_ttft"].mean, "ttft")
+    if "talk" in distributions:
+        yield Metric("talk", _WORDS["talk"], "s", distributions["talk"].mean, "low")
     served, out = weighed.counts["served"], weighed.after["output"]
     yield Metric("output_tokens_per_s", "output tokens per second", "tokens/s", out / seconds, "high")
     yield Metric("output_tokens_per_s_gpu", "output tokens per second and GPU", "tokens/s", out / seconds / gpus, "high")

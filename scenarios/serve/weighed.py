@@ -18,12 +18,13 @@ STAGES = {"waited": "waited", "prefilled": "prefill", "moved": "transfer", "lost
 
 class Weighed:
     """Takes `layout.FINISHED` records. Requests that arrived before ``warmup_s`` count as played, and in nothing else but
-    ``after``, what ended since then: rates are of ends, or a queue would hide its own length.
+    ``after``, what ended since then: rates are of ends, or a queue would hide its own length. ``talks``: requests are turns of
+    conversations.
     """
 
-    def __init__(self, slo: Slo, warmup_s: float) -> None:
-        self.slo, self.warmup = slo, round(warmup_s * 1e12)
-        self.histograms = {key: Histogram() for key in ("ttft", "tpot", "e2e", "queue")}
+    def __init__(self, slo: Slo, warmup_s: float, talks: bool) -> None:
+        self.slo, self.warmup, self.talks = slo, round(warmup_s * 1e12), talks
+        self.histograms = {key: Histogram() for key in ("ttft", "tpot", "e2e", "queue", "later_ttft", "talk")}
         self.counts = dict.fromkeys(("served", "failed", "refused", "gave up", "played", "kept"), 0)
         self.tokens = {"input": 0, "output": 0, "hit": 0, "wasted": 0, "kept": 0}
         self.preempted = self.tries = 0
@@ -52,6 +53,11 @@ class Weighed:
         several = r["output"] > 1
         for key, seconds in (("ttft", ttft), ("tpot", tpot[several]), ("e2e", e2e), ("queue", r["waited"] * 1e-12)):
             self.histograms[key].add(seconds)
+        if (r["turn"] > 0).any():
+            self.histograms["later_ttft"].add(ttft[r["turn"] > 0])
+        ended = r[(r["final"] == 1) & (r["began"] >= self.warmup)]
+        if self.talks and ended.size:
+            self.histograms["talk"].add((ended["end"] - ended["began"]) * 1e-12)
         kept = self._kept(r)
         self.counts["kept"] += int(np.count_nonzero(kept))
         self.tokens["input"] += int(r["input"].sum())

@@ -48,7 +48,7 @@ REQUEST = np.dtype([
     ("tries", "i8"), ("preempted", "i8"), ("swapped", "i8"), ("resumes", "i8"), ("wasted", "i8"),
     ("session", "i8"), ("turn", "i8"), ("succ", "i8"), ("sibling", "i8"), ("waits", "i8"), ("gap", "i8"), ("pin", "i8"),
     ("tool", "i8"), ("segment", "i8"), ("blocks", "i8"), ("shared", "i8"), ("group", "i8"), ("order", "i8"),
-    ("flow", "i8"), ("bytes_left", "f8"), ("rate", "f8"), ("early", "i8"), ("append", "i8"),
+    ("flow", "i8"), ("bytes_left", "f8"), ("rate", "f8"), ("early", "i8"), ("append", "i8"), ("began", "i8"),
 ])  # fmt: skip
 
 #: One arrival, as sources hand them over. Dependent ones (``waits`` > 0) follow their root within the same chunk;
@@ -60,12 +60,13 @@ ARRIVAL = np.dtype([
 ])  # fmt: skip
 
 #: One finished request. ``waited``… are picoseconds spent: queued, computing its prompt, moving its cache, lost by preemption
-#: or failure and computed again; what is left until the end it decoded.
+#: or failure and computed again; what is left until the end it decoded. ``began``: its conversation, of which it is the
+#: ``final`` turn or not.
 FINISHED = np.dtype([
     ("id", "i8"), ("arrival", "i8"), ("first", "i8"), ("end", "i8"), ("input", "i8"), ("output", "i8"), ("made", "i8"),
     ("hit", "i8"), ("loaded", "i8"), ("waited", "i8"), ("prefilled", "i8"), ("moved", "i8"), ("lost", "i8"), ("stall", "i8"),
     ("tries", "i8"), ("preempted", "i8"), ("wasted", "i8"), ("status", "i8"), ("worker", "i8"), ("rank", "i8"), ("home", "i8"),
-    ("session", "i8"), ("turn", "i8"), ("priority", "i8"),
+    ("session", "i8"), ("turn", "i8"), ("priority", "i8"), ("began", "i8"), ("final", "i8"),
 ])  # fmt: skip
 
 WORKER = np.dtype([
