@@ -18,7 +18,7 @@ NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 TABLES ?= ../shared/measurements
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-serving bench-study clean regenerate gallery-page
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-serving bench-study bench-explore clean regenerate gallery-page
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -83,6 +83,9 @@ bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process p
 
 bench-study: $(VENV)/.light  ## time studies: plans on two cores against one, layers in closed form, memory
 	$(BIN)/python tests/benchmarks/study_speed.py
+
+bench-explore: $(VENV)/.full  ## time the page of explore: every slider moved in a browser, to the numbers and to the front
+	$(BIN)/python tests/benchmarks/explore_speed.py
 
 regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated pages again (needs the measurement tables)
 	$(BIN)/python -m epicycle.validate.fit.shipped $(TABLES)
