@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from .shape import Num
 
+#: Whether an exchange, or each of several, is past a limit.
+Beyond = bool | np.bool_ | NDArray[np.bool_]
 #: Beginnings of a system's name by whose hardware it is; what begins otherwise is NVIDIA's.
 _MAKERS = {"mi": "AMD", "tpu": "Google", "trainium": "AWS", "ascend": "Huawei"}
 #: Systems whose GPUs are Hopper (sm_90) or Blackwell (sm_100, sm_103).
@@ -37,7 +39,8 @@ class Asked:
 
     @property
     def domains(self) -> Num:
-        return np.ceil(np.asarray(self.ranks, float) / np.asarray(self.domain, float))
+        domains: Num = np.ceil(np.asarray(self.ranks, float) / np.asarray(self.domain, float))
+        return domains
 
     @property
     def maker(self) -> str:
@@ -49,14 +52,14 @@ class Limit:
     """``why``: what is the matter, with its source; ``beyond``: whether an exchange is past it; ``lever``: what would do."""
 
     why: str
-    beyond: Callable[[Asked], Num | bool]
+    beyond: Callable[[Asked], Beyond]
     lever: str
 
 
 def most_ranks(most: int, why: str, over: str = "") -> Limit:
     """At most ``most`` ranks (``over``: by that transport only)."""
 
-    def beyond(asked: Asked) -> Num | bool:
+    def beyond(asked: Asked) -> Beyond:
         many = np.asarray(asked.ranks, float) > most
         return many if not over else many & (asked.domains > 1.0) & (asked.transport == over)
 

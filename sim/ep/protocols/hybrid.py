@@ -166,7 +166,8 @@ def _call(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> 
 
 
 def _experts_of_a_domain(asked: Asked) -> Num:
-    return np.asarray(asked.experts, float) / np.asarray(asked.domains)
+    each: Num = np.asarray(asked.experts, float) / np.asarray(asked.domains)
+    return each
 
 
 LIMITS = (
