@@ -70,6 +70,24 @@ def protocol_can_run(cluster: Cluster, protocol: str, ep: int, key: KeyPath, ep_
         )
 
 
+def transport_can_run(cluster: Cluster, protocol: str, transport: str | None, ep: int, key: KeyPath) -> None:
+    """The messages that leave an NVLink domain have something to carry them, and ``transport``, if asked for, has something to
+    carry."""
+    from ..ep.transport import transport_of
+
+    if ep <= cluster.nvlink_domain_gpus:
+        if transport:
+            raise Unanswerable(
+                key,
+                f"transport {transport} carries nothing: all {ep} ranks share an NVLink domain of {cluster.name}: leave it out",
+            )
+        return
+    try:
+        transport_of(cluster, protocol, transport or "")
+    except BadInput as error:
+        raise Unanswerable(key, str(error)) from None
+
+
 def sms_are_left(cluster: Cluster, protocols: Iterable[str], comm_sms: int, key: KeyPath) -> None:
     """``comm_sms``, if one of ``protocols`` runs on them, leave SMs for the experts."""
     from ..ep.protocol import find_protocol

@@ -14,6 +14,7 @@ from .feasible import (
     protocol_can_run,
     routing_is_possible,
     sms_are_left,
+    transport_can_run,
 )
 from .model import MoeModel
 from .playable import can_be_played
@@ -51,6 +52,8 @@ class Question:
         asked = (("protocol", deployment.protocol), *(("compare", other) for other in deployment.compare))
         for key, protocol in asked:
             protocol_can_run(self.cluster, protocol, ep, ("deployment", key), ("deployment", "ep"))
+            asked_for = deployment.transport if protocol == deployment.protocol else None
+            transport_can_run(self.cluster, protocol, asked_for, ep, ("deployment", "transport"))
         sms_are_left(self.cluster, (name for _, name in asked), deployment.comm_sms, ("deployment", "comm_sms"))
         try:
             self.traffic.on_ranks(ep)

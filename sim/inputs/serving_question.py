@@ -16,6 +16,7 @@ from .feasible import (
     protocol_can_run,
     routing_is_possible,
     sms_are_left,
+    transport_can_run,
 )
 from .model import MoeModel
 from .requests import Faults, Requests
@@ -130,6 +131,7 @@ def _worker_is_whole(model: MoeModel, cluster: Cluster, role: Role, worker: Work
         )
     if worker.dp > 1:
         protocol_can_run(cluster, worker.protocol, worker.ep, _key(role, "protocol"), _key(role, "ep"))
+        transport_can_run(cluster, worker.protocol, worker.transport, worker.tp * worker.dp, _key(role, "transport"))
         sms_are_left(cluster, (worker.protocol,), worker.comm_sms, _key(role, "comm_sms"))
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from ...hwmodels.calibration import Scope, load_calibration, named_lines
+from ...hwmodels.catalog import load_transport, names
 from ...hwmodels.errors import BadInput
 from ...hwmodels.interval import Interval, elsewhere
 from ...hwmodels.known.foreign import why_foreign
@@ -22,10 +24,13 @@ from ...hwmodels.specs import Cluster
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import Context, describe, find_protocol
+from ...sim.ep.protocols.elastic import theoretical_sms
 from ...sim.ep.shape import Shape
 from ...sim.ep.stage import Machine
+from ...sim.ep.transport import over
 from .ep_rows import POINT
-from .published_libraries import protocol_of, timed, why_undescribed
+from .published_layers import CHAINS, layer_time
+from .published_libraries import protocol_of, timed, transport_named, why_undescribed
 from .published_reasons import reason_of
 
 COLUMNS = (
@@ -38,6 +43,8 @@ DEFAULT_SMS, OF_SMS = 24.0, 132.0
 DEFAULT_EXPERTS = 256.0
 #: GPUs that a source leaves open: Hopper, by its generation.
 _NOT_STATED = ("SM90", "sm_90 (not stated)", "not stated (H100/H200 class)")
+#: The table whose rows a few laws and transports were taken from, by line.
+LAWS_TABLE = "published_ep_2.csv"
 #: Beyond this error a row needs a reason.
 FAR_PCT = 40.0
 
@@ -83,19 +90,31 @@ def read_figures(path: Path) -> tuple[list[Figure], dict[str, int]]:
     return found, dict(skipped)
 
 
+@cache
+def transport_lines() -> frozenset[int]:
+    """Lines of `LAWS_TABLE` that transports of the catalogue were taken from."""
+    return frozenset(line for name in names("transports") for line in load_transport(name).lines)
+
+
 def _skip(row: dict[str, str]) -> str:
     if row["mode"] == "wire":
         return "a test of the wire, not of an expert-parallel kernel"
     if "AtA" in row["fabric"]:
         return "NCCL's all-to-all across nodes: nobody calibrated it"
+    if row["lib"] in CHAINS and row["op"] == "layer":
+        return _unknown_hardware(row)
     if row["op"] not in ("dispatch", "combine"):
         return "dispatch and combine in one figure"
     if not all(row[name] for name in ("ep", "tokens_per_rank", "hidden", "topk")):
         return "tokens, hidden size, top-k or ranks are not stated"
     if undescribed := why_undescribed(row):
         return undescribed
+    return _unknown_hardware(row)
+
+
+def _unknown_hardware(row: dict[str, str]) -> str:
     try:
-        _cluster(row)
+        cluster_of(row)
     except UnknownHardware as error:
         return str(error)
     except ValueError:
@@ -118,7 +137,7 @@ class Case:
 
 def case_of(row: dict[str, str]) -> Case:
     """A row as a question to its library's protocol. Raises ValueError for what cannot be read."""
-    cluster = _cluster(row)
+    cluster = cluster_of(row)
     shape = _shape(row, cluster)
     protocol = protocol_of(row)
     scope = find_protocol(protocol).scope(float(shape.ranks) <= float(shape.domain))
@@ -126,10 +145,15 @@ def case_of(row: dict[str, str]) -> Case:
     measured = float(row["latency_us"]) if row["latency_us"] else _time_us(row, shape)
     if measured <= 0.0:
         raise ValueError(f"latency_us: wanted a time above zero, got {measured:g}")
-    return Case(cluster, machine_of(cluster), protocol, scope, shape, context, measured)
+    machine = machine_of(over(cluster, protocol, transport_named(row)))
+    if row["lib"] == "DeepEP-V2" and not row["num_sms"]:
+        shape = replace(shape, comm_sms=theoretical_sms(shape, machine))
+    return Case(cluster, machine, protocol, scope, shape, context, measured)
 
 
 def _figure(line: int, row: dict[str, str], table: str) -> Figure:
+    if row["op"] == "layer":
+        return _layer(line, row, table)
     case = case_of(row)
     cluster, shape = case.cluster, case.shape
     described = describe(case.protocol, row["op"], case.scope, cluster.calibration, shape, case.machine, case.context)
@@ -144,13 +168,22 @@ def _figure(line: int, row: dict[str, str], table: str) -> Figure:
         borrowed = f"the {described.lender} kernels on {described.calibrated_on}: {case.protocol} is unmeasured"
     fit = described.entry.fit
     sure = elsewhere(fit.interval(1e-6 * predicted, nodes, point, borrowed, foreign))
-    fitted = line in named_lines(case.protocol, table)
+    fitted = line in named_lines(case.protocol, table) or (table == LAWS_TABLE and line in transport_lines())
     source = described.calibrated_on
     figure = Figure(line, row, system, case.protocol, row["op"], nodes, case.measured_us, predicted, source, "", sure, fitted)
     return replace(figure, reason=reason_of(row) if abs(figure.error_pct) > FAR_PCT else "")
 
 
-def _cluster(row: dict[str, str]) -> Cluster:
+def _layer(line: int, row: dict[str, str], table: str) -> Figure:
+    cluster = cluster_of(row)
+    protocol, measured = CHAINS[row["lib"]][0], float(row["latency_us"])
+    seconds, sure, source = layer_time(row, cluster)
+    system, fitted = f"{row['lib']} on {cluster.name}", line in named_lines(protocol, table)
+    figure = Figure(line, row, system, protocol, "layer", 1, measured, 1e6 * seconds, source, "", sure, fitted)
+    return replace(figure, reason=reason_of(row) if abs(figure.error_pct) > FAR_PCT else "")
+
+
+def cluster_of(row: dict[str, str]) -> Cluster:
     """The hardware a row is of. Raises UnknownHardware for what the catalogue does not have: it is never somebody else's."""
     gpu, fabric, lib = row["gpu"], row["fabric"], row["lib"]
     across = float(row["ep"]) > float(row["gpus_per_node"] or 8) and "NVL72" not in gpu
@@ -187,7 +220,7 @@ def _shape(row: dict[str, str], cluster: Cluster) -> Shape:
         ranks=ranks,
         domain=domain,
         payload_bytes=hidden * _density(row),
-        comm_sms=2.0 * np.floor(sms / 2.0),
+        comm_sms=sms if row["lib"] == "DeepEP-V2" else 2.0 * np.floor(sms / 2.0),  # the first generation pairs them
         routing="balanced" if balanced else "group-limited" if grouped else "uniform",
         groups=nodes,
         groups_kept=min(nodes, 4.0),

@@ -48,6 +48,15 @@ def why_undescribed(row: Row) -> str:
     return "" if protocol_of(row) else _UNDESCRIBED.get(row["lib"], f"{row['lib']}: no protocol here describes its kernels")
 
 
+#: What a source calls a transport, and its name.
+_TRANSPORTS = {"IBRC": "ibrc", "GIN EFA-GDA": "gin-efa-gda", "GIN proxy": "gin-efa-proxy"}
+
+
+def transport_named(row: Row) -> str:
+    """The transport that the row names, "" for the protocol's first on its NIC."""
+    return next((name for words, name in _TRANSPORTS.items() if words in row["fabric"]), "")
+
+
 def timed(row: Row, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """The stages of a call that the figure holds."""
     if row["lib"] == "DeepEP-V2":  # times the kernel that moves the rows apart from the one that orders them (test_ep.py)

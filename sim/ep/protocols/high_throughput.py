@@ -25,6 +25,8 @@ DISPATCH, COMBINE = "dispatch", "combine"
 #: Chunk sizes (tokens) the DeepEP benchmarks try before they report their best (tests/test_{intranode,internode}.py).
 NVLINK_CHUNKS = {DISPATCH: range(4, 33, 2), COMBINE: range(1, 17)}
 RDMA_CHUNKS = range(4, 33, 4)
+#: Messages of a chunk over the NIC: the rows, the new tail behind them, and the credit that comes back for as many.
+CHUNK_MESSAGES = 3.0
 #: Bytes of received rows at which half of the address-translation penalty is paid. No datasheet gives it: between what two free
 #: fits to H100 rows found (2.2 and 6.5 GB). Read off the develop rows; its amplitude is fitted.
 TRANSLATION_REACH_BYTES = 3e9
@@ -209,7 +211,7 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
         Load("nvlink", row_bytes, forwarded=True, efficiency=k.nvlink_efficiency),
     )
     send = Load("sm_send", node_s + chunk.handshakes_s / node_rows)
-    rail = (send, Load("nic", row_bytes, efficiency=k.nic_efficiency), Load("nic_msg", 2.0 / chunk.rows), *forward)
+    rail = (send, Load("nic", row_bytes, efficiency=k.nic_efficiency), Load("nic_msg", CHUNK_MESSAGES / chunk.rows), *forward)
     moves = (
         Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", token_s),)),
         Move(Rows.NODE, Path.OWN, row_bytes, (send, *forward), back),
@@ -296,6 +298,7 @@ PROTOCOLS = (
         replays=False,
         overlaps=True,
         engines=("vllm", "sglang", "trtllm"),
+        transports=("ibgda", "ibrc", "libfabric-proxy"),
         counts=True,
     ),
 )
