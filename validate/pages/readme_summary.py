@@ -37,14 +37,14 @@ def _lines(page: str) -> Iterator[str]:
         yield f"| {words} | {rows:,} | {mean:.1f} % on average, {max(m for _, m in groups):.1f} % in the worst group |"
     blind = _found(r"(\d+) figures that the libraries print.*?median absolute error\s+([\d.]+) %", page)
     yield f"| figures that exchange libraries print themselves, **blind** | {blind[0]} | {blind[1]} % in the median |"
-    rows, fitted, median, mean_ = _found(
+    deployed, fitted, median, mean_ = _found(
         r"Deployments of a public suite, ([\d,]+) rows.*?come from (\d+) of them.*?within\s+([\d.]+) % \(mean ([\d.]+) %\)",
         page,
     )
-    aside = int(rows.replace(",", "")) - int(fitted)
+    aside = int(deployed.replace(",", "")) - int(fitted)
     yield f"| whole deployments, time per output token, none fitted | {aside} | {median} % in the median, {mean_} % mean |"
     first, bias = _found(r"time to first token: median error ([\d.]+) %, bias ([+-]?[\d.]+) %", page)
-    yield f"| the same, time to first token | {rows} | {first} % in the median, {bias} % bias |"
+    yield f"| the same, time to first token | {deployed} | {first} % in the median, {bias} % bias |"
     runs, error, inside = _found(r"(\d+) throughputs of whole pools.*?error (\d+) %.*?(\d+) of \d+ lie inside", page)
     yield f"| published production pools' throughput, **blind** | {runs} | {error} % in the median, {inside} in their 90 % |"
 
