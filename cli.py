@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .scenarios.answer.evaluation import Comparison, Explanation, Plan, Sweep
+    from .scenarios.answer.exchange_choice import Exchanges
     from .scenarios.api.told import Told
 
 Step = Callable[[int, int], None] | None
-Answer = TypeVar("Answer", "Plan", "Sweep", "Comparison", "Explanation")
+Answer = TypeVar("Answer", "Plan", "Sweep", "Comparison", "Explanation", "Exchanges")
 
 app = typer.Typer(
     help="Cycle-level simulator and cost model for Mixture-of-Experts expert-parallel inference.",
@@ -395,6 +396,39 @@ def explain(
 
     steps = [f"{step_share:g}"]
     _answered(found, f"explaining {scenario}", json, csv, html, "explain", [scenario], set=sets, step=steps)
+
+
+@app.command(
+    epilog="Protocols that nobody timed are shown and do not win. Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle exchanges deepseek-v3-decode-ep32 --cluster h200-cx7 --set deployment.ep=16 --html which.html"
+)
+def exchanges(
+    scenario: Scenario,
+    sets: Sets = None,
+    cluster: Hardware = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option("--tokens", metavar="N,N,...", help="Tokens a rank to look at.", show_default="1 to 8192, doubling"),
+    ] = None,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
+) -> None:
+    """Say which exchange carries a layer fastest, by tokens a rank, and where the winner flips."""
+
+    sets = _changes(sets, cluster)
+    try:
+        asked = None if tokens is None else [int(each) for each in tokens.split(",")]
+    except ValueError:
+        raise _bad_input(f"--tokens: wanted whole numbers such as 1,64,4096, got {tokens!r}") from None
+
+    def found(step: Step) -> Told[Exchanges]:
+        from .scenarios.api import questions
+
+        return questions.exchanges(scenario, sets=sets, tokens=asked, progress=step)
+
+    said = None if tokens is None else [tokens]
+    _answered(found, f"weighing exchanges of {scenario}", json, csv, html, "exchanges", [scenario], set=sets, tokens=said)
 
 
 @app.command(
