@@ -155,10 +155,11 @@ def _one_node(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Sta
     per_channel = _per_channel(shape)
     slower = 1.0 + k.translation * _beyond_reach(shape.tokens * shape.ranks_reached * row_bytes)
     token_s = k.send_token * slower * per_channel
-    row_s = (k.send_row * copy_steps(shape, op) + row_bytes / (k.send_copy * machine.clock_hz)) * slower * per_channel
-    receive_s = (k.receive_token + row_bytes / (k.receive_copy * machine.clock_hz)) * per_channel
+    # The warps of a ring wait step after step, so that the fullest ring ends last; what all rings copy, the SM shares out.
     busiest = _busiest_ring(shape)
-    row_s = row_s * busiest
+    wait_s, copy_s = k.send_row * copy_steps(shape, op) * busiest, row_bytes / (k.send_copy * machine.clock_hz)
+    row_s = (wait_s + copy_s) * slower * per_channel
+    receive_s = (k.receive_token + row_bytes / (k.receive_copy * machine.clock_hz)) * per_channel
     copies = shape.tokens * shape.ranks_reached
     wire = copies * (1.0 - 1.0 / shape.ranks) * row_bytes / (machine.nvlink_bytes_per_s * k.nvlink_efficiency)
     ring_rows = np.ceil(shape.tokens / _channels(shape)) * shape.ranks_reached / shape.ranks
