@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.backends import Backend
-from ...hwmodels.calibration import relatives
+from ...hwmodels.calibration import library_rows, relatives
 from ...hwmodels.certainty.residuals import Residuals, carried, residuals_of, uncertainty
 from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.specs import Cluster
@@ -75,7 +75,9 @@ def sure_times(
     borrowed = [] if known else [f"constants of {backend.name} on {', '.join(sorted(backend.systems))}"]
     protocol = workers.protocol
     if protocol and find_protocol(protocol).lend is not None:
-        borrowed.append(f"measured exchanges of another library: nobody measured {protocol}")
+        own = library_rows(protocol)
+        few = f"only {own} published rows speak of {protocol}" if own else f"nobody measured {protocol}"
+        borrowed.append(f"measured exchanges of another library: {few}")
     near = why_foreign(cluster, False, lender)
     far = why_foreign(cluster, True, lender)
     across = np.asarray(workers.widest) > cluster.nvlink_domain_gpus

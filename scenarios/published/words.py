@@ -38,7 +38,8 @@ def error_text(row: Row) -> str:
     """The error with its tolerance: per cent, of a change points."""
     if row.error_pct is None:
         return "-"
-    return f"{row.error_pct:+.2g} {row.error_in} of {row.tolerance_pct:g}"
+    error = f"{row.error_pct:+.0f}" if abs(row.error_pct) >= 100.0 else f"{row.error_pct:+.2g}"
+    return f"{error} {row.error_in} of {row.tolerance_pct:g}"
 
 
 def remark(row: Row) -> str:

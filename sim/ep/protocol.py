@@ -21,6 +21,7 @@ from ...hwmodels.errors import UnknownName
 from ..precision import Dtype
 from . import protocols as package
 from .buffer import Buffer, Demand
+from .compute.fused_experts import FusedExperts
 from .compute.own_experts import OwnExperts
 from .shape import Num, Path, Rows, Shape
 from .stage import Machine, Stage
@@ -88,7 +89,8 @@ class Protocol:
     ``transports``: what may carry its messages between domains, the first that a NIC takes unless another is asked for.
     ``lend``: where the constants of its ops come from if nobody measured it. ``slot_rows``: rows that a pair of ranks has room
     for; what exceeds them is dropped. ``counts``: every rank learns beforehand what it will receive. ``own_experts``: from a
-    system and the weights' dtype to the protocol's own expert kernels (None: not in that dtype); else DeepGEMM's.
+    system and the weights' dtype to the protocol's own expert kernels (None: not in that dtype); else DeepGEMM's. ``fused``:
+    from a system to experts that run in the exchange's own kernel.
     ``caveats`` and ``caveats_across``: what every answer has to say, and every answer across domains.
     """
 
@@ -118,6 +120,7 @@ class Protocol:
     slot_rows: Callable[[Shape, Num], Num] | None = None
     counts: bool = False
     own_experts: Callable[[str, Dtype], OwnExperts | None] | None = None
+    fused: Callable[[str], FusedExperts] | None = None
     caveats: tuple[str, ...] = ()
     caveats_across: tuple[str, ...] = ()
 
@@ -200,8 +203,10 @@ def unmeasured_note(protocol: str, lenders: Iterable[str] = ()) -> str:
     """What an answer says of a protocol whose kernels' times are other kernels' (of the ``lenders``)."""
     whose = f"the {' and '.join(lenders)} kernels'" if lenders else "other kernels'"
     own = library_rows(protocol)
-    known = f"has {own} published row{'s' if own > 1 else ''} of its own" if own else "is unmeasured"
-    return f"{protocol} {known}: its constants are {whose}, and its interval is as much wider as that was found to miss"
+    wider = "and its interval is as much wider as such loans were found to miss"
+    if own:
+        return f"{protocol} leans on {whose} constants and {own} published row{'s' if own > 1 else ''} of its own, {wider}"
+    return f"{protocol} is unmeasured: its constants are {whose}, {wider}"
 
 
 def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, machine: Machine, context: Context) -> Described:

@@ -20,7 +20,7 @@ from .all_reduce import all_reduce_part
 from .attention.parts import attention_parts
 from .context_parallel import context_parts
 from .exchange import exchange_parts
-from .expert_block import expert_part
+from .experts.expert_block import expert_part
 from .feed_forward import feed_forward_parts, head_parts
 from .overlap import overlapped_seconds
 from .part import RESOURCES, Num, Part

@@ -24,9 +24,13 @@ from ...hwmodels.calibration import Entry, Fit, Scope, constants_of, find_entry
 from ...hwmodels.constant import read_constant, write_constant
 from ...hwmodels.plain_file import read_csv
 from ...sim.ep.bound import program_seconds
-from ...sim.ep.protocol import find_protocol
-from ...sim.ep.protocols import elastic, mori
-from ..tables.published import Case, case_of
+from ...sim.ep.compute.experts import ExpertConstants
+from ...sim.ep.compute.fused_experts import BLOCK_ROWS, HOPPER_BLOCK_ROWS, FusedExperts
+from ...sim.ep.machine import machine_of
+from ...sim.ep.protocol import Context, find_protocol
+from ...sim.ep.protocols import elastic, mega, mori
+from ..tables.published import Case, case_of, cluster_of
+from ..tables.published_layers import Layer, with_products
 from ..tables.published_libraries import timed
 from .shipped import MEASUREMENTS
 
@@ -39,7 +43,8 @@ MOST_ROWS, MOST_SHARE = 12, 0.25
 class Law:
     """One kernel's constants on one system. ``free``: constant -> where the search begins, as written; ``held``: those that the
     rows cannot tell, as written; ``why``: where the held ones are from. ``lends``: the protocol whose constants are the
-    record's ``base``; ``build``: makes the record of the law's own constants, where they are part of it."""
+    record's ``base``; ``build``: makes the record of the law's own constants, where they are part of it. ``fused``: block
+    rows of products inside an exchange's kernel, whose rows are whole layers."""
 
     protocol: str
     op: str
@@ -51,6 +56,7 @@ class Law:
     why: str = ""
     lends: str = ""
     build: Callable[[Mapping[str, float]], Any] | None = None
+    fused: tuple[tuple[float, float], ...] = ()
     table: str = TABLE
 
 
@@ -91,6 +97,8 @@ LAWS = (
     Law("nccl-ep-low-latency", "dispatch", "multi-node", "h100_sxm", (100,), {"wire_efficiency": 0.9}, lends="low-latency"),
     Law("pplx-garden", "dispatch", "multi-node", "h200_sxm", (156,), {"waits": "100 us"}, lends="low-latency"),
     Law("pplx-garden", "combine", "multi-node", "h200_sxm", (155,), {"waits": "100 us"}, lends="low-latency"),
+    Law("mega-moe", "compute", "one-node", "b200_sxm", (161,), {"fill": "3 us"}, fused=BLOCK_ROWS),
+    Law("mega-moe", "compute", "one-node", "h100_sxm", (170,), {"fill": "3 us"}, fused=HOPPER_BLOCK_ROWS),
     Law(
         "elastic", "dispatch", "one-node", "h100_sxm", (138, 142), {"launch": "14 us", "store_copy": "15 B/cycle"},
         build=lambda own: elastic.constants(elastic.OwnConstants(**own), "h20_3e", "dispatch", "one-node")[0],
@@ -120,7 +128,7 @@ def rows_of(path: Path) -> dict[int, dict[str, str]]:
 def fit_law(law: Law, rows: Mapping[int, dict[str, str]]) -> Entry:
     """The entry of ``law``: least squares of log(predicted / measured) on its lines. Deterministic."""
     chosen = [rows[line] for line in law.lines]
-    cases = [case_of(row) for row in chosen]
+    cases = [_layer_case(row) if law.fused else case_of(row) for row in chosen]
     held = {name: read_constant(name, value) for name, value in law.held.items()}
     start = np.array([read_constant(name, value) for name, value in law.free.items()])
     measured = np.array([case.measured_us * 1e-6 for case in cases])
@@ -162,6 +170,8 @@ def fit_law(law: Law, rows: Mapping[int, dict[str, str]]) -> Entry:
 
 def _seconds(law: Law, case: Case, row: Mapping[str, str], own: Mapping[str, float]) -> float:
     """What ``row`` is predicted to take with constants ``own``, beside those that another protocol lends."""
+    if law.fused:
+        return _layer_seconds(law, case, row, own["fill"])
     op = find_protocol(law.protocol).ops[law.op]
     constants: Any
     if law.lends:
@@ -174,6 +184,21 @@ def _seconds(law: Law, case: Case, row: Mapping[str, str], own: Mapping[str, flo
         constants = op.constants(**own)
     stages = timed(row, op.describe(case.shape, case.machine, constants, case.context))
     return float(np.asarray(program_seconds(stages, case.shape, case.machine)))
+
+
+def _layer_case(row: dict[str, str]) -> Case:
+    cluster = cluster_of(row)
+    layer = Layer.of(row, cluster)
+    measured = float(row["latency_us"])
+    return Case(cluster, machine_of(cluster), layer.protocol, "one-node", layer.shape, Context(), measured)
+
+
+def _layer_seconds(law: Law, case: Case, row: Mapping[str, str], fill: float) -> float:
+    """A fused layer without its fill's entry, which is what is sought: the masked kernels' entry stands for it."""
+    masked, system = find_entry(case.cluster.calibration, "expert-compute", "masked", "one-node")
+    base = constants_of(masked, ExpertConstants)
+    fused = FusedExperts(base, fill, mega.NVLINK_EFFICIENCY, law.fused, masked, system)
+    return with_products(row, case.cluster, fused)
 
 
 def _seen(cases: list[Case]) -> dict[str, tuple[float, float]]:

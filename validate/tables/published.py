@@ -29,6 +29,7 @@ from ...sim.ep.shape import Shape
 from ...sim.ep.stage import Machine
 from ...sim.ep.transport import over
 from .ep_rows import POINT
+from .published_layers import CHAINS, layer_time
 from .published_libraries import protocol_of, timed, transport_named, why_undescribed
 from .published_reasons import reason_of
 
@@ -100,14 +101,20 @@ def _skip(row: dict[str, str]) -> str:
         return "a test of the wire, not of an expert-parallel kernel"
     if "AtA" in row["fabric"]:
         return "NCCL's all-to-all across nodes: nobody calibrated it"
+    if row["lib"] in CHAINS and row["op"] == "layer":
+        return _unknown_hardware(row)
     if row["op"] not in ("dispatch", "combine"):
         return "dispatch and combine in one figure"
     if not all(row[name] for name in ("ep", "tokens_per_rank", "hidden", "topk")):
         return "tokens, hidden size, top-k or ranks are not stated"
     if undescribed := why_undescribed(row):
         return undescribed
+    return _unknown_hardware(row)
+
+
+def _unknown_hardware(row: dict[str, str]) -> str:
     try:
-        _cluster(row)
+        cluster_of(row)
     except UnknownHardware as error:
         return str(error)
     except ValueError:
@@ -130,7 +137,7 @@ class Case:
 
 def case_of(row: dict[str, str]) -> Case:
     """A row as a question to its library's protocol. Raises ValueError for what cannot be read."""
-    cluster = _cluster(row)
+    cluster = cluster_of(row)
     shape = _shape(row, cluster)
     protocol = protocol_of(row)
     scope = find_protocol(protocol).scope(float(shape.ranks) <= float(shape.domain))
@@ -145,6 +152,8 @@ def case_of(row: dict[str, str]) -> Case:
 
 
 def _figure(line: int, row: dict[str, str], table: str) -> Figure:
+    if row["op"] == "layer":
+        return _layer(line, row, table)
     case = case_of(row)
     cluster, shape = case.cluster, case.shape
     described = describe(case.protocol, row["op"], case.scope, cluster.calibration, shape, case.machine, case.context)
@@ -165,7 +174,16 @@ def _figure(line: int, row: dict[str, str], table: str) -> Figure:
     return replace(figure, reason=reason_of(row) if abs(figure.error_pct) > FAR_PCT else "")
 
 
-def _cluster(row: dict[str, str]) -> Cluster:
+def _layer(line: int, row: dict[str, str], table: str) -> Figure:
+    cluster = cluster_of(row)
+    protocol, measured = CHAINS[row["lib"]][0], float(row["latency_us"])
+    seconds, sure, source = layer_time(row, cluster)
+    system, fitted = f"{row['lib']} on {cluster.name}", line in named_lines(protocol, table)
+    figure = Figure(line, row, system, protocol, "layer", 1, measured, 1e6 * seconds, source, "", sure, fitted)
+    return replace(figure, reason=reason_of(row) if abs(figure.error_pct) > FAR_PCT else "")
+
+
+def cluster_of(row: dict[str, str]) -> Cluster:
     """The hardware a row is of. Raises UnknownHardware for what the catalogue does not have: it is never somebody else's."""
     gpu, fabric, lib = row["gpu"], row["fabric"], row["lib"]
     across = float(row["ep"]) > float(row["gpus_per_node"] or 8) and "NVL72" not in gpu

@@ -175,6 +175,7 @@ PROTOCOLS = (
         buffers=buffers,
         near="nvlink-domain",
         far="multi-node",
+        transports=("doca",),
         rails=True,
         on_comm_sms=True,
         replays=False,

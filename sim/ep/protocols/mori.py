@@ -125,6 +125,7 @@ PROTOCOLS = (
         buffers=buffers,
         near="one-node",
         far="multi-node",
+        transports=("ibgda",),
         rails=True,
         lend=partial(lend, V1),
         caveats=_MESH,

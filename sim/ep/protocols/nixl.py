@@ -51,6 +51,7 @@ PROTOCOLS = (
         buffers=buffers,
         near="one-node",
         far="multi-node",
+        transports=("ucx-device", "ucx-proxy"),
         rows=Rows.EXPERT,
         capacity=low_latency.CAPACITY,
         layout="masked",

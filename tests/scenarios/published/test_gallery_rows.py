@@ -11,10 +11,11 @@ import pytest
 from epicycle.scenarios.ask.gallery import published_names
 from epicycle.scenarios.published.gallery import gallery
 from epicycle.scenarios.published.lists import load_lists
+from epicycle.scenarios.published.picture import picture
 from epicycle.scenarios.published.row import Gallery
 from epicycle.scenarios.report.gallery.gallery_report import render_gallery
 from epicycle.scenarios.say.gallery_json import gallery_json
-from epicycle.scenarios.say.gallery_page import PAGE, page
+from epicycle.scenarios.say.gallery_page import PAGE, PICTURES, page
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,16 @@ def test_calibrated_rows_name_what_was_fitted_and_to_how_many_points(whole: Gall
 
 
 def test_the_page_in_docs_is_current(whole: Gallery) -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(whole, load_lists()), (
-        "make it again: python -m epicycle.scenarios.say.gallery_page"
+    again = "make it again: python -m epicycle.scenarios.say.gallery_page"
+    assert PAGE.read_text(encoding="utf-8") == page(whole, load_lists()), again
+    assert all(path.read_text(encoding="utf-8") == drawn(whole) for path, drawn in PICTURES.items()), again
+
+
+def test_the_picture_has_a_mark_for_every_figure_that_was_published(whole: Gallery) -> None:
+    published = sum(row.error_pct is not None for row in whole.rows)
+    assert [drawn(whole).count("<title>") for drawn in PICTURES.values()] == [published, published]
+    assert all(
+        entry.scenario in picture(whole) for entry in whole.entries if any(row.error_pct is not None for row in entry.rows)
     )
 
 

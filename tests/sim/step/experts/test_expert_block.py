@@ -16,7 +16,7 @@ from epicycle.hwmodels.specs import Cluster
 from epicycle.sim.ep.normal import largest_of
 from epicycle.sim.inputs.model import MoeModel, load_model
 from epicycle.sim.precision import WEIGHT_BYTES, Dtype
-from epicycle.sim.step.expert_block import expert_part, rank_imbalance
+from epicycle.sim.step.experts.expert_block import expert_part, rank_imbalance
 from epicycle.sim.step.part import Part
 from epicycle.sim.step.worker import EVEN, Arrangement, Batch, Precision, Skew
 

@@ -7,16 +7,18 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.backends import Constants
-from ...hwmodels.specs import Cluster
-from ..ep.compute.expert_time import ExpertTime, expert_constants, expert_time
-from ..ep.compute.experts import ExpertShape, Kind
-from ..ep.machine import machine_of
-from ..ep.normal import largest_of
-from ..inputs.model import MoeModel
-from .part import Num, Part
-from .tensor import Reach
-from .worker import Arrangement, Batch, Precision, Skew
+from ....hwmodels.backends import Constants
+from ....hwmodels.specs import Cluster
+from ...ep.compute.expert_time import ExpertTime, expert_constants, expert_time
+from ...ep.compute.experts import ExpertShape, Kind
+from ...ep.machine import machine_of
+from ...ep.normal import largest_of
+from ...ep.protocol import find_protocol
+from ...inputs.model import MoeModel
+from ..part import Num, Part
+from ..tensor import Reach
+from ..worker import Arrangement, Batch, Precision, Skew
+from .fused_part import fused_part
 
 
 def expert_part(
@@ -33,11 +35,16 @@ def expert_part(
     Where every GPU holds all tokens (``dp`` is 1), an engine may run one fused Triton kernel (``fused_experts``). Else it is
     DeepGEMM: prompts on the contiguous kernels, decoding batches on the masked ones.
     """
+    fuses = find_protocol(arrangement.protocol).fused
+    if fuses is not None and np.all(np.asarray(arrangement.dp) > 1.0):
+        beyond = rank_imbalance(model, arrangement, skew)
+        fused = fuses(cluster.calibration)
+        return fused_part(fused, model, cluster, arrangement, batch, precision, skew, beyond), 1.0 + beyond
     alone = (np.asarray(arrangement.dp) <= 1.0) & engine.fused_experts
     if np.any(alone) and not np.all(alone):
-        fused, own = _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
+        triton, own = _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
         sent, theirs = _in_deepgemm(model, cluster, arrangement, batch, precision, skew, engine)
-        return _where(alone, fused, sent), np.where(alone, own, theirs)
+        return _where(alone, triton, sent), np.where(alone, own, theirs)
     if np.all(alone):
         return _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
     return _in_deepgemm(model, cluster, arrangement, batch, precision, skew, engine)
