@@ -21,6 +21,7 @@ from ...sim.ep.compute.own_kernels import OwnMove
 from ...sim.ep.protocol import find_protocol
 from ..tables.own.node import CROSSING, is_of_node, node_seconds
 from ..tables.own.rows import OwnRow
+from .own import library_of
 
 #: A link's share below which rows do not say how fast it was: something else was the bottleneck.
 _LEAST_CHANGE = 0.01
@@ -54,7 +55,7 @@ def _entry(protocol: str, op: str, scope: Scope, rows: list[OwnRow], cluster: Cl
     tokens = [float(row.tokens) for row in rows]
     record = Fit(
         table=table,
-        library=rows[0].values["library"],
+        library=library_of(rows),
         rows=len(rows),
         rows_available=len(rows),
         mape_fit_pct=round(float(np.abs(np.expm1(error)).mean() * 100), 2),

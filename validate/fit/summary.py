@@ -8,6 +8,7 @@ from rich.text import Text
 
 from .calibrate import Calibrated
 from .fit import Fitted
+from .own_wanted import rows_that_tell
 from .tables import Together
 
 SHOWN_OUTLIERS = 8
@@ -56,9 +57,8 @@ def print_together(found: Together, console: Console) -> None:
         free = f"{found.own.free} constants for {len(found.own.constants)} kernels"
         shared = ", ".join(f"{name} {value:.3g}" for name, value in found.own.shared.items())
         console.print(Text(f"our own kernels: {free}; shared: {shared}"), soft_wrap=True)
-        lost = sorted({(k[1], n) for k, names in found.own.undetermined.items() for n in names})
-        if lost:
-            console.print(Text("rows that would tell the undetermined: those phases timed alone (bench), more shapes"))
+        for wanted in rows_that_tell(found.own):
+            console.print(Text(f"these rows do not tell {wanted}"), soft_wrap=True)
 
 
 def _print_fit(fitted: Fitted, console: Console) -> None:
