@@ -40,9 +40,9 @@ def rows_that_tell(found: OwnFit) -> Iterator[str]:
                 by_tokens.setdefault(tokens, []).append(name)
         for tokens, names in by_tokens.items():
             wanted.setdefault((tokens, ", ".join(names)), {})[_case(key)] = None
-    for (tokens, names), cases in wanted.items():
+    for (tokens, which), cases in wanted.items():
         at = " and ".join(f"{n:,}" for n in tokens) + (" token" if tokens == (1,) else " tokens")
-        yield f"{names}: epicycle bench {' '.join(f'--kernels {case!r}' for case in cases)}, {at} a rank"
+        yield f"{which}: epicycle bench {' '.join(f'--kernels {case!r}' for case in cases)}, {at} a rank"
 
 
 def _seen(found: OwnFit, key: Key, deep: bool) -> set[int]:

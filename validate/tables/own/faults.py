@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ....hwmodels.errors import BadInput
 from ....hwmodels.known.names import UnknownHardware, system_called
@@ -18,7 +19,7 @@ _SIZES = ("tokens", "tokens_per_rank", "hidden", "inter", "top_k", "experts", "e
 Record = Mapping[str, str]
 
 
-def refuse_torn(path: Path, text: str, records: Sequence[tuple[int, Mapping[str | None, object]]]) -> None:
+def refuse_torn(path: Path, text: str, records: Sequence[tuple[int, Mapping[Any, Any]]]) -> None:
     """Lines with too few or too many columns, and a last one without its end. ``records``: (line, row). Raises BadInput."""
     if not records:
         raise BadInput(f"{path}: the table has a header and no rows")
