@@ -34,13 +34,17 @@ class Constants(BaseModel):
     sequence: Seconds  # the same for every running sequence
     first_token: Seconds = 0.0  # of every request beside its own steps: the server, the tokenizer
     first_steps: Annotated[float, Field(ge=0, le=60)] = 0.0  # steps until a new request's first token is handed out
-    handover: Seconds = 0.0  # from a prefill to a decode worker beside the transfer: router, queues of both, polling
+    handover: Seconds = 0.0  # from a prefill to a decode worker beside the transfer: router, queues of both
+    handover_steps: Annotated[float, Field(ge=0, le=400)] = 0.0  # steps of the decode worker until it hands out a first token
+    export: Seconds = 0.0  # of a prefill worker's host for every prompt, one after another: take it in, hand its cache over
     all_reduce: Seconds  # a small all-reduce inside an NVLink domain by the engine's own kernel
     busy: Share = 1.0
     prompt_busy: Share = 1.0
     overlap_sms: Annotated[float, Field(ge=0, le=64)] = 0.0  # kept for communication while two halves of a batch overlap
     prompt_wait: Share = 1.0  # share of the prompts' time that a decoding request waits for
     fp4_weights: Share = 1.0  # HBM rate at which its 4-bit GEMMs read weights, over that of wider ones
+    fp8_blackwell: Share = 1.0  # tensor rate of its block-scaled fp8 kernels on GPUs with fp4, over that of the tabled DeepGEMM
+    widened: Annotated[float, Field(ge=0, le=4096)] = 64.0  # 4-bit weights an SM widens to bf16 in a cycle (0: for nothing)
     expert_launch: Share = 1.0  # fixed time of its expert kernels over that of the tabled ones (DeepGEMM, Triton)
     draft: Seconds = 0.0  # of a draft pass beside its kernels: one more launch of a graph, sampling, and its part of verifying
     fp8_mla: bool = False  # multiplies MLA in fp8 with an fp8 cache on Hopper, where most kernels widen the cache to bf16
@@ -91,6 +95,8 @@ class Backend(BaseModel):
         own = self.systems.get(system)
         if not own:
             return self.constants
+        if all(isinstance(value, float) for value in own.values()):  # plain shares need no reading of units
+            return self.constants.model_copy(update=own)
         return Constants.model_validate({**self.constants.model_dump(mode="json"), **own}, context=SI_NUMBERS)
 
 

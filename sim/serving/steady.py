@@ -21,7 +21,7 @@ from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
 from .prompts import AT_ONCE, RARE, Scheduling, joining
-from .queue import AT_RANDOM, ArrivalLaw
+from .queue import AT_RANDOM, STEADY, ArrivalLaw, Burst
 
 
 class Lengths(Protocol):
@@ -64,7 +64,7 @@ _MOST_BUSY = 0.9
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What every worker of a deployment shares. ``together``: requests of equal length start at once. ``arrivals``: how evenly
-    requests come that are given as a rate; a closed loop's come as others leave.
+    requests come that are given as a rate; a closed loop's come as others leave, after a ``burst``.
 
     An engine that computes prompts first then keeps them in step: all prompts one after another, all outputs side by side, so
     that a sequence waits for half the others' prompts before its first token and for half after it. One that mixes chunks into
@@ -81,6 +81,7 @@ class Setting:
     together: bool = False
     scheduling: Scheduling = AT_ONCE
     arrivals: ArrivalLaw = AT_RANDOM
+    burst: Burst = STEADY
 
     @property
     def engine(self) -> Constants:
@@ -130,8 +131,10 @@ def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num
     full = prompt_batch(workload, chunk_tokens, alone=False)
     before, last = chunk_seconds(workload, chunk_tokens, lambda chunk: setting.step(eager, chunk).seconds)
     packed = setting.step(eager, full)
-    per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
-    ttft = before / arrangement.pp + last + setting.engine.first_token
+    together = arrangement.dp * full.prefill / new_tokens(workload)  # prompts of a full step, each handed over by one host
+    export = setting.engine.export
+    per_s = arrangement.pp * together / (packed.seconds + export * together)
+    ttft = before / arrangement.pp + last + setting.engine.first_token + export
     prompt_s = arrangement.dp / per_s
     boarding = (before + last) / rounds(workload, chunk_tokens) / arrangement.pp
     return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, boarding, prefill=packed)

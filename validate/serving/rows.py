@@ -158,8 +158,12 @@ def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
     if r["mode"] == "agg":
         decode, prefill = _aggregated(r, concurrency), None
         if decode.tp * decode.dp > 16:
-            assumed.append(_SPLIT)
-            decode, prefill = _split(decode.tp * decode.dp, concurrency, isl >= 4 * osl)
+            listed_so = [x for x in recipes if x.prefill and x.gpus == decode.tp * decode.dp]
+            if listed_so:
+                decode, prefill, chosen = _by_list(listed_so, assumed)
+            else:
+                assumed.append(_SPLIT)
+                decode, prefill = _split(decode.tp * decode.dp, concurrency, isl >= 4 * osl)
         elif _drafts(r):
             alike = _like(recipes, decode)
             if r["backend"] == "sglang" and any(x.drafts for x in alike):
@@ -246,6 +250,7 @@ def _disaggregated(
     gpus_d, gpus_p = decode.tp * decode.dp, prefill.tp * prefill.dp
     stated = _int(r, "decode_num_workers", "") > 0
     fits = [x for x in recipes if x.prefill and gpus_d in (1, x.decode.gpus) and gpus_p in (1, x.prefill.gpus)]
+    fits = fits or [x for x in recipes if x.prefill and gpus_d == gpus_p == x.gpus]
     if stated:
         decode, prefill = (_inside_a_node(w, r["backend"]) for w in (decode, prefill))
         same = [x for x in fits if x.decode.count == decode.count and x.decode.data_parallel == (decode.dp > 1)]
@@ -253,14 +258,19 @@ def _disaggregated(
     if r["backend"] == "sglang":  # its rows say how the experts are split, where TensorRT-LLM's repeat the prefill pool's
         fits = [x for x in fits if x.decode.whole_experts == (decode.ep > 1)] or fits
     if fits:
-        chosen = _speculation(fits, assumed)
-        assert chosen is not None and chosen.prefill is not None
-        alike = {(x.prefill, x.decode) for x in fits if (x.drafts > 0) == (chosen.drafts > 0)}
-        assumed.append("workers by the suite's list" + (", the first of several" if len(alike) > 1 else ""))
-        return _widths(chosen.decode), _widths(chosen.prefill), chosen
+        return _by_list(fits, assumed)
     if _drafts(r):
         assumed.append("multi-token prediction not stated: none")
     return *_unlisted(r, concurrency, decode, prefill, assumed), None
+
+
+def _by_list(fits: list[Recipe], assumed: list[str]) -> tuple[Widths, Widths, Recipe]:
+    """Both pools as one of the recipes that fit has them."""
+    chosen = _speculation(fits, assumed)
+    assert chosen is not None and chosen.prefill is not None
+    alike = {(x.prefill, x.decode) for x in fits if (x.drafts > 0) == (chosen.drafts > 0)}
+    assumed.append("workers by the suite's list" + (", the first of several" if len(alike) > 1 else ""))
+    return _widths(chosen.decode), _widths(chosen.prefill), chosen
 
 
 def _inside_a_node(widths: Widths, backend: str) -> Widths:

@@ -56,12 +56,17 @@ def shipped_backend(name: str, rows: Sequence[ServingRow]) -> Backend:
 
 
 #: What a request waits for beside its own prompt and queue, assumed before the fit: a server's and a tokenizer's path some
-#: 40 ms, some steps of a scheduler that works ahead of the GPU, and, disaggregated, a router and two more queues.
+#: 40 ms, some steps of a scheduler that works ahead of the GPU, and, disaggregated, a router and two more queues, a decode
+#: worker that polls between steps and hands out its tokens in packets (``--stream-interval`` 10 to 50 in the suite's SGLang
+#: recipes), and the host of a prefill worker that sets up a transfer for every prompt.
 FIRST = (
     Parameter("first_token", 40e-3, 0.02, 12.0, 1.0),
     Parameter("first_steps", 4.0, 0.05, 6.0, 0.8),
-    Parameter("handover", 150e-3, 0.02, 20.0, 1.0),
+    Parameter("handover", 60e-3, 0.02, 20.0, 1.0),
+    Parameter("handover_steps", 20.0, 0.05, 10.0, 1.0),
+    Parameter("export", 3e-3, 0.02, 20.0, 1.2),
 )
+_STEPS = ("first_steps", "handover_steps")
 #: Scale of the Cauchy loss and standard deviation of a row's log error in times to first token.
 FIRST_SCALE, FIRST_SD = 0.2, 0.35
 
@@ -75,9 +80,8 @@ def with_first_token(backend: Backend, rows: Sequence[ServingRow]) -> Backend:
 
     def engine(x: NDArray[np.float64]) -> Backend:
         values = {p.name: p.start * float(np.exp(v - 1.0)) for p, v in zip(FIRST, x, strict=True)}
-        steps = values.pop("first_steps")
         return with_overrides(
-            backend, {"first_steps": float(f"{steps:.4g}")} | {n: f"{v * 1e6:.4g} us" for n, v in values.items()}
+            backend, {n: float(f"{v:.4g}") if n in _STEPS else f"{v * 1e6:.4g} us" for n, v in values.items()}
         )
 
     def cost(x: NDArray[np.float64]) -> NDArray[np.float64]:

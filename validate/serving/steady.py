@@ -19,6 +19,7 @@ from ...sim.inputs.serving import Balance
 from ...sim.precision import Dtype
 from ...sim.serving.deployment import PoolShape, aggregated, disaggregated
 from ...sim.serving.prompts import Scheduling
+from ...sim.serving.queue import Burst
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import worker_memory
 from ...sim.step.step import Step
@@ -116,7 +117,10 @@ def _group(
     )
     skew = Skew(spread=backend.expert_spread)  # the suite's scripts balance no experts
     together, scheduling = first.spread == 0.0, Scheduling(poll, wait, fill)
-    setting = Setting(model, cluster, precision, backend, requests, speculation, skew, together=together, scheduling=scheduling)
+    setting = Setting(
+        model, cluster, precision, backend, requests, speculation, skew,
+        together=together, scheduling=scheduling, burst=Burst(ROUNDS, first.spread),
+    )  # fmt: skip
     exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
     # TensorRT-LLM admits a request only when its whole output has room (GUARANTEED_NO_EVICT, the default of its scheduler); the
     # others take pages as they go, so that sequences hold half their outputs on average.
@@ -147,14 +151,14 @@ def _group(
     decode = replace(decode, slots=np.minimum(decode.slots, listed))
     if first.prefill is None:
         found = aggregated(setting, decode, concurrency=concurrency)
-        one_by_one = found.decode.prompt_s * concurrency / (decode.arrangement.dp * decode.count)
+        served, pool_of = found.decode, decode
     else:
         prefill = pool([row.prefill or row.decode for row in rows], chunk)
         found = disaggregated(setting, prefill, decode, concurrency=concurrency)
         assert found.prefill is not None
-        one_by_one = found.prefill.prompt_s * concurrency / (prefill.arrangement.dp * prefill.count)
-    # The suite's clients start at once: their first prompts queue up behind each other.
-    first_token = found.ttft_s + (0.5 * one_by_one / ROUNDS if first.spread > 0.0 else 0.0)
+        served, pool_of = found.prefill, prefill
+    # Clients start at once: their first prompts queue up behind each other.
+    first_token = found.ttft_s + setting.burst.first_wait(served.prompt_s, concurrency / (pool_of.arrangement.dp * pool_of.count))
     size = len(rows)
     step = found.decode.decode
     roof = step.hbm_bytes / cluster.node.gpu.hbm_bandwidth if step is not None else 0.0
