@@ -116,7 +116,8 @@ def disaggregated(
     def handover(tpot_s: Num) -> Num:
         # The decode worker polls between its steps, takes a request up and returns its first token after further ones.
         engine = setting.engine
-        return transfer + engine.handover + engine.handover_steps * tpot_s * setting.speculation.accepted
+        waited: Num = transfer + engine.handover + engine.handover_steps * tpot_s * setting.speculation.accepted
+        return waited
 
     def first_token(requests_per_s: Num, tpot_s: Num) -> Num:
         return pre.ttft_s + handover(tpot_s) + prompt_wait(pre, prefill, requests_per_s * met, law, burst)

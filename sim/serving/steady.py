@@ -64,7 +64,8 @@ _MOST_BUSY = 0.9
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What every worker of a deployment shares. ``together``: requests of equal length start at once. ``arrivals``: how evenly
-    requests come that are given as a rate; a closed loop's come as others leave, after a ``burst``.
+    requests come that are given as a rate; a closed loop's come as others leave, after a ``burst``. ``pace``: what any step
+    takes over the engine's constants, in the version that runs.
 
     An engine that computes prompts first then keeps them in step: all prompts one after another, all outputs side by side, so
     that a sequence waits for half the others' prompts before its first token and for half after it. One that mixes chunks into
@@ -82,6 +83,7 @@ class Setting:
     scheduling: Scheduling = AT_ONCE
     arrivals: ArrivalLaw = AT_RANDOM
     burst: Burst = STEADY
+    pace: Num = 1.0
 
     @property
     def engine(self) -> Constants:
@@ -90,9 +92,10 @@ class Setting:
 
     def step(self, arrangement: Arrangement, batch: Batch, drafts: float = 0.0) -> Step:
         """One pass of the model on one worker."""
-        return model_step(
+        found = model_step(
             self.model, self.cluster, arrangement, batch, self.precision, self.engine, skew=self.skew, drafts=drafts
         )
+        return found if np.ndim(self.pace) == 0 and self.pace == 1.0 else replace(found, seconds=found.seconds * self.pace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,9 @@ class GpuKernels:
         wide = constants_of(bf16, Gemm)
         reach = Reach.of(gpu, system)
         narrow = replace(wide, host=0.0, tensor_efficiency=reach.same_dtype(constants_of(fp8, Gemm).tensor_efficiency))
-        return GpuKernels(gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}", reach, fp4_weights, fp8_rate)
+        return GpuKernels(
+            gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}", reach, fp4_weights, fp8_rate
+        )
 
     def constants(self, stored: Dtype) -> Gemm:
         """Constants of a GEMM on weights kept as ``stored``."""

@@ -84,7 +84,7 @@ def model_step(
     communication, compute = busy[True], busy[False] + gaps
     if arrangement.overlap:
         kept, sms = (arrangement.comm_sms, engine.overlap_sms), cluster.node.gpu.sms
-        on_gpu: Num = overlapped_seconds(parts, gaps, arrangement.protocol, *kept, sms)
+        on_gpu: Num = overlapped_seconds(parts, gaps, arrangement.protocol, *kept, sms, engine.contention)
         hidden: Num = communication + compute - on_gpu
     else:
         on_gpu, hidden = communication + compute, 0.0 * compute

@@ -2,9 +2,9 @@
 
 ``recipes.csv`` holds arrangements that SemiAnalysisAI/InferenceX (Apache-2.0) lists for DeepSeek-R1 in
 ``.github/configs/nvidia-master.yaml`` (commits 0004cf5 and 48f302c; 525079a of InferenceMAX/InferenceMAX for TensorRT-LLM 1.1)
-and, for the months before that file, in ``runners/launch_gb200-nv.sh`` (versions `UNSTATED`, 0.5.1-rc0): inputs of its runs, not
-one measured time. Where a list counts the clients of one decode worker (TensorRT-LLM on H200, and tensor-parallel decoders in
-the first scripts), the lines here hold all of them: the rows that state their workers have as many times more (9 workers and
+and, for the months before that file, in ``runners/launch_gb200-nv.sh`` (versions `UNSTATED`, 0.5.1-rc0): inputs of its runs,
+not one measured time. Where a list counts the clients of one decode worker (TensorRT-LLM on H200, and tensor-parallel decoders
+in the first scripts), the lines here hold all of them: the rows that state their workers have as many times more (9 workers and
 16 listed: 144 clients). A recipe belongs to a row by backend, system, precision, lengths, concurrency and whatever widths the
 row states, which may be the GPUs of all workers together; blank fields fit any row.
 """
@@ -41,7 +41,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One listed arrangement. ``prefill`` is None for an aggregated one; ``slots``: sequences of a rank at most, 0 unknown."""
+    """One listed arrangement. ``prefill`` is None for an aggregated one; ``slots``: sequences of a rank at most, 0 unknown.
+    ``otherwise``: drafts that a run of the same settings is listed with as well."""
 
     backend: str
     version: str
@@ -53,6 +54,7 @@ class Recipe:
     decode: Pool
     drafts: int
     slots: int
+    otherwise: int = 0
 
     @property
     def gpus(self) -> int:

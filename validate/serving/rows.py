@@ -14,9 +14,9 @@ from pathlib import Path
 from ...hwmodels.errors import BadInput
 from ...hwmodels.known.names import UnknownHardware, system_called
 from ...hwmodels.plain_file import read_csv
-from ...sim.inputs.model import model_names
+from ...sim.inputs.model import load_model, model_names
 from ...sim.precision import Dtype
-from .recipes import Pool, Recipe, recipes_for
+from .recipes import UNSTATED, Pool, Recipe, recipes_for
 from .scripts import PLAIN, Script, script_of
 
 #: Names in tables whose architecture is a preset's of another name; any other is matched by the longest preset name in it.
@@ -54,8 +54,9 @@ class Widths:
 class ServingRow:
     """One measured deployment. ``prefill`` is None for an aggregated one. ``drafts``: tokens that multi-token prediction drafts
     in a step; ``slots``: sequences that decode together in an attention group at most, 0 unknown; ``script``: how the suite
-    starts the engine. ``assumed``: names of what
-    the row does not say."""
+    starts the engine. ``assumed``: names of what the row does not say. ``version``: of the engine or of its release.
+    ``otherwise``: drafts that the run may have had as well, where the suite lists its settings with and without.
+    """
 
     line: int
     model: str
@@ -76,6 +77,13 @@ class ServingRow:
     drafts: int = 0
     slots: int = 0
     script: Script = PLAIN
+    version: str = ""
+    otherwise: int = 0
+
+    @property
+    def family(self) -> str:
+        """Whose kernels a model shares: the first part of its name, and whether it has experts."""
+        return family_of(self.model)
 
 
 class Unpredictable(Exception):  # noqa: N818 - a reason to count, not a failure
@@ -115,6 +123,12 @@ def preset_of(name: str) -> str:
             if part in plain:
                 return known[part]
     raise Unpredictable(f"model {name}: no preset of its architecture")
+
+
+@cache
+def family_of(model: str) -> str:
+    """The family of a preset: ``deepseek``, ``qwen3 dense``, ``qwen3``..."""
+    return model.split("-")[0] + ("" if load_model(model).experts else " dense")
 
 
 def system_of(name: str) -> str:
@@ -185,6 +199,7 @@ def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
         line, model, system, r["backend"], weights, experts, kv, isl, osl, spread, concurrency,
         decode, prefill, ttft_s, tpot_s, tuple(assumed),
         chosen.drafts if chosen else 0, chosen.slots if chosen else 0, script or PLAIN,
+        r.get("backend_version", "") or UNSTATED, chosen.otherwise if chosen else 0,
     )  # fmt: skip
 
 
@@ -219,7 +234,8 @@ def _speculation(recipes: list[Recipe], assumed: list[str]) -> Recipe | None:
         assumed.append("listed with and without multi-token prediction: without")
     elif True in kinds:
         assumed.append("multi-token prediction by the suite's list")
-    return min(recipes, key=lambda r: r.drafts > 0)
+    chosen = min(recipes, key=lambda r: r.drafts > 0)
+    return replace(chosen, otherwise=max(r.drafts for r in recipes)) if len(kinds) == 2 else chosen
 
 
 def _aggregated(r: dict[str, str], concurrency: int) -> Widths:

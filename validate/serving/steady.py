@@ -65,8 +65,9 @@ def predict_serving(
     rows: Sequence[ServingRow],
     backends: Mapping[str, Backend] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    rounds: float = ROUNDS,
 ) -> Predicted:
-    """Every row's TPOT and TTFT. ``backends``: engines to use instead of the shipped ones."""
+    """Every row's TPOT and TTFT. ``backends``: engines instead of the shipped ones; ``rounds``: requests of each client."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for at, row in enumerate(rows):
         wide = (row.decode.dp > 1, row.prefill is not None and row.prefill.dp > 1, row.prefill is None)
@@ -80,7 +81,7 @@ def predict_serving(
         name = backend_of(mine[0].backend)
         too_large: dict[int, str] = {}
         try:
-            found = _group(mine, backends[name] if backends else load_backend(name), too_large)
+            found = _group(mine, backends[name] if backends else load_backend(name), too_large, rounds)
         except BadInput as error:
             failed |= dict.fromkeys(members, str(error))
             continue
@@ -101,7 +102,7 @@ def backend_of(name: str) -> str:
 
 
 def _group(
-    rows: list[ServingRow], backend: Backend, too_large: dict[int, str]
+    rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float
 ) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
     """TPOT, TTFT, batch, least time and bound [row]; ``too_large`` is told which rows' weights exceed their GPUs."""
     first = rows[0]
@@ -119,7 +120,8 @@ def _group(
     together, scheduling = first.spread == 0.0, Scheduling(poll, wait, fill)
     setting = Setting(
         model, cluster, precision, backend, requests, speculation, skew,
-        together=together, scheduling=scheduling, burst=Burst(ROUNDS, first.spread),
+        together=together, scheduling=scheduling, burst=Burst(rounds, first.spread),
+        pace=np.array([backend.pace(row.version, row.family) for row in rows]),
     )  # fmt: skip
     exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
     # TensorRT-LLM admits a request only when its whole output has room (GUARANTEED_NO_EVICT, the default of its scheduler); the
@@ -158,7 +160,9 @@ def _group(
         assert found.prefill is not None
         served, pool_of = found.prefill, prefill
     # Clients start at once: their first prompts queue up behind each other.
-    first_token = found.ttft_s + setting.burst.first_wait(served.prompt_s, concurrency / (pool_of.arrangement.dp * pool_of.count))
+    first_token = found.ttft_s + setting.burst.first_wait(
+        served.prompt_s, concurrency / (pool_of.arrangement.dp * pool_of.count)
+    )
     size = len(rows)
     step = found.decode.decode
     roof = step.hbm_bytes / cluster.node.gpu.hbm_bandwidth if step is not None else 0.0
