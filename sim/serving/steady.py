@@ -20,7 +20,7 @@ from ..inputs.model import MoeModel
 from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
-from .prompts import AT_ONCE, RARE, Scheduling, joining
+from .prompts import AT_ONCE, RARE, Scheduling, held_back, joining
 from .queue import AT_RANDOM, STEADY, ArrivalLaw, Burst
 
 
@@ -170,6 +170,7 @@ def aggregated_worker(
         per_step = np.maximum(others * accepted / output, RARE)
         room = chunk_tokens / new_tokens(setting.workload)
         looked = engine.first_steps + setting.scheduling.steps(per_step, room)
+        looked = looked + held_back(per_step, arrangement.dp, arrangement.balance or setting.backend.balance)
         if waves:
             prompt, whole = _wave_prompt(setting, arrangement, decoding, chunk_tokens)
             tpot = token_s + 0.5 * others * prompt / output

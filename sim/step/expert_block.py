@@ -14,6 +14,7 @@ from ..ep.compute.experts import ExpertShape, Kind
 from ..ep.machine import machine_of
 from ..ep.normal import largest_of
 from ..inputs.model import MoeModel
+from ..inputs.stored import Format
 from ..precision import Dtype
 from .part import Num, Part
 from .tensor import Reach
@@ -72,7 +73,7 @@ def _by_kind(
     k, _, source = expert_constants(cluster.calibration, kind, activations)
     gpu = cluster.node.gpu
     reach = Reach.of(gpu, cluster.calibration).same_dtype(k.tensor_efficiency)
-    reach = reach * (fp8_rate(gpu, engine) if activations == "fp8" else 1.0)
+    reach = reach * fp8_rate(gpu, engine, stored)
     k = replace(k, tensor_efficiency=reach, launch=k.launch * engine.expert_launch)
     widened = engine.widened * machine.clock_hz if precision.experts == "fp4" and not native else 0.0
     imbalance = rank_imbalance(model, arrangement, skew)
@@ -115,9 +116,11 @@ def _by_kind(
     return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 or skew.counted else 1.0 + imbalance
 
 
-def fp8_rate(gpu: Gpu, engine: Constants) -> float:
-    """Tensor rate of the engine's block-scaled fp8 kernels over the tabled ones': its own where the GPU has fp4 as well."""
-    return engine.fp8_blackwell if "fp4" in gpu.tensor_flop_per_cycle_sm else 1.0
+def fp8_rate(gpu: Gpu, engine: Constants, stored: Format) -> float:
+    """Tensor rate of the engine's fp8 kernels over the tabled ones': its own of block-scaled ones where the GPU has fp4 as
+    well; with one scale a channel or tensor they are cuBLAS's."""
+    blocks = stored.dtype == "fp8" and stored.name != "fp8 channel"
+    return engine.fp8_blackwell if blocks and "fp4" in gpu.tensor_flop_per_cycle_sm else 1.0
 
 
 def rank_imbalance(model: MoeModel, arrangement: Arrangement, skew: Skew) -> Num:

@@ -116,7 +116,7 @@ def _parts(
     skew: Skew,
 ) -> Iterator[Part]:
     gpu, system, tp = cluster.node.gpu, cluster.calibration, arrangement.tp
-    narrow = engine.fp4_weights, fp8_rate(gpu, engine)
+    narrow = engine.fp4_weights, fp8_rate(gpu, engine, precision.of("attention"))
     yield from attention_parts(model, arrangement, batch, precision, gpu, system, narrow[0], engine.fp8_mla, narrow[1])
     yield from context_parts(model, arrangement, batch, precision, cluster)
     layers = float(model.layers)

@@ -79,6 +79,8 @@ LOSS_SCALE = 0.08
 #: Standard deviation of a row's log error that the priors are weighed against: what hidden settings do to rows whose constants
 #: are right (rows left aside of the engine with the fewest of them, vLLM, err by that much).
 ROW_SD = 0.15
+#: The same of disaggregated rows, whose columns leave out workers, widths and drafts.
+APART_SD = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +145,20 @@ def _fit_steps(backend: Backend, rows: Sequence[ServingRow], progress: Callable[
 
 def _paces(rows: Sequence[ServingRow], residuals: Floats) -> Iterator[VersionPace]:
     """The pace of each version on each family: what the median of its rows' residuals (log predicted over measured) lacks,
-    times ``n / (n + 1)``, the mean of a normal posterior where versions spread as much as rows do."""
-    for version, family in sorted({(row.version, row.family) for row in rows}):
-        mine = [i for i, row in enumerate(rows) if (row.version, row.family) == (version, family)]
-        few = len(mine) / (len(mine) + 1.0)
+    times ``w / (w + 1)``: the mean of a normal posterior where versions spread as much as aggregated rows do. Of the weight ``w`` a
+    disaggregated row, whose workers and widths its columns mostly leave out, brings as much less as its errors are wider.
+    """
+    plain = [i for i, row in enumerate(rows) if row.certain and not row.drafts]  # how often drafts are taken is no pace
+    for version, family in sorted({(rows[i].version, rows[i].family) for i in plain}):
+        mine = [i for i in plain if (rows[i].version, rows[i].family) == (version, family)]
+        weight = sum(1.0 if rows[i].prefill is None else (ROW_SD / APART_SD) ** 2 for i in mine)
         yield VersionPace(
             version=version,
             family=family,
             released=RELEASED.get(version, ""),
-            pace=float(f"{np.exp(-few * np.median(residuals[mine])):.4g}"),
+            pace=float(f"{np.exp(-weight / (weight + 1.0) * np.median(residuals[mine])):.4g}"),
             rows=len(mine),
-            log_sd=float(f"{ROW_SD / np.sqrt(len(mine) + 1.0):.3g}"),
+            log_sd=float(f"{ROW_SD / np.sqrt(weight + 1.0):.3g}"),
         )
 
 

@@ -77,40 +77,78 @@ def switched(tables: Path) -> Iterator[Switched]:
             yield found
 
 
+@dataclass(frozen=True, slots=True)
+class EngineSwitch:
+    """A mechanism of an engine's constants: ``off`` takes it away. ``judged``: TPOT or TTFT; ``holds``: of which rows."""
+
+    mechanism: str
+    judged: str
+    off: Callable[[Backend], Backend]
+    holds: Callable[[ServingRow], object]
+
+
+def _without(**changes: object) -> Callable[[Backend], Backend]:
+    return lambda backend: with_overrides(backend, changes)
+
+
+def _bare(**changes: object) -> Callable[[Backend], Backend]:
+    return lambda backend: backend.model_copy(update=changes)
+
+
+def _dated(row: ServingRow) -> bool:
+    return load_backend(backend_of(row.backend)).pace(row.version, row.family) != 1.0
+
+
+ENGINE_SWITCHES = (
+    EngineSwitch(
+        "experts are uneven where nothing balances them", "TPOT", _bare(expert_spread=0.0),
+        lambda row: row.decode.ep > 1 and row.decode.dp > 1,
+    ),
+    EngineSwitch("drafts run one after another, each launched", "TPOT", _without(draft="0 us"), lambda row: row.drafts),
+    EngineSwitch("versions have a pace of their own", "TPOT", _bare(versions=()), _dated),
+    EngineSwitch(
+        "4-bit experts are widened where no tensor core takes them", "TPOT", _without(widened=0.0),
+        lambda row: row.experts == "fp4" and row.system.startswith("h"),
+    ),
+    EngineSwitch(
+        "block-scaled fp8 on Blackwell is not DeepGEMM's", "TTFT", _without(fp8_blackwell=1.0),
+        lambda row: row.weights == "fp8" and row.system.startswith(("b", "gb")),
+    ),
+    EngineSwitch("kernels of a graph follow each other after a gap", "TPOT", _without(gap="0 us"), lambda row: True),
+    EngineSwitch(
+        "the host works between steps and for each sequence", "TPOT", _without(step="0 us", sequence="0 us"), lambda row: True
+    ),
+    EngineSwitch(
+        "a server, and some steps, before a first token", "TTFT", _without(first_token="0 us", first_steps=0.0),
+        lambda row: True,
+    ),
+    EngineSwitch(
+        "decode workers poll, and send packets, between steps", "TTFT", _without(handover="0 us", handover_steps=0.0),
+        lambda row: row.prefill is not None,
+    ),
+    EngineSwitch(
+        "one host sets up a transfer for every prompt", "TTFT", _without(export="0 us"), lambda row: row.prefill is not None
+    ),
+)  # fmt: skip
+
+
+def changed(change: Callable[[Backend], Backend]) -> Engines:
+    """All engines with ``change``."""
+    return {name: change(load_backend(name)) for name in backend_names()}
+
+
 def _constants(rows: Sequence[ServingRow], whole: Predicted) -> Iterator[Switched]:
+    """The switches of `ENGINE_SWITCHES`, each on the rows that it concerns."""
     tpot, ttft = [row.tpot_s for row in rows], [row.ttft_s for row in rows]
-
-    def at(holds: Callable[[ServingRow], object]) -> list[int]:
-        return [i for i, row in enumerate(rows) if holds(row)]
-
-    def without(**changes: object) -> Predicted:
-        return predict_serving(rows, {name: with_overrides(load_backend(name), changes) for name in backend_names()})
-
-    def bare(**changes: object) -> Predicted:
-        return predict_serving(rows, {name: load_backend(name).model_copy(update=changes) for name in backend_names()})
-
-    def per_token(mechanism: str, off: Predicted, mine: list[int]) -> Switched:
-        return _switched(mechanism, "TPOT", tpot, whole.tpot_s, off.tpot_s, mine)
-
-    def first(mechanism: str, off: Predicted, mine: list[int]) -> Switched:
-        return _switched(mechanism, "TTFT", ttft, whole.ttft_s, off.ttft_s, mine)
-
-    apart = at(lambda row: row.decode.ep > 1 and row.decode.dp > 1)
-    yield per_token("experts are uneven where nothing balances them", bare(expert_spread=0.0), apart)
-    drafting = at(lambda row: row.drafts)
-    yield per_token("drafts run one after another, each launched", without(draft="0 us"), drafting)
-    dated = at(lambda row: load_backend(backend_of(row.backend)).pace(row.version, row.family) != 1.0)
-    yield per_token("versions have a pace of their own", bare(versions=()), dated)
-    hopper = at(lambda row: row.experts == "fp4" and row.system.startswith("h"))
-    yield per_token("4-bit experts are widened where no tensor core takes them", without(widened=0.0), hopper)
-    scaled = at(lambda row: row.weights == "fp8" and row.system.startswith(("b", "gb")))
-    rate = without(fp8_blackwell=1.0)
-    yield per_token("block-scaled fp8 on Blackwell is not DeepGEMM's", rate, scaled)
-    yield first("block-scaled fp8 on Blackwell is not DeepGEMM's", rate, scaled)
-    yield first("a server, and some steps, before a first token", without(first_token="0 us", first_steps=0.0), at(bool))
-    two = at(lambda row: row.prefill is not None)
-    yield first("decode workers poll, and send packets, between steps", without(handover="0 us", handover_steps=0.0), two)
-    yield first("one host sets up a transfer for every prompt", without(export="0 us"), two)
+    for switch in ENGINE_SWITCHES:
+        if mine := [i for i, row in enumerate(rows) if switch.holds(row)]:
+            few = [rows[i] for i in mine]
+            off = predict_serving(few, changed(switch.off))
+            times, on, without = (
+                (tpot, whole.tpot_s, off.tpot_s) if switch.judged == "TPOT" else (ttft, whole.ttft_s, off.ttft_s)
+            )
+            kept = [times[i] for i in mine]
+            yield _switched(switch.mechanism, switch.judged, kept, on[mine], without, range(len(mine)))
 
 
 def _production() -> Iterator[Switched]:

@@ -213,6 +213,32 @@ def predict_run(run: Run, skew: Skew = SKEW, engine: Backend | None = None) -> B
     return Blind(run, batch / seconds * run.per, batch, seconds, _band(run, seconds))
 
 
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """DeepSeek's two pools. ``run``: prefill nodes for a decode node as the day's tokens and each pool's rate have them;
+    ``equal``: as the predicted rates of full pools ask for, both in use to the same share; ``prefill_used`` and
+    ``decode_used``: the published rates over those of full pools."""
+
+    run: float
+    equal: float
+    prefill_used: float
+    decode_used: float
+
+
+def pools() -> Pools:
+    """The day of DeepSeek's overview: nodes of both pools beside what full ones would do."""
+    prefill, decode = (next(run for run in RUNS if run.name.startswith(f"DeepSeek H800 {phase}")) for phase in _PHASES)
+    full = [predict_run(run).predicted for run in (prefill, decode)]
+    published = _TOKENS_IN / _TOKENS_OUT * decode.published / prefill.published
+    equal = _TOKENS_IN / _TOKENS_OUT * full[1] / full[0]
+    return Pools(published, equal, prefill.published / full[0], decode.published / full[1])
+
+
+#: Tokens of that day, the prompts' with their cache hits; its two pools.
+_TOKENS_IN, _TOKENS_OUT = 608e9, 168e9
+_PHASES = ("prefill", "decode")
+
+
 def _band(run: Run, seconds: float) -> Interval:
     fit = load_backend(run.backend).fit
     point = {"mean_input": run.workload.mean_input}

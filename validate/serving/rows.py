@@ -35,6 +35,7 @@ SUITE_LENGTHS = {(1024, 1024), (1024, 8192), (8192, 1024)}
 SUITE_SPREAD = 0.2
 #: Models that ship a multi-token-prediction layer which the suite runs with and without.
 _DRAFTING = ("deepseek-r1", "deepseek-v3")
+SEVERAL = ", the first of several"
 _SPLIT = "one count of GPUs for the whole deployment: split into pools"
 REQUIRED = ("model", "system", "backend", "mode", "isl", "osl", "concurrency", "ttft_ms", "tpot_ms")
 
@@ -79,6 +80,11 @@ class ServingRow:
     script: Script = PLAIN
     version: str = ""
     otherwise: int = 0
+
+    @property
+    def certain(self) -> bool:
+        """Whether nothing but one arrangement is listed for its settings."""
+        return not self.otherwise and not any(SEVERAL in name for name in self.assumed)
 
     @property
     def family(self) -> str:
@@ -285,7 +291,7 @@ def _by_list(fits: list[Recipe], assumed: list[str]) -> tuple[Widths, Widths, Re
     chosen = _speculation(fits, assumed)
     assert chosen is not None and chosen.prefill is not None
     alike = {(x.prefill, x.decode) for x in fits if (x.drafts > 0) == (chosen.drafts > 0)}
-    assumed.append("workers by the suite's list" + (", the first of several" if len(alike) > 1 else ""))
+    assumed.append("workers by the suite's list" + (SEVERAL if len(alike) > 1 else ""))
     return _widths(chosen.decode), _widths(chosen.prefill), chosen
 
 

@@ -16,6 +16,7 @@ from ...hwmodels.units import format_bytes
 from ...sim.inputs.deployment import Protocol
 from ...sim.inputs.model import load_model
 from ...sim.inputs.serving import Balance
+from ...sim.inputs.stored import Stored, named, plain
 from ...sim.precision import Dtype
 from ...sim.serving.deployment import PoolShape, aggregated, disaggregated
 from ...sim.serving.prompts import Scheduling
@@ -108,7 +109,7 @@ def _group(
     first = rows[0]
     model, cluster = load_model(first.model), load_cluster(load_calibration(first.system).cluster)
     payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
-    precision = Precision(first.weights, first.experts, first.kv, payload)
+    precision = Precision(first.weights, first.experts, first.kv, payload, _stored(first))
     scale = np.array([1.0 - row.spread / 2.0 for row in rows])
     requests = Requests(np.array([row.isl for row in rows]) * scale, np.array([row.osl for row in rows]) * scale)
     concurrency = np.array([row.concurrency for row in rows], float)
@@ -169,6 +170,13 @@ def _group(
     columns = (found.tpot_s, first_token, found.batch, roof)
     tpot, ttft, batch, least = (np.broadcast_to(np.asarray(x, float), size) for x in columns)
     return tpot, ttft, batch, least, _bound(step, size)
+
+
+def _stored(row: ServingRow) -> Stored | None:
+    """The suite's fp8 checkpoints of Llama have one scale a tensor (nvidia/Llama-3.x-*-FP8), all others 128 x 128 blocks."""
+    if row.weights != "fp8" or not row.model.startswith("llama"):
+        return None
+    return Stored(**dict.fromkeys(("attention", "dense", "shared", "experts"), named("fp8 channel")), head=plain("bf16"))
 
 
 def _bound(step: Step | None, size: int) -> NDArray[np.str_]:
