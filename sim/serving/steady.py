@@ -134,9 +134,9 @@ def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num
     full = prompt_batch(workload, chunk_tokens, alone=False)
     before, last = chunk_seconds(workload, chunk_tokens, lambda chunk: setting.step(eager, chunk).seconds)
     packed = setting.step(eager, full)
-    together = arrangement.dp * full.prefill / new_tokens(workload)  # prompts of a full step, each handed over by one host
-    export = setting.engine.export
-    per_s = arrangement.pp * together / (packed.seconds + export * together)
+    together = arrangement.dp * full.prefill / new_tokens(workload)  # prompts of a full step, dealt over the worker's hosts
+    export, hosts = setting.engine.export, np.maximum(1.0, arrangement.gpus / setting.cluster.node.gpus)
+    per_s = arrangement.pp * together / (packed.seconds + export * together / hosts)
     ttft = before / arrangement.pp + last + setting.engine.first_token + export
     prompt_s = arrangement.dp / per_s
     boarding = (before + last) / rounds(workload, chunk_tokens) / arrangement.pp

@@ -145,8 +145,9 @@ def _fit_steps(backend: Backend, rows: Sequence[ServingRow], progress: Callable[
 
 def _paces(rows: Sequence[ServingRow], residuals: Floats) -> Iterator[VersionPace]:
     """The pace of each version on each family: what the median of its rows' residuals (log predicted over measured) lacks,
-    times ``w / (w + 1)``: the mean of a normal posterior where versions spread as much as aggregated rows do. Of the weight ``w`` a
-    disaggregated row, whose workers and widths its columns mostly leave out, brings as much less as its errors are wider.
+    times ``w / (w + 1)``: the mean of a normal posterior where versions spread as much as aggregated rows do. Of the weight
+    ``w`` a disaggregated row, whose workers and widths its columns mostly leave out, brings as much less as its errors are
+    wider.
     """
     plain = [i for i, row in enumerate(rows) if row.certain and not row.drafts]  # how often drafts are taken is no pace
     for version, family in sorted({(rows[i].version, rows[i].family) for i in plain}):
