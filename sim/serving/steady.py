@@ -135,7 +135,9 @@ def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num
     before, last = chunk_seconds(workload, chunk_tokens, lambda chunk: setting.step(eager, chunk).seconds)
     packed = setting.step(eager, full)
     together = arrangement.dp * full.prefill / new_tokens(workload)  # prompts of a full step, dealt over the worker's hosts
-    export, hosts = setting.engine.export, np.maximum(1.0, arrangement.gpus / setting.cluster.node.gpus)
+    # What of a prompt is cached was set up before.
+    export = setting.engine.export * new_tokens(workload) / np.maximum(workload.mean_input, 1.0)
+    hosts = np.maximum(1.0, arrangement.gpus / setting.cluster.node.gpus)
     per_s = arrangement.pp * together / (packed.seconds + export * together / hosts)
     ttft = before / arrangement.pp + last + setting.engine.first_token + export
     prompt_s = arrangement.dp / per_s
