@@ -7,7 +7,7 @@ between two kernels of a graph, the host's work per step and per sequence, and t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
@@ -114,11 +114,7 @@ class Backend(BaseModel):
     def on(self, system: str) -> Constants:
         """The constants on ``system``, its own where the engine's fit tells them apart."""
         own = self.systems.get(system)
-        if not own:
-            return self.constants
-        if all(isinstance(value, float) for value in own.values()):  # plain shares need no reading of units
-            return self.constants.model_copy(update=own)
-        return Constants.model_validate({**self.constants.model_dump(mode="json"), **own}, context=SI_NUMBERS)
+        return _replaced(self.constants, tuple(own.items())) if own else self.constants
 
 
 def load_backend(name: str) -> Backend:
@@ -143,6 +139,11 @@ def with_overrides(backend: Backend, changes: Mapping[str, object]) -> Backend:
         return Backend.model_validate(data)
     except ValidationError as error:
         raise BadInput(one_line(error, backend.name)) from None
+
+
+@lru_cache(maxsize=256)  # every step of every answer asks
+def _replaced(constants: Constants, own: tuple[tuple[str, str | float], ...]) -> Constants:
+    return Constants.model_validate({**constants.model_dump(mode="json"), **dict(own)}, context=SI_NUMBERS)
 
 
 @cache

@@ -7,7 +7,7 @@ halves, and one half's tokens travel while the other half computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from .all_reduce import all_reduce_part
 from .attention.parts import attention_parts
 from .context_parallel import context_parts
 from .exchange import exchange_parts
-from .expert_block import expert_part, fp8_rate
+from .experts.expert_block import expert_part, fp8_rate
 from .feed_forward import feed_forward_parts, head_parts
 from .overlap import overlapped_seconds
 from .part import RESOURCES, Num, Part
@@ -89,8 +89,7 @@ def model_step(
     else:
         on_gpu, hidden = communication + compute, 0.0 * compute
     # The host runs ahead of the GPU, so that only what it takes longer for the whole pass shows.
-    queued: Num = sum((np.where(p.host_s > 0.0, p.host_s, engine.launch * p.kernels) * p.times for p in parts), 0.0)
-    launches = 0.0 * compute if arrangement.graphs else np.maximum(0.0, queued - on_gpu)
+    launches = 0.0 * compute if arrangement.graphs else np.maximum(0.0, queued_seconds(parts, engine) - on_gpu)
     host = engine.step + engine.sequence * batch.decode + engine.draft * drafts + launches
     parts.append(Part("kernel gaps", "host", gaps, 1.0, {"launch": gaps}, source="the engine's gap between kernels"))
     parts.append(
@@ -104,6 +103,12 @@ def model_step(
         sum((p.flops * p.times for p in parts), 0.0),
         sum((p.hbm_bytes * p.times for p in parts), 0.0),
     )
+
+
+def queued_seconds(parts: Iterable[Part], engine: Constants) -> Num:
+    """What the host takes to launch the kernels of ``parts`` one by one."""
+    kernels = (p for p in parts if p.group != "host")
+    return sum((np.where(p.host_s > 0.0, p.host_s, engine.launch * p.kernels) * p.times for p in kernels), 0.0)
 
 
 def _parts(

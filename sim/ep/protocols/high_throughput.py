@@ -17,6 +17,7 @@ import numpy as np
 
 from ..buffer import Buffer, Demand, exact_rows
 from ..chunk import Chunk, share
+from ..limit import Limit, most_ranks
 from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -25,6 +26,8 @@ DISPATCH, COMBINE = "dispatch", "combine"
 #: Chunk sizes (tokens) the DeepEP benchmarks try before they report their best (tests/test_{intranode,internode}.py).
 NVLINK_CHUNKS = {DISPATCH: range(4, 33, 2), COMBINE: range(1, 17)}
 RDMA_CHUNKS = range(4, 33, 4)
+#: Messages of a chunk over the NIC: the rows, the new tail behind them, and the credit that comes back for as many.
+CHUNK_MESSAGES = 3.0
 #: Bytes of received rows at which half of the address-translation penalty is paid. No datasheet gives it: between what two free
 #: fits to H100 rows found (2.2 and 6.5 GB). Read off the develop rows; its amplitude is fitted.
 TRANSLATION_REACH_BYTES = 3e9
@@ -70,6 +73,11 @@ class Notify:
     drift_most: float  # how far apart they get in the longest kernel
     token: float  # head fix-up: seconds per token of a channel
     sharpness: float  # how well the fix-up hides beside the barriers
+
+
+#: Nodes that the inter-node kernels are instantiated for, and the largest size of their buffer.
+NODE_COUNTS = (2, 3, 4, 6, 8, 12, 16, 18, 20)
+INT_MAX = 2.0**31 - 1.0
 
 
 def dispatch_row_bytes(shape: Shape, two_hop: bool) -> Num:
@@ -209,7 +217,7 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
         Load("nvlink", row_bytes, forwarded=True, efficiency=k.nvlink_efficiency),
     )
     send = Load("sm_send", node_s + chunk.handshakes_s / node_rows)
-    rail = (send, Load("nic", row_bytes, efficiency=k.nic_efficiency), Load("nic_msg", 2.0 / chunk.rows), *forward)
+    rail = (send, Load("nic", row_bytes, efficiency=k.nic_efficiency), Load("nic_msg", CHUNK_MESSAGES / chunk.rows), *forward)
     moves = (
         Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", token_s),)),
         Move(Rows.NODE, Path.OWN, row_bytes, (send, *forward), back),
@@ -296,6 +304,20 @@ PROTOCOLS = (
         replays=False,
         overlaps=True,
         engines=("vllm", "sglang", "trtllm"),
+        transports=("ibgda", "ibrc", "libfabric-proxy"),
         counts=True,
+        limits=(
+            most_ranks(160, "DeepEP's buffer asserts at most 160 ranks, 20 nodes of 8 (csrc/deep_ep.cpp)"),
+            Limit(
+                f"DeepEP's inter-node kernels are instantiated for {', '.join(map(str, NODE_COUNTS))} nodes (csrc/kernels)",
+                lambda asked: (np.asarray(asked.domains) > 1.0) & ~np.isin(asked.domains, NODE_COUNTS),
+                "use one of those",
+            ),
+            Limit(
+                "DeepEP's RDMA buffer is counted in 32 bits: at most 2,147,483,647 bytes",
+                lambda asked: rdma_rings(np.floor(np.asarray(asked.comm_sms) / 2.0), asked.domains, asked.hidden) > INT_MAX,
+                "lower comm_sms, or use fewer nodes",
+            ),
+        ),
     ),
 )

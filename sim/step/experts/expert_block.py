@@ -7,18 +7,20 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hwmodels.backends import Constants
-from ...hwmodels.specs import Cluster, Gpu
-from ..ep.compute.expert_time import ExpertTime, expert_constants, expert_time
-from ..ep.compute.experts import ExpertShape, Kind
-from ..ep.machine import machine_of
-from ..ep.normal import largest_of
-from ..inputs.model import MoeModel
-from ..inputs.stored import Format
-from ..precision import Dtype
-from .part import Num, Part
-from .tensor import Reach
-from .worker import Arrangement, Batch, Precision, Skew
+from ....hwmodels.backends import Constants
+from ....hwmodels.specs import Cluster, Gpu
+from ...ep.compute.expert_time import ExpertTime, expert_constants, expert_time
+from ...ep.compute.experts import ExpertShape, Kind
+from ...ep.machine import machine_of
+from ...ep.normal import largest_of
+from ...ep.protocol import find_protocol
+from ...inputs.model import MoeModel
+from ...inputs.stored import Format
+from ...precision import Dtype
+from ..part import Num, Part
+from ..tensor import Reach
+from ..worker import Arrangement, Batch, Precision, Skew
+from .fused_part import fused_part
 
 
 def expert_part(
@@ -35,24 +37,47 @@ def expert_part(
     Where every GPU holds all tokens (``dp`` is 1), an engine may run one fused Triton kernel (``fused_experts``). Else it is
     DeepGEMM: prompts on the contiguous kernels, decoding batches on the masked ones.
     """
+    fuses = find_protocol(arrangement.protocol).fused
+    if fuses is not None and np.all(np.asarray(arrangement.dp) > 1.0):
+        beyond = rank_imbalance(model, arrangement, skew)
+        fused = fuses(cluster.calibration)
+        return fused_part(fused, model, cluster, arrangement, batch, precision, skew, beyond), 1.0 + beyond
     alone = (np.asarray(arrangement.dp) <= 1.0) & engine.fused_experts
     if np.any(alone) and not np.all(alone):
-        fused, own = _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
-        sent, theirs = _by_kind(_kernels(batch), model, cluster, arrangement, batch, precision, skew, engine)
-        return _where(alone, fused, sent), np.where(alone, own, theirs)
-    kind: Kind = "triton" if np.all(alone) else _kernels(batch)
-    return _by_kind(kind, model, cluster, arrangement, batch, precision, skew, engine)
+        triton, own = _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
+        sent, theirs = _in_deepgemm(model, cluster, arrangement, batch, precision, skew, engine)
+        return _where(alone, triton, sent), np.where(alone, own, theirs)
+    if np.all(alone):
+        return _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
+    return _in_deepgemm(model, cluster, arrangement, batch, precision, skew, engine)
 
 
-def _kernels(batch: Batch) -> Kind:
-    return "contiguous" if np.all(np.asarray(batch.decode) <= 0.0) else "masked"
+def _in_deepgemm(
+    model: MoeModel,
+    cluster: Cluster,
+    arrangement: Arrangement,
+    batch: Batch,
+    precision: Precision,
+    skew: Skew,
+    engine: Constants,
+) -> tuple[Part, Num]:
+    """Each point by the kernels that its own batch takes, whatever stands beside it in an array."""
+    prompts = np.asarray(batch.decode) <= 0.0
+    if np.all(prompts) or not np.any(prompts):
+        kind: Kind = "contiguous" if np.all(prompts) else "masked"
+        return _by_kind(kind, model, cluster, arrangement, batch, precision, skew, engine)
+    first, own = _by_kind("contiguous", model, cluster, arrangement, batch, precision, skew, engine)
+    rest, theirs = _by_kind("masked", model, cluster, arrangement, batch, precision, skew, engine)
+    return _where(prompts, first, rest), np.where(prompts, own, theirs)
 
 
 def _where(first: NDArray[np.bool_], a: Part, b: Part) -> Part:
     """``a`` where ``first``, else ``b``."""
     loads = {name: np.where(first, a.loads[name], b.loads[name]) for name in a.loads}
-    seconds, flops, moved = (np.where(first, getattr(a, f), getattr(b, f)) for f in ("seconds", "flops", "hbm_bytes"))
-    return replace(a, seconds=seconds, loads=loads, flops=flops, hbm_bytes=moved, source=f"{a.source}; {b.source}")
+    names = ("seconds", "flops", "hbm_bytes", "host_s")
+    seconds, flops, moved, host = (np.where(first, getattr(a, name), getattr(b, name)) for name in names)
+    source = f"{a.source}; {b.source}"
+    return replace(a, seconds=seconds, loads=loads, flops=flops, hbm_bytes=moved, host_s=host, source=source)
 
 
 def _by_kind(
