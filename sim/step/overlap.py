@@ -25,6 +25,9 @@ import numpy as np
 from ..ep.protocol import find_protocol
 from .part import Num, Part
 
+#: The slowdown above, an engine's ``contention`` where nothing else is said.
+CONTENTION = 1.189
+
 
 @dataclass(frozen=True, slots=True)
 class _Exchange:
@@ -35,7 +38,7 @@ class _Exchange:
 
 
 def overlapped_seconds(
-    parts: Sequence[Part], gaps: Num, protocol: str, comm_sms: Num, aside_sms: float, sms: int, contention: float = 1.189
+    parts: Sequence[Part], gaps: Num, protocol: str, comm_sms: Num, aside_sms: float, sms: int, contention: float = CONTENTION
 ) -> Num:
     """GPU seconds of a pass whose ``parts`` count both halves; ``gaps`` between its kernels count as computing.
 
