@@ -8,7 +8,7 @@ from rich.text import Text
 
 from .calibrate import Calibrated
 from .fit import Fitted
-from .own_wanted import rows_that_tell
+from .own.wanted import rows_that_tell
 from .tables import Together
 
 SHOWN_OUTLIERS = 8

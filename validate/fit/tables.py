@@ -19,8 +19,8 @@ from ..tables.own.rows import OwnRow, is_own, read_own
 from .calibrate import Calibrated, calibrate
 from .experts import fit_experts
 from .laws import fit_kernel
-from .own import OwnFit, entries_of, errors_by_op, fit_own
-from .own_links import link_entries
+from .own.constants import OwnFit, entries_of, errors_by_op, fit_own
+from .own.links import link_entries
 
 
 @dataclass(frozen=True, slots=True)

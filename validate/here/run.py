@@ -10,7 +10,7 @@ from ...hwmodels.calibration import Calibration, Entry, load_shipped, standing_i
 from ...hwmodels.errors import BadInput
 from ...hwmodels.specs import Gpu
 from ..fit.calibrate import to_yaml
-from ..fit.own_wanted import rows_that_tell
+from ..fit.own.wanted import rows_that_tell
 from ..fit.tables import Together, calibrate_all
 from ..pages.report import write_validation_report
 from ..predict.handover import group_records

@@ -103,8 +103,8 @@ def test_rows_of_another_system_name_it() -> None:
 
 def test_too_few_rows_tell_nothing_and_the_ones_that_would_are_named(tmp_path: Path) -> None:
     """One row is met by five constants, and determines none of them."""
-    from epicycle.validate.fit.own import undetermined_of
-    from epicycle.validate.fit.own_wanted import rows_that_tell
+    from epicycle.validate.fit.own.constants import undetermined_of
+    from epicycle.validate.fit.own.wanted import rows_that_tell
 
     path = tmp_path / "rows.csv"
     path.write_text("".join(TABLES[0].read_text().splitlines(keepends=True)[:2]))

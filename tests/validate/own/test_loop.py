@@ -15,7 +15,7 @@ from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.specs import Gpu
 from epicycle.validate.bench.rows import Rows
 from epicycle.validate.fit.calibrate import to_yaml
-from epicycle.validate.fit.own import fit_own
+from epicycle.validate.fit.own.constants import fit_own
 from epicycle.validate.fit.tables import calibrate_all
 from epicycle.validate.here.run import conclude, mode_here
 from epicycle.validate.tables.own.node import LAUNCHES, node_seconds

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...sim.ep.protocols.epicycle import HT, LL
-from ..tables.own.launches import Key
-from .own import SAME, OwnFit, undetermined_of
+from ....sim.ep.protocols.epicycle import HT, LL
+from ...tables.own.launches import Key
+from .constants import SAME, OwnFit, undetermined_of
 
 #: Bench's cases of a kernel where they are called otherwise than its op (validate/bench/cases).
 _CASES = {

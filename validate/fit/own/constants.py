@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from ...hwmodels.calibration import Calibration, Entry, Fit
-from ...hwmodels.constant import write_constant
-from ...hwmodels.specs import Gpu
-from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct
-from ...sim.ep.protocols.epicycle import HT, KERNELS, LL
-from ..tables.own.launches import Key
-from ..tables.own.rows import LIBRARY, OwnRow, keys_of, predicted_s
-from .conformal import regimes_of
+from ....hwmodels.calibration import Calibration, Entry, Fit
+from ....hwmodels.constant import write_constant
+from ....hwmodels.specs import Gpu
+from ....sim.ep.compute.own_kernels import OwnMove, OwnProduct
+from ....sim.ep.protocols.epicycle import HT, KERNELS, LL
+from ...tables.own.launches import Key
+from ...tables.own.rows import LIBRARY, OwnRow, keys_of, predicted_s
+from ..conformal import regimes_of
 
 #: Kernels that read little and post stores: their bytes hide the chain of the next row.
 POSTING = frozenset({(HT, "dispatch"), (HT, "notify_post"), (LL, "dispatch_send"), (KERNELS, "permute"), (KERNELS, "quantise")})
@@ -150,7 +150,7 @@ def entries_of(found: OwnFit, table: str) -> tuple[Entry, ...]:
             intervals=regimes_of(
                 found.predicted_s[mine], np.array([r.measured_s for r in found.rows])[mine], np.ones(int(mine.sum()), np.int64)
             ),
-            method="soft-L1 loss on log error, all kernels together (validate/fit/own.py)",
+            method="soft-L1 loss on log error, all kernels together (validate/fit/own/constants.py)",
         )
         values = {f.name: write_constant(f.name, float(getattr(k, f.name))) for f in fields(k)}
         entries.append(Entry(protocol=key[0], op=key[1], scope="kernel", constants=values, fit=record))
