@@ -143,9 +143,16 @@ def standing_in(path: str) -> Iterator[Calibration]:
     Raises BadInput as `load_calibration`.
     """
     mine = load_calibration(path if is_calibration_path(path) else f"./{path}")
+    with standing_before(mine):
+        yield mine
+
+
+@contextmanager
+def standing_before(mine: Calibration) -> Iterator[None]:
+    """Inside, ``mine`` stands before the system it names."""
     token = _STAND_INS.set({**_STAND_INS.get(), mine.system: mine})
     try:
-        yield mine
+        yield
     finally:
         _STAND_INS.reset(token)
 

@@ -19,7 +19,7 @@ from ...hwmodels.catalog import load_cluster
 from ...hwmodels.specs import Gpu
 from ...sim.ep.machine import machine_of
 from ..tables.kernel_tables import KINDS, read_groups
-from ..tables.own_rows import read_own
+from ..tables.own.rows import read_own
 from .calibrate import calibrate, to_yaml
 from .collectives import fit_collectives
 from .experts import fit_experts

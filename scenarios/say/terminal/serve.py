@@ -14,7 +14,7 @@ from ...answer.words.number_text import number_text
 from .evaluation import new_table, print_limits, print_sentence, print_table
 
 _WORDS = {"ttft": "time to first token", "tpot": "time per output token", "itl": "between two tokens", "e2e": "arrival to end"}
-_WORDS["queue"] = "in the queue"
+_WORDS |= {"queue": "in the queue", "later_ttft": "… of later turns", "talk": "whole conversation"}
 _SHOWN = 5
 
 
@@ -23,9 +23,9 @@ def print_run(run: RequestRun, console: Console) -> None:
     print_sentence(run.sentence, console)
     names = [name_of(p) for p in PERCENTILES]
     table = new_table("distribution", ">mean", *(f">{name}" for name in names), ">closed form's mean")
-    for key in ("ttft", "queue", "tpot", "itl", "e2e"):
-        d = run.distributions[key]
-        if d.count:
+    for key in ("ttft", "later_ttft", "queue", "tpot", "itl", "e2e", "talk"):
+        d = run.distributions.get(key)
+        if d is not None and d.count:
             closed = run.closed_form.get(key)
             values = [_sure(run, key, "mean", d.mean), *(_sure(run, key, name, d.percentile[name]) for name in names)]
             table.add_row(_WORDS[key], *values, format_time(closed) if closed is not None else "")

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..buffer import Buffer, Demand, exact_rows
 from ..chunk import Chunk, share
+from ..limit import Limit, most_ranks
 from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -72,6 +73,11 @@ class Notify:
     drift_most: float  # how far apart they get in the longest kernel
     token: float  # head fix-up: seconds per token of a channel
     sharpness: float  # how well the fix-up hides beside the barriers
+
+
+#: Nodes that the inter-node kernels are instantiated for, and the largest size of their buffer.
+NODE_COUNTS = (2, 3, 4, 6, 8, 12, 16, 18, 20)
+INT_MAX = 2.0**31 - 1.0
 
 
 def dispatch_row_bytes(shape: Shape, two_hop: bool) -> Num:
@@ -300,5 +306,18 @@ PROTOCOLS = (
         engines=("vllm", "sglang", "trtllm"),
         transports=("ibgda", "ibrc", "libfabric-proxy"),
         counts=True,
+        limits=(
+            most_ranks(160, "DeepEP's buffer asserts at most 160 ranks, 20 nodes of 8 (csrc/deep_ep.cpp)"),
+            Limit(
+                f"DeepEP's inter-node kernels are instantiated for {', '.join(map(str, NODE_COUNTS))} nodes (csrc/kernels)",
+                lambda asked: (np.asarray(asked.domains) > 1.0) & ~np.isin(asked.domains, NODE_COUNTS),
+                "use one of those",
+            ),
+            Limit(
+                "DeepEP's RDMA buffer is counted in 32 bits: at most 2,147,483,647 bytes",
+                lambda asked: rdma_rings(np.floor(np.asarray(asked.comm_sms) / 2.0), asked.domains, asked.hidden) > INT_MAX,
+                "lower comm_sms, or use fewer nodes",
+            ),
+        ),
     ),
 )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..buffer import Buffer, Demand
+from ..limit import most_ranks
 from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -102,5 +103,7 @@ PROTOCOLS = (
         far="nvlink-domain",
         one_domain=True,
         engines=("trtllm",),
+        offered=("vllm",),
+        limits=(most_ranks(64, "TensorRT-LLM's one-sided kernel holds the ranks in one 64-bit mask"),),
     ),
 )

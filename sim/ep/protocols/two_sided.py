@@ -52,5 +52,6 @@ PROTOCOLS = (
         near="nvlink-domain",
         far="nvlink-domain",
         one_domain=True,
+        offered=("vllm",),
     ),
 )
