@@ -8,6 +8,7 @@ from ...scenarios.say.terminal.console import say
 from ...scenarios.say.terminal.evaluation import new_table, print_table
 from .calibrate import Calibrated
 from .fit import Fitted
+from .own.wanted import rows_that_tell
 from .tables import Together
 
 SHOWN_OUTLIERS = 8
@@ -54,9 +55,8 @@ def print_together(found: Together, console: Console) -> None:
         free = f"{found.own.free} constants for {len(found.own.constants)} kernels"
         shared = ", ".join(f"{name} {value:.3g}" for name, value in found.own.shared.items())
         say(f"our own kernels: {free}; shared: {shared}", console)
-        lost = sorted({(k[1], n) for k, names in found.own.undetermined.items() for n in names})
-        if lost:
-            say("rows that would tell the undetermined: those phases timed alone (bench), more shapes", console)
+        for wanted in rows_that_tell(found.own):
+            say(f"these rows do not tell {wanted}", console)
 
 
 def _print_fit(fitted: Fitted, console: Console) -> None:

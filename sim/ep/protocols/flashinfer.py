@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ....hwmodels.calibration import Scope, constants_of, find_entry
+from ..limit import made_for, most_ranks
 from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Shape
 from ..stage import Machine, Stage
@@ -46,5 +47,10 @@ PROTOCOLS = (
         far="nvlink-domain",
         one_domain=True,
         lend=lend,
+        limits=(
+            made_for("NVIDIA", "FlashInfer's one-sided kernel"),
+            most_ranks(64, "FlashInfer's one-sided kernel holds the ranks in one 64-bit mask"),
+        ),
+        offered=("sglang",),
     ),
 )

@@ -19,6 +19,7 @@ import numpy as np
 
 from ....hwmodels.calibration import Scope, constants_of, find_entry
 from ..buffer import Buffer, Demand
+from ..limit import made_for
 from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import Join, Load, Machine, Move, Stage
@@ -113,6 +114,7 @@ def buffers(need: Demand) -> Iterator[Buffer]:
 _MESH = (
     "a pair of GPUs has one link of the mesh: rows to a popular rank cannot borrow the others', which is not counted here",
 )
+_MAKER = (made_for("AMD", "MORI-EP"),)
 
 PROTOCOLS = (
     Protocol(
@@ -130,6 +132,8 @@ PROTOCOLS = (
         lend=partial(lend, V1),
         caveats=_MESH,
         caveats_across=("MORI's InterNodeV1 combine before pull request 546 could be silently wrong (ROCm/mori#475)",),
+        limits=_MAKER,
+        offered=("sglang", "vllm"),
     ),
     Protocol(
         name=V2,
@@ -144,5 +148,6 @@ PROTOCOLS = (
         one_domain=True,
         lend=partial(lend, V2),
         caveats=_MESH,
+        limits=_MAKER,
     ),
 )
