@@ -118,7 +118,7 @@ def _us(seconds: Floats) -> tuple[float, ...]:
 
 
 def _winners(curves: Sequence[Curve], tokens: Sequence[int]) -> Iterator[Stretch]:
-    order = [sorted(curves, key=lambda curve, i=i: curve.layer_us[i]) for i in range(len(tokens))]
+    order = [_fastest_first(curves, i) for i in range(len(tokens))]
     begin = 0
     for i in range(1, len(tokens) + 1):
         if i < len(tokens) and order[i][0] is order[begin][0]:
@@ -128,6 +128,10 @@ def _winners(curves: Sequence[Curve], tokens: Sequence[int]) -> Iterator[Stretch
         apart = all(best.high90_us[j] < other.low90_us[j] for j in range(begin, i) for other in order[j][1:])
         yield Stretch(best.protocol, tokens[begin], tokens[i - 1], second.protocol, ratio, apart and len(curves) > 1)
         begin = i
+
+
+def _fastest_first(curves: Sequence[Curve], at: int) -> list[Curve]:
+    return sorted(curves, key=lambda curve: curve.layer_us[at])
 
 
 def _sentence(question: Question, curves: Sequence[Curve], winners: Sequence[Stretch]) -> str:
