@@ -93,10 +93,7 @@ def played(sets: list[str]) -> str:
     return json.dumps({key: value for key, value in found.items() if key != "inputs"}, sort_keys=True, default=str)
 
 
-SILENT = pytest.mark.xfail(strict=True, reason="a replayed high-throughput layer is told as one launched: to be named")
-
-
-@pytest.mark.parametrize("key", [pytest.param(k, marks=SILENT) if k == "deployment.cuda_graphs" else k for k in LAYERS])
+@pytest.mark.parametrize("key", LAYERS)
 def test_a_key_of_a_layer_changes_its_answer(key: str, counts: dict[str, Path]) -> None:
     value, beside = LAYERS[key]
     sets = [named(each, counts) for each in (*LAYER, *beside)]
