@@ -14,7 +14,15 @@ from .search import Search
 
 #: Keys of a search that say how experts lie and are reached.
 _OF_EXPERTS = ("dp", "ep", "protocols", "redundant_experts", "overlap")
-_EXPERTS = (*_OF_EXPERTS, *(f"prefill_{name}" for name in _OF_EXPERTS), "placement", "comm_sms", "experts", "payload", "confirm")
+_EXPERTS = (
+    *_OF_EXPERTS,
+    *(f"prefill_{name}" for name in _OF_EXPERTS),
+    "placement",
+    "comm_sms",
+    "experts",
+    "payload",
+    "confirm",
+)
 #: Keys of a search that speak of prefill workers.
 _OF_PREFILL = tuple(name for name in Search.model_fields if name.startswith("prefill_"))
 

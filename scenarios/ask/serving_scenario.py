@@ -92,7 +92,7 @@ class ServingScenario(QuestionFile):
         return self.model_copy(update={"search": None}).resolve()
 
     def _unused(self) -> tuple[str, ...]:
-        """What changes no number of an answer: a search beside a deployment, and what stands in command lines it is read from."""
+        """What changes no number: a search beside a deployment, and what stands in command lines that it is read from."""
         beside = ("not used: search, the file gives its deployment (`epicycle plan` looks for others)",)
         searched = beside if self.search is not None and self.deployment is not None else ()
         return (*searched, *self._left_in_command_lines())

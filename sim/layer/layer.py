@@ -186,14 +186,14 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
 
 
 def _graphs_note(question: Question, program: Program) -> Iterator[str]:
-    """What ``deployment.cuda_graphs`` means here, where it is given: the host's launches run beside the kernels, and may hide."""
+    """What ``deployment.cuda_graphs`` means here, where it is given: launches run beside the kernels, and may hide."""
     asked, protocol = question.deployment.cuda_graphs, program.protocol
     if asked is None:
         return
     if asked and not protocol.replays:
         yield (
-            f"deployment.cuda_graphs: the experts' kernels are taken as replayed; {protocol.name}'s own are launched one by one, "
-            "since its host waits for counts"
+            f"deployment.cuda_graphs: the experts' kernels are taken as replayed; {protocol.name}'s own are launched one by "
+            "one, since its host waits for counts"
         )
     elif asked:
         yield f"deployment.cuda_graphs: {protocol.name} is replayed, as it is by default"

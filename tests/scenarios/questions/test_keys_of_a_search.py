@@ -11,7 +11,14 @@ from epicycle.scenarios.ask.scenario import load_serving
 from epicycle.scenarios.ask.search import Search
 from epicycle.scenarios.weigh.evaluation_of import evaluation_of, plan_of
 
-SEARCH = {"worker_gpus": 4, "batches": [16, 64], "chunk_tokens": [8192], "prefill_chunk_tokens": [8192], "confirm": 0, "keep": 6}
+SEARCH = {
+    "worker_gpus": 4,
+    "batches": [16, 64],
+    "chunk_tokens": [8192],
+    "prefill_chunk_tokens": [8192],
+    "confirm": 0,
+    "keep": 6,
+}
 ASKED = (
     "workload={input_tokens: 2000, output_tokens: 500, rate: 5 /s}",
     "slo={ttft: 3 s, tpot: 60 ms}",
