@@ -18,7 +18,7 @@ NVSHMEM ?= nvidia-nvshmem-cu13==3.4.5
 TABLES ?= ../shared/measurements
 LIBRARY := hwmodels sim kernels validate scenarios
 
-.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-serving bench-study clean regenerate gallery-page
+.PHONY: help demo test test-long browser check lint format types contracts wheel-check test-oldest test-gpu gpu-bench bench-engine bench-serving bench-study bench-explore clean regenerate gallery-page
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -84,12 +84,16 @@ bench-engine: $(VENV)/.light  ## time the event engine, beside a SimPy process p
 bench-study: $(VENV)/.light  ## time studies: plans on two cores against one, layers in closed form, memory
 	$(BIN)/python tests/benchmarks/study_speed.py
 
+bench-explore: $(VENV)/.full  ## time the page of explore: every slider moved in a browser, to the numbers and to the front
+	$(BIN)/python tests/benchmarks/explore_speed.py
+
 regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated pages again (needs the measurement tables)
 	$(BIN)/python -m epicycle.validate.fit.shipped $(TABLES)
 	$(BIN)/python -m epicycle.validate.serving.shipped $(TABLES)
 	$(BIN)/python -m epicycle.validate.pages.docs_page $(TABLES)
 	$(BIN)/python -m epicycle.scenarios.say.gallery_page
 	$(BIN)/python tests/scenarios/printed.py
+	$(BIN)/python tests/scenarios/picture.py
 	$(BIN)/python tests/house/import_graph.py
 
 gallery-page: $(VENV)/.light  ## reproduce all published systems and write docs/gallery.md

@@ -487,12 +487,12 @@ def explore(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: one that is free.")] = 0,
 ) -> None:
     """Play with a scenario in the browser: sliders and menus, answered at once in closed form."""
-    from .scenarios.explore.dash_page import ADDRESS
+    from .scenarios.explore.dash_page import ADDRESS, serve
     from .scenarios.explore.dash_page import explore as made
 
     page, at = made(scenario, _changes(sets, cluster), port)
     print(f"http://{ADDRESS}:{at}/ (Ctrl-C ends it)", flush=True)
-    page.run(host=ADDRESS, port=at, debug=False)
+    serve(page, at)
 
 
 @app.command(epilog="Example: epicycle schema scenario > scenario.schema.json")

@@ -38,6 +38,10 @@ class Fit(BaseModel):
     table: str
     library: str
     rows: int = Field(ge=0, description="rows the constants were fitted to")
+    lines: tuple[int, ...] = Field(default=(), description="which rows, by line of the table, where they are few and named")
+    beside: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict, description="lines of other tables, by name, that the fit took too"
+    )
     rows_available: int = Field(ge=0)
     mape_fit_pct: float
     mape_rest_pct: float | None = Field(default=None, description="on the rows not fitted to")
@@ -60,6 +64,8 @@ class Fit(BaseModel):
         ``foreign``: as `interval_of`. Without rows left aside, it is that of normal errors with the spread of the fitted rows,
         and says so.
         """
+        if self.lines:
+            foreign = (*foreign, f"a law of {len(self.lines)} published rows, with no row left aside")
         if self.intervals or not (self.rows and self.residual_log_sd):
             return interval_of(self.intervals, self.seen, seconds, nodes, point, borrowed_from, foreign)
         spread = Regime.normal(nodes, self.rows, self.residual_log_sd)
@@ -140,9 +146,16 @@ def standing_in(path: str) -> Iterator[Calibration]:
     Raises BadInput as `load_calibration`.
     """
     mine = load_calibration(path if is_calibration_path(path) else f"./{path}")
+    with standing_before(mine):
+        yield mine
+
+
+@contextmanager
+def standing_before(mine: Calibration) -> Iterator[None]:
+    """Inside, ``mine`` stands before the system it names."""
     token = _STAND_INS.set({**_STAND_INS.get(), mine.system: mine})
     try:
-        yield mine
+        yield
     finally:
         _STAND_INS.reset(token)
 
@@ -161,7 +174,7 @@ def find_entry(system: str, protocol: str, op: str, scope: Scope) -> tuple[Entry
     while name is not None and name not in seen:
         seen.append(name)
         calibration = load_calibration(name)
-        for entry in calibration.entries:
+        for entry in (*calibration.entries, *library_entries(name)):
             if (entry.protocol, entry.op, entry.scope) == (protocol, op, scope):
                 return entry, name
         name = calibration.relative
@@ -211,6 +224,40 @@ def load_shipped(system: str) -> Calibration:
     return parse_calibration(
         strict_yaml.load(entry.read_text(encoding="utf-8"), f"calibrated/{system}.yaml"), f"calibrated/{system}.yaml"
     )
+
+
+@cache
+def library_entries(system: str) -> tuple[Entry, ...]:
+    """What libraries that publish a few rows of themselves allow to fit on ``system``: the files of ``data/libraries``."""
+    return tuple(entry for of, entry in _all_library_entries() if of == system)
+
+
+@cache
+def named_lines(protocol: str, table: str) -> frozenset[int]:
+    """Lines of ``table`` that some law of ``protocol`` was fitted to, on any system: rows that judge it no more."""
+    mine = (e.fit for _, e in _all_library_entries() if e.protocol == protocol and e.fit.table == table)
+    shipped = (e.fit for name in calibrated_systems() for e in load_shipped(name).entries if e.protocol == protocol)
+    taken = (line for fit in shipped for line in fit.beside.get(table, ()))
+    return frozenset((*taken, *(line for fit in mine for line in fit.lines)))
+
+
+@cache
+def library_rows(protocol: str) -> int:
+    """Published rows that laws of ``protocol`` were fitted to, on all systems."""
+    return len({(e.fit.table, line) for _, e in _all_library_entries() if e.protocol == protocol for line in e.fit.lines})
+
+
+@cache
+def _all_library_entries() -> tuple[tuple[str, Entry], ...]:
+    """(system, entry) of every library's file."""
+    folder = files("epicycle.hwmodels").joinpath("data", "libraries")
+    found: list[tuple[str, Entry]] = []
+    for name in sorted(e.name for e in folder.iterdir() if e.name.endswith(".yaml")):
+        document = strict_yaml.load(folder.joinpath(name).read_text(encoding="utf-8"), f"libraries/{name}")
+        for system, entries in document.items():
+            data = {"system": system, "cluster": "", "entries": entries}
+            found += [(system, entry) for entry in parse_calibration(data, f"libraries/{name}: {system}").entries]
+    return tuple(found)
 
 
 @cache

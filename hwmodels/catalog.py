@@ -20,14 +20,34 @@ from pydantic import BaseModel, ValidationError
 from . import strict_yaml
 from .errors import BadInput, UnknownKey, UnknownName
 from .hardware_file import Sheet, is_file, owned, read_sheet, with_tensor_rate
+from .sick import ailing
 from .specs import SET_BY_USER, Cluster, Datasheet, Gpu, Link, Nic, Switch
 from .strict_yaml import KeyPath
+from .transport import Transport
 
-__all__ = ["KINDS", "SET_BY_USER", "is_file", "load_cluster", "load_gpu", "load_link", "load_nic", "load_switch", "names"]
+__all__ = [
+    "KINDS",
+    "SET_BY_USER",
+    "is_file",
+    "load_cluster",
+    "load_gpu",
+    "load_link",
+    "load_nic",
+    "load_switch",
+    "load_transport",
+    "names",
+]
 
-KINDS: tuple[str, ...] = ("gpus", "nics", "links", "switches", "clusters")
+KINDS: tuple[str, ...] = ("gpus", "nics", "transports", "links", "switches", "clusters")
 
-_SINGULAR = {"gpus": "GPU", "nics": "NIC", "links": "link", "switches": "switch", "clusters": "cluster"}
+_SINGULAR = {
+    "gpus": "GPU",
+    "nics": "NIC",
+    "transports": "transport",
+    "links": "link",
+    "switches": "switch",
+    "clusters": "cluster",
+}
 _PARTS = {"node.gpu": "gpus", "node.nic": "nics", "fabric.switch": "switches"}
 #: What a cluster of the user's may leave out: as many nodes as a two-level tree of 64-port switches joins.
 _CLUSTER_DEFAULTS = {"nodes": 1, "max_nodes": 1024}
@@ -48,6 +68,11 @@ def load_gpu(name: str) -> Gpu:
 def load_nic(name: str) -> Nic:
     """The NIC of that name, or in that file. Raises as `load_gpu`."""
     return _datasheet(Nic, "nics", name)
+
+
+def load_transport(name: str) -> Transport:
+    """The transport of that name, or in that file. Raises as `load_gpu`."""
+    return _datasheet(Transport, "transports", name)
 
 
 def load_link(name: str) -> Link:
@@ -95,7 +120,7 @@ def load_cluster(name: str, nodes: int | None = None, overrides: Mapping[str, ob
     tree["node"].setdefault("nics", tree["node"].get("gpus"))
     joined = Sheet(tree, name, whole.document, (), parts)
     try:
-        return Cluster.model_validate(tree)
+        return ailing(Cluster.model_validate(tree))
     except ValidationError as error:
         raise joined.refusal(error) from None
 

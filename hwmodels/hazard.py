@@ -20,6 +20,10 @@ class Hazard:
         """From ``failures`` of ``gpus`` in ``days``."""
         return cls(gpus * days * 24.0 / failures)
 
+    def announced(self, share: float) -> Hazard | None:
+        """Of those that come without a warning, where ``share`` of all announce themselves; None where all do."""
+        return Hazard(self.gpu_hours / (1.0 - share)) if share < 1.0 else None
+
     def hours_between(self, gpus: float) -> float:
         """Hours between failures of a group of ``gpus``, any of which stops it."""
         return self.gpu_hours / gpus

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from .price_tag import PriceTag
 from .units import Bytes, BytesPerSecond, Hertz, PerSecond, Seconds, Watts
@@ -114,6 +114,7 @@ class Nic(Datasheet):
     latency: Seconds  # one way, NIC to NIC through one switch
     queue_pairs: Annotated[int, Field(ge=1)]
     ordered: bool  # a queue pair delivers in order (EFA does not)
+    verbs: bool = True  # connections and remote atomics (EFA has neither)
 
 
 class Switch(Datasheet):
@@ -151,6 +152,14 @@ class Node(BaseModel):
         return self
 
 
+#: What may be wrong between nodes, by name.
+Sickness = Literal["no-adaptive-routing", "cpu-fallback", "slow-nic"]
+
+
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
 class Fabric(BaseModel):
     """How nodes are joined.
 
@@ -183,7 +192,7 @@ class Cluster(BaseModel):
 
     ``mesh``: the links of a domain that has no switch; ``gpu.nvlink_bandwidth`` then says nothing of an exchange.
     ``calibration`` names the system (file stem in data/calibrated) whose fitted parameters describe this hardware; ``file`` is
-    where a cluster of the user's was read from.
+    where a cluster of the user's was read from. ``sick``: what is taken to be wrong between its nodes (`sick`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -195,6 +204,7 @@ class Cluster(BaseModel):
     nodes_per_nvlink_domain: Annotated[int, Field(ge=1, le=4096)] = 1
     fabric: Fabric
     mesh: Mesh | None = None
+    sick: Annotated[tuple[Sickness, ...], BeforeValidator(_as_list)] = ()
     calibration: str
     sources: dict[str, str]
     file: str = ""
@@ -205,6 +215,7 @@ class Cluster(BaseModel):
         gpu, nic = self.node.gpu, self.node.nic
         swapped = {"node.gpu": gpu.label, "node.nic": nic.label, "fabric.switch": self.fabric.switch.label}
         changed = [label for key, label in swapped.items() if self.sources.get(key) == SET_BY_USER or " with " in label]
+        changed += self.sick
         return f"{self.name} with {' and '.join(changed)}" if changed else self.name
 
     @property

@@ -251,4 +251,4 @@ def format_rate(value: float) -> str:
 
 def format_time(value: float) -> str:
     """``value`` seconds for people, three significant digits: "2.1 us", "14.8 ms", "3.2 s"."""
-    return _rounded(value, ((1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"), (1e-12, "ps")))
+    return "0 s" if value == 0 else _rounded(value, ((1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"), (1e-12, "ps")))

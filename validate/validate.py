@@ -18,7 +18,7 @@ from .serving.table import COLUMNS, serving_table
 from .tables.columns import columns_of
 from .tables.expert_group import COLUMNS as EXPERTS
 from .tables.kernel_tables import kind_of
-from .tables.own_rows import is_own
+from .tables.own.rows import is_own
 from .tables.published import COLUMNS as PUBLISHED
 
 Progress = Callable[[int, int], None]

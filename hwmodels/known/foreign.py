@@ -36,6 +36,8 @@ def why_foreign(cluster: Cluster, across_nodes: bool, lender: str) -> tuple[str,
         each, measured = (c.node.nics / c.node.gpus for c in (cluster, reference))
         if each != measured and nic.name == reference.node.nic.name:
             found.append(f"{each:g} NICs a GPU, measured with {measured:g}")
+    if across_nodes and cluster.sick:
+        found.append(f"taken to be sick: {', '.join(cluster.sick)}")
     if _crosses_makes(cluster.calibration, lender):
         found.append(f"{lender} is another maker's hardware")
     return tuple(found)

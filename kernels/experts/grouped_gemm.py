@@ -1,8 +1,7 @@
 """Grouped matrix product: rows sorted by expert times that expert's weight, ``y[m] = x[m] @ w[expert(m)].T``.
 
-Two row orders share the kernel. *Contiguous*: each expert's rows start at a multiple of the tile height, ``tile_expert`` names
-the expert of each tile (prefill). *Masked*: expert e owns rows ``e * rows_per_expert ..`` of which the first ``count[e]`` are
-real (decode; shapes fixed for graphs). Tiles without rows return at once, so a launch sized for the worst case costs little.
+Two row orders share the kernel, contiguous and masked (``row_order``). Tiles without rows return at once, but each of their
+programs costs some 2 us on the SM it passes through: a launch sized for the worst case should be persistent.
 bf16, or float8 with scales of 1 x 128 on x and 128 x 128 on w, accumulated in float32 and scaled per 128 of k. The scales of x
 lie by k, [k / 128, rows]: the rows of a tile then read theirs from one or two lines. The tile says how operands are loaded: by
 pointers (here: any GPU, the interpreter) or by TMA descriptors in a persistent grid (``tma_gemm``).
@@ -16,26 +15,9 @@ import torch
 import triton
 import triton.language as tl
 
+from .row_order import RowOrder, banded, tile_rows
 from .tiles import Tile
 from .tma_gemm import tma_gemm
-
-
-@triton.jit
-def tile_rows(tile, tile_expert, count, rows_per_expert, MASKED: tl.constexpr, BLOCK: tl.constexpr):
-    """(expert or -1, first row, end of the expert's real rows) of one tile of BLOCK rows."""
-    if MASKED:
-        per = (rows_per_expert + BLOCK - 1) // BLOCK
-        expert = tile // per
-        inside = (tile - expert * per) * BLOCK
-        n = tl.load(count + expert)
-        first = expert * rows_per_expert + inside
-        end = expert * rows_per_expert + n
-        expert = tl.where(inside < n, expert, -1)
-    else:
-        expert = tl.load(tile_expert + tile)
-        first = tile * BLOCK
-        end = first + BLOCK
-    return expert, first, end
 
 
 @triton.jit
@@ -59,14 +41,7 @@ def gemm_kernel(
     BK: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    pid = tl.program_id(0)
-    columns = (N + BN - 1) // BN
-    # GROUP row tiles advance together over the columns, so that a weight tile is read by neighbours while in L2.
-    band = pid // (GROUP * columns)
-    height = min(tiles - band * GROUP, GROUP)
-    inside = pid - band * GROUP * columns
-    tile = band * GROUP + inside % height
-    column = inside // height
+    tile, column = banded(tl.program_id(0), tiles, (N + BN - 1) // BN, GROUP)
     expert, first, end = tile_rows(tile, tile_expert, count, rows_per_expert, MASKED, BM)
     if expert >= 0:
         rows = first + tl.arange(0, BM)
@@ -115,16 +90,13 @@ def grouped_gemm(
         raise ValueError(f"k ({k}) must be a multiple of the tile depth {tile.k}")
     if scaled and (n % 128 or tile.k != 128 or tile.n != 128):
         raise ValueError(f"float8 needs n ({n}) a multiple of 128 and a tile of 128 columns and 128 deep, not {tile}")
-    if (tile_expert is None) == (count is None):
-        raise ValueError("give tile_expert (contiguous rows) or count (masked rows), not both")
-    per_expert = rows // experts
-    tiles = tile_expert.numel() if tile_expert is not None else experts * -(-per_expert // tile.m)
-    table = tile_expert if tile_expert is not None else count
+    order = RowOrder.of(rows, experts, tile.m, tile_expert, count)
+    table = order.table
     if tile.loads == "tma":
         multiprocessors = torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 2
-        tma_gemm(x, w, y, table, count is not None, x_scale, w_scale, tile, multiprocessors)
+        tma_gemm(x, w, y, table, order.masked, x_scale, w_scale, tile, multiprocessors)
         return
-    gemm_kernel[(tiles * -(-n // tile.n),)](
+    gemm_kernel[(order.tiles * -(-n // tile.n),)](
         x,
         x_scale if scaled else table,
         w,
@@ -132,12 +104,12 @@ def grouped_gemm(
         y,
         table,
         table,
-        per_expert,
+        order.per_expert,
         rows,
-        tiles,
+        order.tiles,
         n,
         k,
-        MASKED=count is not None,
+        MASKED=order.masked,
         SCALED=scaled,
         BM=tile.m,
         BN=tile.n,

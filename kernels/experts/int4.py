@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .grouped_gemm import tile_rows
+from .row_order import RowOrder, banded, tile_rows
 from .tiles import Tile
 
 BLOCK = 128
@@ -36,13 +36,7 @@ def int4_gemm_kernel(
     BN: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    pid = tl.program_id(0)
-    columns = (N + BN - 1) // BN
-    band = pid // (GROUP * columns)
-    height = min(tiles - band * GROUP, GROUP)
-    inside = pid - band * GROUP * columns
-    tile = band * GROUP + inside % height
-    column = inside // height
+    tile, column = banded(tl.program_id(0), tiles, (N + BN - 1) // BN, GROUP)
     expert, first, end = tile_rows(tile, tile_expert, count, rows_per_expert, MASKED, BM)
     if expert >= 0:
         rows = first + tl.arange(0, BM)
@@ -83,23 +77,19 @@ def int4_gemm(
     (rows, k), (experts, n, packed) = x.shape, w.shape
     if k % BLOCK or packed * 2 != k:
         raise ValueError(f"k ({k}) must be a multiple of {BLOCK}, and int4 weights half as wide, not {packed}")
-    if (tile_expert is None) == (count is None):
-        raise ValueError("give tile_expert (contiguous rows) or count (masked rows), not both")
-    per_expert = rows // experts
-    table = tile_expert if tile_expert is not None else count
-    tiles = tile_expert.numel() if tile_expert is not None else experts * -(-per_expert // tile.m)
-    int4_gemm_kernel[(tiles * -(-n // tile.n),)](
+    order = RowOrder.of(rows, experts, tile.m, tile_expert, count)
+    int4_gemm_kernel[(order.tiles * -(-n // tile.n),)](
         x,
         w,
         w_scale,
         y,
-        table,
-        table,
-        per_expert,
-        tiles,
+        order.table,
+        order.table,
+        order.per_expert,
+        order.tiles,
         n,
         k,
-        MASKED=count is not None,
+        MASKED=order.masked,
         BM=tile.m,
         BN=tile.n,
         GROUP=tile.group,

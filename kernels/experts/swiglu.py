@@ -12,8 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
-from .grouped_gemm import tile_rows
 from .quantise import quantise_groups, quantise_reference
+from .row_order import tile_rows
 
 
 @triton.jit

@@ -13,6 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .row_order import banded
 from .tiles import Tile
 
 
@@ -48,12 +49,7 @@ def tma_gemm_kernel(
         tiles = tl.sum((tl.load(tile_expert + lane, mask=lane < lanes, other=-1) >= 0).to(tl.int32), axis=0)
     # Scales are carried from step to step, which a flattened loop cannot.
     for pid in tl.range(tl.program_id(0), tiles * columns, tl.num_programs(0), flatten=not SCALED and not MASKED):
-        # GROUP row tiles advance together over the columns, so that a weight tile is read by neighbours while in L2.
-        band = pid // (GROUP * columns)
-        height = min(tiles - band * GROUP, GROUP)
-        inside = pid - band * GROUP * columns
-        tile = band * GROUP + inside % height
-        column = inside // height
+        tile, column = banded(pid, tiles, columns, GROUP)
         if MASKED:
             before = (end_tile <= tile) & (lane < lanes)
             expert = tl.sum(before.to(tl.int32), axis=0)

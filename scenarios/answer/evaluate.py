@@ -9,7 +9,7 @@ import numpy as np
 from ... import __version__
 from ...hwmodels.backends import Backend, load_backend
 from ...hwmodels.units import format_time
-from ...sim.ep.protocol import find_protocol
+from ...sim.ep.protocol import find_protocol, unmeasured_note
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
@@ -184,7 +184,7 @@ def _notes(
         yield f"{backend.name} has not been fitted to measured deployments: its own times are assumed"
     used = dict.fromkeys(worker.protocol for _, worker in serving.workers.items() if worker.dp > 1)
     for name in (name for name in used if find_protocol(name).lend is not None):
-        yield f"nobody has measured the {name} exchange: links and barriers are measured kernels', intervals too narrow"
+        yield unmeasured_note(name)
 
 
 def _one(value: object) -> float:

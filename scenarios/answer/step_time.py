@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 
 from ...hwmodels.specs import Cluster
-from ...sim.ep.compute.experts import ExpertShape, tensor_dtype
 from ...sim.ep.machine import machine_of
 from ...sim.inputs.serving import Worker
 from ...sim.inputs.serving_question import ServingQuestion
@@ -60,8 +59,8 @@ def step_time(
         shown[not shorter] = 1.0 - max(0.0, hidden - less) / max(more, 1e-12)
     wire_bound = _wire_bound(cluster, worker)
     parts = [_part(part, shown, wire_bound) for part in step.parts]
-    shape = ExpertShape(1.0, 1.0, precision.experts if question.model.experts else precision.weights, "bf16")
-    peak = machine.tensor_flops[tensor_dtype(shape, machine)]
+    stored = precision.experts if question.model.experts else precision.weights
+    peak = machine.tensor_flops[stored if stored in machine.tensor_flops else "bf16"]  # what most products run in
     stages = float(worker.pp)
     bounds: dict[str, float] = {}
     for part in parts:

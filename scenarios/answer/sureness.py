@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.backends import Backend
-from ...hwmodels.calibration import relatives
+from ...hwmodels.calibration import library_rows, relatives
 from ...hwmodels.certainty.residuals import Residuals, carried, residuals_of, uncertainty
 from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.specs import Cluster
@@ -74,8 +74,10 @@ def sure_times(
     known = not fit or system in backend.systems
     borrowed = [] if known else [f"constants of {backend.name} on {', '.join(sorted(backend.systems))}"]
     protocol = workers.protocol
-    if not borrowed and protocol and find_protocol(protocol).lend is not None:
-        borrowed.append(f"measured exchanges of another library: nobody measured {protocol}")
+    if protocol and find_protocol(protocol).lend is not None:
+        own = library_rows(protocol)
+        few = f"only {own} published rows speak of {protocol}" if own else f"nobody measured {protocol}"
+        borrowed.append(f"measured exchanges of another library: {few}")
     near = why_foreign(cluster, False, lender)
     far = why_foreign(cluster, True, lender)
     across = np.asarray(workers.widest) > cluster.nvlink_domain_gpus

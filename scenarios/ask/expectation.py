@@ -55,15 +55,19 @@ class Fitted(_Record):
 class Expectation(_Record):
     """One published figure, or a series of them along an axis.
 
-    ``published``: the value in ``unit``, a list of values over ``over``, or null where the source claims none.
+    ``published``: the value in ``unit``, a list of values over ``over`` (null: none at that point), or null where the source
+    claims none. ``between``: a range that was published instead of a value; the error is to its nearer end, none inside.
     ``set``: changes of the scenario under which it holds. ``relative_to``: the other value of a ratio, change or difference,
-    ``as`` says which: ``ratio`` is value / other, ``change`` (value / other - 1) in per cent, ``difference`` value - other.
+    ``as`` says which: ``ratio`` is value / other, ``change`` (value / other - 1) in per cent, ``difference`` value - other,
+    ``crossing`` the place on ``over`` where value and other are equal (read off between its points), ``mean`` of the values on
+    ``over``.
     ``tolerance_pct`` is relative, but for a ``change``, where it is in points. At most 25.
     """
 
     metric: str
     words: str = ""
-    published: float | tuple[float, ...] | None
+    published: float | tuple[float | None, ...] | None
+    between: tuple[float, float] | None = None
     unit: str = ""
     source: str = Field(min_length=4)
     evidence: Evidence
@@ -72,20 +76,31 @@ class Expectation(_Record):
     set: tuple[str, ...] = ()
     over: Axis | None = None
     relative_to: Reference | None = None
-    as_: Literal["value", "ratio", "change", "difference"] = Field(default="value", alias="as")
+    as_: Literal["value", "ratio", "change", "difference", "crossing", "mean"] = Field(default="value", alias="as")
     corrected: Corrected | None = None
     fitted: Fitted | None = None
 
+    @property
+    def of_axis(self) -> bool:
+        """One value of all points on ``over`` together."""
+        return self.as_ in ("crossing", "mean")
+
     @model_validator(mode="after")
     def _goes_together(self) -> Expectation:
-        if (self.relative_to is None) != (self.as_ == "value"):
-            raise ValueError("relative_to and as (ratio, change or difference) come together")
+        if (self.relative_to is None) != (self.as_ in ("value", "mean")):
+            raise ValueError("relative_to and as (ratio, change, difference or crossing) come together")
         if isinstance(self.published, tuple) and (self.over is None or len(self.over.values) != len(self.published)):
             raise ValueError("published is a series: over needs as many values")
-        if self.over is not None and isinstance(self.published, float):
+        if self.of_axis and (self.over is None or isinstance(self.published, tuple)):
+            raise ValueError(f"a {self.as_} is one value of a whole axis: give over, and no series")
+        if self.between is not None and (self.published is not None or self.between[0] > self.between[1]):
+            raise ValueError("between is a range, low and high, instead of a published value: leave published null")
+        if self.over is not None and self.between is not None and not self.of_axis:
+            raise ValueError("between is of one value: over belongs to a series")
+        if self.over is not None and isinstance(self.published, float) and not self.of_axis:
             raise ValueError("published is one value, and over has several: give a list, or null for no claim")
-        if self.corrected is not None and (self.evidence != "arithmetic" or not isinstance(self.published, float)):
-            raise ValueError("corrected is for one published figure that is arithmetic: a prediction that misses is missed")
+        if self.corrected is not None and (self.evidence == "predicted" or not isinstance(self.published, float)):
+            raise ValueError("corrected is for one published figure and not for a prediction: one that misses is missed")
         if (self.fitted is None) != (self.evidence != "calibrated"):
             raise ValueError("fitted is for calibrated evidence, and only for that")
         return self

@@ -65,6 +65,9 @@ def _held(deployment: Serving) -> Iterator[tuple[KeyPath, str, Any]]:
     for name in _SAME:
         if name in given and getattr(deployment, name) is not None:
             yield ("deployment", name), name, getattr(deployment, name)
+    for name in sorted(given - {"backend", "mode", "decode", "prefill", *_SAME}):
+        if getattr(deployment, name) != type(deployment).model_fields[name].default:
+            raise _unsearched(name, getattr(deployment, name))
     if "decode" in given:
         yield from _worker(deployment.decode, "decode", "")
     if deployment.prefill is not None:
@@ -85,8 +88,12 @@ def _worker(worker: BaseModel, role: str, prefix: str) -> Iterator[tuple[KeyPath
         elif name in ("comm_sms", "placement") and role == "decode":
             yield path, name, value
         elif value != type(worker).model_fields[name].default:
-            raise NotHeld(
-                path,
-                f"plan does not look for deployments with {role}.{name}={value}: remove it, or ask `epicycle explain` about "
-                "this deployment as it stands",
-            )
+            raise _unsearched(f"{role}.{name}", value)
+
+
+def _unsearched(name: str, value: object) -> NotHeld:
+    return NotHeld(
+        ("deployment", *name.split(".")),
+        f"plan does not look for deployments with {name}={value}: remove it, or ask `epicycle explain` about "
+        "this deployment as it stands",
+    )

@@ -67,6 +67,8 @@ def _of_worker(serving: Serving, role: str) -> Iterator[tuple[str, str]]:
     worker, at = serving.workers[role], f"deployment.{role}"
     if _given(worker, "comm_sms") and not _on_comm_sms(worker, role == "prefill" or serving.mode == "aggregated"):
         yield f"{at}.comm_sms", f"{worker.protocol} keeps no SMs" if worker.dp > 1 else "nothing is exchanged (dp is 1)"
+    if _given(worker, "transport") and worker.dp == 1:
+        yield f"{at}.transport", "nothing is exchanged (dp is 1)"
     if role == "decode" and serving.mode in ("disaggregated", "decode"):
         if _given(worker, "chunk_tokens"):
             yield f"{at}.chunk_tokens", "these workers compute no prompts"

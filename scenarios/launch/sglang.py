@@ -17,6 +17,8 @@ ENGINE = "sglang"
 PROGRAM = ("python3", "-m", "sglang.launch_server")
 #: Protocol -> backend, DeepEP's mode in a prefill pool or none, and where the same worker decodes.
 _DEEPEP = {"high-throughput": "normal", "low-latency": "auto"}
+#: Exchanges that SGLang takes from other libraries.
+_OTHERS = {"nixl-ep": "nixl", "mori-ep": "mori", "flashinfer-one-sided": "flashinfer", "mega-moe": "megamoe"}
 _KV = {"bf16": "bf16", "fp8": "fp8_e4m3", "fp4": "nvfp4"}
 _PAYLOADS = ("bf16", "fp8")
 _INIT_PORT = "20000"
@@ -70,12 +72,14 @@ def options(worker: Worker, serving: Serving, site: Site) -> Iterator[Option]:
 
 
 def _exchange(worker: Worker, serving: Serving, site: Site, at: str) -> Iterator[Option]:
-    known = (*_DEEPEP, "elastic", "all-gather")
+    known = (*_DEEPEP, *_OTHERS, "elastic", "all-gather")
     if worker.protocol not in known:
         raise EngineLacks(ENGINE, f"{at}.protocol", worker.protocol, f"use one of {', '.join(known)}")
     if worker.protocol == "elastic":
         yield Option("--moe-a2a-backend", "deepep_v2", f"{at}.protocol")
         yield Option("--deepep-v2-mode", "hybrid" if site.nodes(worker) > 1 else "direct", f"{at}.protocol")
+    elif worker.protocol in _OTHERS:
+        yield Option("--moe-a2a-backend", _OTHERS[worker.protocol], f"{at}.protocol")
     elif worker.protocol == "all-gather":
         yield Option("--moe-a2a-backend", "none", f"{at}.protocol")
     else:
@@ -132,6 +136,7 @@ def read(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
         named = {
             "none": "all-gather",
             "deepep_v2": "elastic",
+            **{option: name for name, option in _OTHERS.items()},
             "deepep": "high-throughput" if mode == "normal" else "low-latency",
         }
         if backend not in named:

@@ -15,6 +15,8 @@ BACKENDS = {
     "high-throughput": "deepep_high_throughput",
     "low-latency": "deepep_low_latency",
     "elastic": "deepep_v2",
+    "nixl-ep": "nixl_ep",
+    "mori-ep": "mori_high_throughput",
     "all-gather": "allgather_reducescatter",
     "one-sided": "flashinfer_nvlink_one_sided",
     "two-sided": "flashinfer_nvlink_two_sided",

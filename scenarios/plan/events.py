@@ -63,6 +63,7 @@ def played_seconds(setting: Setting, routing: Routing, worker: Worker, rows: int
         weights=setting.precision.experts,
         comm_sms=worker.comm_sms,
         redundant_experts=worker.redundant_experts,
+        transport=worker.transport,
     )
     traffic = Traffic(tokens_per_rank=rows, routing=routing)
     try:
@@ -70,7 +71,7 @@ def played_seconds(setting: Setting, routing: Routing, worker: Worker, rows: int
         program = build(layer, worker.protocol, Simulator(seed))
     except BadInput:
         return None
-    topology = Topology(layer.cluster, program.layout.ranks)
+    topology = Topology(program.cluster, program.layout.ranks)
     topology.resources.add("pace", 1.0, program.layout.ranks)
     traces = Player(Simulator(seed), topology, program.layout, program.machine).play(list(program.steps))
     path = critical_path(traces, topology)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..ask.document import Document, ScenarioError
@@ -25,13 +25,23 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One value of an expectation: the variants whose metrics make it; ``at`` is its value on the axis, "" without one."""
+    """One value of an expectation: the variants whose metrics make it; ``at`` is its value on the axis, "" without one.
+
+    ``along``: of a value of the whole axis, its places and the variants at each.
+    """
 
     expected: Expectation
     published: float | None
     at: str
     value: Variant
     other: Variant | None
+    along: tuple[tuple[str, Variant, Variant | None], ...] = ()
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """All that have to be answered for it."""
+        pair = (self.value,) if self.other is None else (self.value, self.other)
+        return pair + tuple(v for _, one, two in self.along for v in (one, two) if v is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ def _points(scenario: str, published: Published) -> Iterator[Point]:
         home = expected.scenario or scenario
         axis = expected.over
         values: tuple[str, ...] = tuple(_written(v) for v in axis.values) if axis is not None else ("",)
+        points: list[Point] = []
         for place, at in enumerate(values):
             claimed = expected.published[place] if isinstance(expected.published, tuple) else expected.published
             here = (f"{axis.path}={at}",) if axis is not None else ()
@@ -81,7 +92,10 @@ def _points(scenario: str, published: Published) -> Iterator[Point]:
                 # The other side moves along the axis as well, unless it is a scenario of its own or holds the axis itself.
                 along = () if reference.scenario or any(s.startswith(f"{axis.path}=") for s in reference.set if axis) else here
                 other = Variant(elsewhere, (*along, *reference.set))
-            yield Point(expected, claimed, at, Variant(home, (*here, *expected.set)), other)
+            points.append(Point(expected, claimed, at, Variant(home, (*here, *expected.set)), other))
+        if expected.of_axis:
+            points = [replace(points[0], at="", along=tuple((p.at, p.value, p.other) for p in points))]
+        yield from points
 
 
 def _written(value: int | float | str) -> str:

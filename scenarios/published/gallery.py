@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from ... import __version__
 from ..answer.evaluation import SweepPoint
@@ -24,6 +25,7 @@ _SCALES: Mapping[tuple[str, str], float] = {
     ("B", "kB"): 1e-3,
     ("B", "KiB"): 2.0**-10,
     ("B", "GiB"): 2.0**-30,
+    ("B", "Gb"): 8e-9,
     ("B/s", "GB/s"): 1e-9,
     ("B/s", "Gb/s"): 8e-9,
     ("flop/s", "TFLOP/s"): 1e-12,
@@ -36,7 +38,7 @@ _SCALES: Mapping[tuple[str, str], float] = {
 def gallery(name: str | None = None, progress: Progress | None = None, workers: Workers | None = None) -> Gallery:
     """All published systems, or the one called ``name`` (a file's path does as well). Raises BadInput."""
     asked = [asked_of(scenario) for scenario in names_or_files(name)]
-    wanted = {v for one in asked for p in one.points for v in (p.value, p.other) if v is not None}
+    wanted = {variant for one in asked for point in one.points for variant in point.variants}
     answers = _answered(
         wanted, progress, workers or by_itself(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     )
@@ -85,8 +87,9 @@ def _rows(one: Asked, answers: Mapping[Variant, SweepPoint]) -> tuple[Row, ...]:
                 words=words or expected.metric,
                 unit="%" if expected.as_ == "change" else expected.unit,
                 at=point.at,
-                over=expected.over.path if expected.over else "",
+                over=expected.over.path if expected.over and point.at else "",
                 published=point.published,
+                between=expected.between,
                 simulated=simulated,
                 error_pct=error_pct,
                 evidence=expected.evidence,
@@ -108,7 +111,12 @@ def _rows(one: Asked, answers: Mapping[Variant, SweepPoint]) -> tuple[Row, ...]:
 def _simulated(point: Point, answers: Mapping[Variant, SweepPoint]) -> tuple[float, str]:
     """The value in the published unit, and the metric's words. Raises ScenarioError where there is none."""
     expected = point.expected
-    unit = expected.unit if expected.as_ in ("value", "difference") else None
+    if expected.as_ == "crossing":
+        return _crossing(point, answers), expected.words
+    unit = expected.unit if expected.as_ in ("value", "difference", "mean") else None
+    if expected.as_ == "mean":
+        values = [_metric(answers[one], one, expected.metric, unit) for _, one, _ in point.along]
+        return sum(value for value, _ in values) / len(values), values[0][1]
     value, words = _metric(answers[point.value], point.value, expected.metric, unit)
     if point.other is None or expected.relative_to is None:
         return value, words
@@ -118,6 +126,23 @@ def _simulated(point: Point, answers: Mapping[Variant, SweepPoint]) -> tuple[flo
     if other == 0.0:
         raise ScenarioError(f"{point.other.scenario}: {expected.metric} is 0, and nothing is a ratio of that")
     return (value / other, words) if expected.as_ == "ratio" else (100.0 * (value / other - 1.0), words)
+
+
+def _crossing(point: Point, answers: Mapping[Variant, SweepPoint]) -> float:
+    """The place on the axis where value and other are equal, straight between the two points that enclose it."""
+    expected = point.expected
+    assert expected.relative_to is not None and expected.over is not None
+    key = expected.relative_to.metric or expected.metric
+    gaps = [
+        (float(at), _metric(answers[one], one, expected.metric, None)[0] / _metric(answers[two], two, key, None)[0] - 1.0)
+        for at, one, two in point.along
+        if two is not None
+    ]
+    for (before, low), (after, high) in pairwise(gaps):
+        if low * high <= 0.0 and low != high:
+            return before + (after - before) * low / (low - high)
+    told = ", ".join(f"{100 * gap:+.3g} % at {at:g}" for at, gap in gaps)
+    raise ScenarioError(f"{expected.metric}: no crossing along {expected.over.path}: {told}")
 
 
 def _metric(answer: SweepPoint, variant: Variant, key: str, unit: str | None) -> tuple[float, str]:

@@ -15,7 +15,8 @@ class Row:
     """``published`` and ``simulated`` in ``unit``; ``error_pct`` relative to the published value, of a change in points.
 
     ``id``: scenario, metric and, of a series, the point. ``at``: the value on the axis ``over``. ``corrected``: what the
-    published value has to be by its own inputs, and ``why``. ``simulated`` is None without an answer; ``refusal`` says why.
+    published value has to be by its own inputs, and ``why``. ``between``: a published range. ``simulated`` is None
+    without an answer; ``refusal`` says why.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Row:
     fitted: str = ""
     refusal: str = ""
     error_in: Literal["%", "points"] = "%"
+    between: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,14 @@ def judged(expected: Expectation, published: float | None, simulated: float | No
     ``corrected`` only where the published figure misses and the corrected one holds: a correction that is not borne out by the
     simulation is a miss as well, and so is a claim without an answer.
     """
-    if published is None:
-        return None, "missed" if simulated is None else "no claim"
     if simulated is None:
         return None, "missed"
+    if expected.between is not None:
+        low, high = expected.between
+        error = _error(expected, min(max(simulated, low), high), simulated)
+        return error, "holds" if abs(error) <= expected.tolerance_pct else "missed"
+    if published is None:
+        return None, "no claim"
     error = _error(expected, published, simulated)
     if abs(error) <= expected.tolerance_pct:
         return error, "holds"

@@ -21,6 +21,8 @@ def figure_words(row: Row) -> str:
 
 def published_text(row: Row) -> str:
     """The published value; where it is wrong the corrected one beside it."""
+    if row.between is not None:
+        return f"{number(row.between[0])} to {number(row.between[1])}"
     text = number(row.published)
     return f"{text} (corrected: {number(row.corrected)})" if row.verdict == "corrected" else text
 
@@ -36,7 +38,8 @@ def error_text(row: Row) -> str:
     """The error with its tolerance: per cent, of a change points."""
     if row.error_pct is None:
         return "-"
-    return f"{row.error_pct:+.2g} {row.error_in} of {row.tolerance_pct:g}"
+    error = f"{row.error_pct:+.0f}" if abs(row.error_pct) >= 100.0 else f"{row.error_pct:+.2g}"
+    return f"{error} {row.error_in} of {row.tolerance_pct:g}"
 
 
 def remark(row: Row) -> str:

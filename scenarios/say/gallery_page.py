@@ -1,4 +1,4 @@
-"""docs/gallery.md, written from the gallery: ``python -m epicycle.scenarios.say.gallery_page [FILE]``."""
+"""docs/gallery.md and its pictures, written from the gallery: ``python -m epicycle.scenarios.say.gallery_page [FILE]``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 from ..published.gallery import gallery
 from ..published.lists import Lists, load_lists
+from ..published.picture import picture, picture_by_section
 from ..published.row import Entry, Gallery, Row
 from ..published.words import figure_words, number, published_text, remark, summary
 
 PAGE = Path(__file__).parents[2] / "docs" / "gallery.md"
+PICTURES = {PAGE.with_name("gallery.svg"): picture, PAGE.with_name("gallery-sections.svg"): picture_by_section}
 _HOW = """\
 `epicycle gallery` makes all of it, `epicycle gallery NAME` one system, `--html` a page with a plot for each. A system is one
 file, `scenarios/gallery/published/<section>/<name>.yaml`: a scenario with `system`, `prose` and `expect`.
@@ -44,6 +46,8 @@ def _lines(found: Gallery, lists: Lists) -> Iterator[str]:
         f"({100 * held / (held + missed):.0f} %)."
     )
     yield ""
+    yield "![every published figure and the error of what is simulated](gallery.svg)"
+    yield ""
     yield _HOW
     yield ""
     yield "## Headlines that do not hold as stated"
@@ -59,7 +63,7 @@ def _lines(found: Gallery, lists: Lists) -> Iterator[str]:
     yield "|---|--:|--:|--:|"
     for row in found.rows:
         if row.verdict == "missed":
-            values = f"{number(row.published)} | {number(row.simulated)} | {_error(row)}"
+            values = f"{published_text(row)} | {number(row.simulated)} | {_error(row)}"
             yield f"| `{row.scenario}`: {figure_words(row)} | {values} |"
     for section, title in _SECTIONS.items():
         yield ""
@@ -73,11 +77,12 @@ def _lines(found: Gallery, lists: Lists) -> Iterator[str]:
     for test in lists.tests:
         yield f"- {test.system}: {test.where}."
     yield ""
-    yield "## Not yet"
-    yield ""
-    for missing in lists.not_yet:
-        yield f"- {missing.system}: {missing.why}."
-    yield ""
+    if lists.not_yet:
+        yield "## Not yet"
+        yield ""
+        for missing in lists.not_yet:
+            yield f"- {missing.system}: {missing.why}."
+        yield ""
     yield "## Out of scope"
     yield ""
     for other in lists.out_of_scope:
@@ -113,10 +118,12 @@ def _error(row: Row) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the page."""
-    path = Path(arguments[0]) if arguments else PAGE
-    path.write_text(page(gallery(), load_lists()), encoding="utf-8")
-    print(f"{path} written")
+    """Write the page, and beside it the pictures."""
+    path, found = Path(arguments[0]) if arguments else PAGE, gallery()
+    path.write_text(page(found, load_lists()), encoding="utf-8")
+    for name, drawn in PICTURES.items():
+        path.with_name(name.name).write_text(drawn(found), encoding="utf-8")
+    print(f"{path} and its pictures written")
 
 
 if __name__ == "__main__":

@@ -23,11 +23,24 @@ from .envelope import enveloped
 from .terminal.console import say
 from .terminal.text_table import TextTable
 
-KINDS = ("gpus", "nics", "switches", "links", "clusters", "models", "protocols", "backends", "prices", "scenarios")
+KINDS = (
+    "gpus",
+    "nics",
+    "transports",
+    "switches",
+    "links",
+    "clusters",
+    "models",
+    "protocols",
+    "backends",
+    "prices",
+    "scenarios",
+)
 
 _LOAD: dict[str, Callable[[str], BaseModel]] = {
     "gpus": catalog.load_gpu,
     "nics": catalog.load_nic,
+    "transports": catalog.load_transport,
     "switches": catalog.load_switch,
     "links": catalog.load_link,
     "clusters": catalog.load_cluster,
@@ -140,6 +153,21 @@ def _nic(name: str) -> dict[str, str]:
     }
 
 
+def _transport(name: str) -> dict[str, str]:
+    transport = catalog.load_transport(name)
+    users = [record.name for record in all_protocols().values() if name in record.transports]
+    return {
+        "transport": name,
+        "what it is": transport.what,
+        "to": transport.nics,
+        "posted by": "GPU" if transport.posts == "GPU" else f"CPU, {transport.threads} a GPU",
+        "per message": format_time(transport.message_cost) if transport.message_cost else "the NIC's",
+        "hand-over": format_time(transport.hand_over) if transport.hand_over else "fitted",
+        "under way": f"{transport.queues} x {transport.queue_depth}",
+        "carries": ", ".join(users),
+    }
+
+
 def _switch(name: str) -> dict[str, str]:
     switch = catalog.load_switch(name)
     rate, latency = format_rate(switch.port_bandwidth), format_time(switch.latency)
@@ -204,6 +232,7 @@ def _scenario(name: str) -> dict[str, str]:
 _ROW: dict[str, Callable[[str], dict[str, str]]] = {
     "gpus": _gpu,
     "nics": _nic,
+    "transports": _transport,
     "switches": _switch,
     "links": _link,
     "clusters": _cluster,

@@ -55,6 +55,8 @@ def schema(kind: str) -> Schema:
         "kind": {"const": kind},
         "epicycle": {"type": "string", "description": "the version that wrote it"},
         "units": {"type": "object", "description": "units of keys that do not end in one", "additionalProperties": _TEXT},
+        "words": {"type": "object", "description": "what the terminal and the pages call bounds, links and metrics"}
+        | _map(_TEXT),
     }
     properties = {**head, **{key: value for key, value in body.items() if key not in head}}
     return {

@@ -38,6 +38,8 @@ _WORDS = {
     "itl": "time between two tokens",
     "e2e": "time from arrival to last token",
     "queue": "time in the queue",
+    "later_ttft": "time to first token of later turns",
+    "talk": "time of a whole conversation, pauses included",
 }
 
 
@@ -58,7 +60,7 @@ def serve(
     setup = set_up(question, engine, window)
     slo = question.slo
     warmup = question.requests.warmup if question.requests else 0.0
-    weighed = Weighed(slo, warmup)
+    weighed = Weighed(slo, warmup, setup.rules.keeps > 0)
 
     def ended(records: Any) -> None:
         weighed.take(records)
@@ -83,6 +85,9 @@ def _weigh(question: ServingQuestion, engine: Backend | None, setup: Setup, play
     serving = question.serving
     assert serving is not None
     distributions = {key: histogram.distribution() for key, histogram in weighed.histograms.items()}
+    for key in ("later_ttft", "talk"):
+        if not distributions[key].count:
+            del distributions[key]
     distributions["itl"] = interval_bins(played.world.itl, 1e5)
     closed, plain = _closed_form(question, engine, setup.load)
     seconds = max(1e-9, (weighed.last_ps - max(weighed.first_ps, weighed.warmup)) * 1e-12)
@@ -163,15 +168,21 @@ def _metrics(
         for p, value in distributions[key].percentile.items():
             yield timed(f"{key}_{p}", f"{_WORDS[key]}, {p}", value, like)
     yield timed("e2e", _WORDS["e2e"], distributions["e2e"].mean, "tpot")
-    served, out = weighed.counts["served"], weighed.tokens["output"]
+    if "later_ttft" in distributions:
+        yield timed("later_ttft", _WORDS["later_ttft"], distributions["later_ttft"].mean, "ttft")
+    if "talk" in distributions:
+        yield Metric("talk", _WORDS["talk"], "s", distributions["talk"].mean, "low")
+    served, out = weighed.counts["served"], weighed.after["output"]
     yield Metric("output_tokens_per_s", "output tokens per second", "tokens/s", out / seconds, "high")
     yield Metric("output_tokens_per_s_gpu", "output tokens per second and GPU", "tokens/s", out / seconds / gpus, "high")
-    yield Metric("requests_per_s", "requests per second", "1/s", served / seconds, "high")
+    yield Metric("requests_per_s", "requests per second", "1/s", weighed.after["served"] / seconds, "high")
     asked = max(1, served + weighed.counts["failed"] + weighed.counts["refused"] + weighed.counts["gave up"])
     if question.slo.ttft is not None or question.slo.tpot is not None:
         kept = weighed.counts["kept"]
         yield Metric("goodput", "share of requests that keep the limits", "", kept / asked, "high")
-        yield Metric("goodput_per_s", "requests per second that keep the limits", "1/s", kept / seconds, "high")
+        yield Metric(
+            "goodput_per_s", "requests per second that keep the limits", "1/s", weighed.after["kept"] / seconds, "high"
+        )
     yield Metric("served", "share of requests that were served", "", served / asked, "high")
     end_s = max(1e-9, played.end_ps * 1e-12)
     yield Metric("concurrency", "requests in flight", "", float(played.world.n[at.AREA]) * 1e-6 / end_s, "")
@@ -184,7 +195,7 @@ def _dollars(
     question: ServingQuestion, weighed: Weighed, seconds: float, use: Mapping[str, float], gpus: int
 ) -> Iterator[Metric]:
     spares = question.faults.spares if question.faults else 0
-    out, tokens_in = weighed.tokens["output"] / seconds, weighed.tokens["input"] / seconds
+    out, tokens_in = weighed.after["output"] / seconds, weighed.after["input"] / seconds
     cost = cost_of(
         gpus + spares,
         question.cluster.node.gpu,

@@ -11,7 +11,7 @@ import numpy as np
 from ...hwmodels.backends import Backend, load_backend
 from ...sim.ep.machine import machine_of
 from ...sim.inputs.feasible import Unanswerable
-from ...sim.inputs.requests import Faults, Requests
+from ...sim.inputs.requests import Faults, Requests, Transfer
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.faults.pools import Group
@@ -170,8 +170,10 @@ def load_of(question: ServingQuestion) -> Load:
     if asked.conversations is not None:
         talk = asked.conversations
         turns = talk.turns * (4 if talk.spread_turns else 1)
-        longest += (turns - 1) * (workload.output_tokens + talk.added_tokens)
-        mean_in += 0.5 * (talk.turns - 1) * (mean_out + talk.added_tokens)
+        later = mean_out if talk.later_output is None else talk.later_output
+        longest += (turns - 1) * (max(workload.output_tokens, round(later)) + talk.added_tokens)
+        mean_in += 0.5 * (talk.turns - 1) * (later + talk.added_tokens) + (talk.turns - 1) / talk.turns * (mean_out - later)
+        mean_out = (mean_out + (talk.turns - 1) * later) / talk.turns
     if question.model.max_context is not None:
         longest = min(longest, question.model.max_context)
     if workload.rate is not None:
@@ -417,7 +419,7 @@ def _rules(
     assert serving is not None
     scheduler, router, tools = asked.scheduler, asked.router, asked.tools
     apart = serving.prefill is not None
-    if not apart and (router.append or asked.transfer.by == "layer" or asked.transfer.reserve):
+    if not apart and (router.append or asked.transfer != Transfer()):
         raise Unanswerable(
             ("requests",), "router.append and transfer are about prefill and decode workers: use deployment.mode=disaggregated"
         )
@@ -437,6 +439,7 @@ def _rules(
     layers = question.model.layers
     scaling, drift = asked.scaling, asked.drift
     span_from, span_to = spans or (0.0, 0.0)
+    handover = asked.transfer.handover
     return rules_of(
         unit_tokens=unit,
         block_tokens=block,
@@ -456,7 +459,7 @@ def _rules(
         early=asked.transfer.reserve or asked.transfer.by == "layer",
         append=router.append,
         token_bytes=token_bytes(question, setting),
-        move_latency=(question.cluster.node.nic.latency + setting.engine.handover) * _PS,
+        move_latency=(question.cluster.node.nic.latency + (setting.engine.handover if handover is None else handover)) * _PS,
         tool_policy={"keep": 0, "drop": 1, "pin": 2}[tools.cache],
         ttl=(tools.ttl or 0.0) * _PS,
         closed=load.clients,

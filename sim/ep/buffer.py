@@ -24,6 +24,7 @@ class Demand:
 
     ``tokens``: the most that a rank brings to one call; ``slots``: expert slots of a rank; ``received``: rows of the busiest
     rank, one a token and source rank; ``max_tokens``: a capacity that was asked for (None: the protocol's own least).
+    ``inter``: width of an expert's inner activations, where a kernel keeps those as well.
     """
 
     shape: Shape
@@ -33,6 +34,7 @@ class Demand:
     replayed: bool
     max_tokens: int | None = None
     capacity_factor: Num = 1.0
+    inter: Num = 0.0
 
     @property
     def domains(self) -> Num:

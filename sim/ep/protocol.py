@@ -7,7 +7,7 @@ a protocol does asks its record; whoever asks how long it takes asks `describe` 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -15,13 +15,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry, load_calibration
+from ...hwmodels.calibration import Entry, Scope, constants_of, find_entry, library_rows, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import UnknownName
 from ..precision import Dtype
 from . import protocols as package
 from .buffer import Buffer, Demand
+from .compute.fused_experts import FusedExperts
 from .compute.own_experts import OwnExperts
+from .limit import Limit
 from .shape import Num, Path, Rows, Shape
 from .stage import Machine, Stage
 
@@ -83,12 +85,16 @@ class Protocol:
     that CUDA graphs can replay a step. ``capacity``: least capacity of one call, whose tokens are limited (None: they are not).
     ``layout``: of the expert kernels. ``packed``: rows arrive in their experts' order, in a rectangle with room for every token
     of every rank, so that nothing is permuted. ``overlaps``: engines hide it behind a second micro-batch. ``prompts_by``: the
-    protocol that carries prompts instead ("": itself). ``engines``: those that plans try it with unasked.
+    protocol that carries prompts instead ("": itself). ``engines``: those that plans try it with unasked; ``offered``: others
+    that have an option for it.
 
+    ``transports``: what may carry its messages between domains, the first that a NIC takes unless another is asked for.
     ``lend``: where the constants of its ops come from if nobody measured it. ``slot_rows``: rows that a pair of ranks has room
     for; what exceeds them is dropped. ``counts``: every rank learns beforehand what it will receive. ``own_experts``: from a
-    system and the weights' dtype to the protocol's own expert kernels (None: not in that dtype); else DeepGEMM's.
-    ``caveats`` and ``caveats_across``: what every answer has to say, and every answer across domains.
+    system and the weights' dtype to the protocol's own expert kernels (None: not in that dtype); else DeepGEMM's. ``fused``:
+    from a system to experts that run in the exchange's own kernel.
+    ``limits``: what its library cannot do at all. ``caveats`` and ``caveats_across``: what every answer has to say, and every
+    answer across domains.
     """
 
     name: str
@@ -112,10 +118,14 @@ class Protocol:
     overlaps: bool = False
     prompts_by: str = ""
     engines: tuple[str, ...] = ()
+    offered: tuple[str, ...] = ()
+    transports: tuple[str, ...] = ()
     lend: Callable[[str, str, Scope], Loan] | None = None
     slot_rows: Callable[[Shape, Num], Num] | None = None
     counts: bool = False
     own_experts: Callable[[str, Dtype], OwnExperts | None] | None = None
+    fused: Callable[[str], FusedExperts] | None = None
+    limits: tuple[Limit, ...] = ()
     caveats: tuple[str, ...] = ()
     caveats_across: tuple[str, ...] = ()
 
@@ -192,6 +202,16 @@ def protocol_table() -> str:
     first = next(iter(rows[0]))
     lines = (rows[0], ("---",) * len(rows[0]), *({**row, first: f"`{row[first]}`"}.values() for row in rows))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def unmeasured_note(protocol: str, lenders: Iterable[str] = ()) -> str:
+    """What an answer says of a protocol whose kernels' times are other kernels' (of the ``lenders``)."""
+    whose = f"the {' and '.join(lenders)} kernels'" if lenders else "other kernels'"
+    own = library_rows(protocol)
+    wider = "and its interval is as much wider as such loans were found to miss"
+    if own:
+        return f"{protocol} leans on {whose} constants and {own} published row{'s' if own > 1 else ''} of its own, {wider}"
+    return f"{protocol} is unmeasured: its constants are {whose}, {wider}"
 
 
 def describe(protocol: str, op: str, scope: Scope, system: str, shape: Shape, machine: Machine, context: Context) -> Described:

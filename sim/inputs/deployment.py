@@ -33,7 +33,7 @@ class Deployment(BaseModel):
     all SMs). ``max_tokens`` is the low-latency capacity per rank and call: larger batches are micro-batched.
     ``capacity_factor``: slot size of the padded all-to-all over the rows a pair of ranks may expect. ``reserved_sms`` are kept
     from the experts' GEMMs for communication that runs beside them. ``cuda_graphs``: kernels are replayed, the host's launches
-    cost nothing.
+    cost nothing. ``transport``: what carries the protocol's messages between domains, by its name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +41,7 @@ class Deployment(BaseModel):
     ep: int = Field(ge=2, le=4096)
     protocol: Protocol = DEFAULT
     compare: tuple[Protocol, ...] = ()
+    transport: str | None = Field(default=None, description="default: the protocol's first that the NIC takes")
     payload: Dtype = "fp8"
     weights: Dtype = "fp8"
     comm_sms: int = Field(default=24, ge=2, le=1024)

@@ -11,9 +11,11 @@ from .feasible import (
     Unanswerable,
     cluster_holds,
     experts_go_around,
+    library_can_run,
     protocol_can_run,
     routing_is_possible,
     sms_are_left,
+    transport_can_run,
 )
 from .model import MoeModel
 from .playable import can_be_played
@@ -51,11 +53,25 @@ class Question:
         asked = (("protocol", deployment.protocol), *(("compare", other) for other in deployment.compare))
         for key, protocol in asked:
             protocol_can_run(self.cluster, protocol, ep, ("deployment", key), ("deployment", "ep"))
+            asked_for = deployment.transport if protocol == deployment.protocol else None
+            transport_can_run(self.cluster, protocol, asked_for, ep, ("deployment", "transport"))
         sms_are_left(self.cluster, (name for _, name in asked), deployment.comm_sms, ("deployment", "comm_sms"))
         try:
             self.traffic.on_ranks(ep)
         except ValueError as error:
             raise Unanswerable(("traffic", "tokens_per_rank"), str(error)) from None
+        for key, protocol in asked:
+            library_can_run(
+                self.cluster,
+                self.model,
+                protocol,
+                ep=ep,
+                redundant=deployment.redundant_experts,
+                comm_sms=deployment.comm_sms,
+                transport=deployment.transport if protocol == deployment.protocol else None,
+                tokens=float(max(self.traffic.on_ranks(ep))),
+                key=("deployment", key),
+            )
         for key, protocol in asked:
             can_be_played(protocol, ep, max(self.traffic.on_ranks(ep)) * self.model.top_k, ("deployment", key))
         replicas = ((("deployment", "redundant_experts"), deployment.redundant_experts),)

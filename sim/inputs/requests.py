@@ -40,14 +40,16 @@ class Wave(Strict):
 class Conversations(Strict):
     """Every arrival is a conversation of ``turns`` (on average with ``spread_turns``, geometric). Its first prompt has the
     workload's ``input_tokens``, of which ``shared_prefix`` are the same in all; every later one has all before it and
-    ``added_tokens`` more. ``think``: mean pause of the user before the next turn, exponential. A share ``tools`` of the turns
-    end in a tool call instead, of mean ``tool_time`` (log-normal, ``tool_sigma``), and a share ``agents`` of them start
-    ``agents_each`` sub-agents side by side, whose first prompts are the workload's own, and wait for all.
+    ``added_tokens`` more, and is answered with ``later_output`` tokens (default: as the first). ``think``: mean pause of the
+    user before the next turn, exponential. A share ``tools`` of the turns end in a tool call instead, of mean ``tool_time``
+    (log-normal, ``tool_sigma``), and a share ``agents`` of them start ``agents_each`` sub-agents side by side, whose first
+    prompts are the workload's own, and wait for all.
     """
 
     turns: Annotated[int, Field(ge=1, le=500)] = 4
     spread_turns: bool = False
     added_tokens: Annotated[int, Field(ge=1, le=1 << 22)] = 256
+    later_output: Annotated[int, Field(ge=1, le=1 << 22)] | None = None
     think: Duration = 10.0
     shared_prefix: Annotated[int, Field(ge=0, le=1 << 22)] = 0
     tools: Share = 0.0
@@ -92,11 +94,13 @@ class Router(Strict):
 
 class Transfer(Strict):
     """KV cache from prefill to decode workers: ``whole`` once the prompt is computed, or each ``layer`` as it is. ``reserve``:
-    a decode rank keeps room before the prompt is computed (always, layer by layer).
+    a decode rank keeps room before the prompt is computed (always, layer by layer). ``handover``: what connector, router and
+    queues add to a cache's way (default: as fitted to the engine).
     """
 
     by: Literal["whole", "layer"] = "whole"
     reserve: bool = False
+    handover: Duration | None = None
 
 
 class MemoryTier(Strict):

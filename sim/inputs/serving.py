@@ -162,6 +162,7 @@ class Worker(BaseModel):
     often: ``contiguous`` in their order, ``balanced`` by their load (with copies, or rearranged without); default balanced
     where there are copies.
     ``dcp``: GPUs of an attention group over which the cache of every sequence is split while it decodes (MLA).
+    ``transport``: what carries the exchange's messages between NVLink domains, by its name.
     ``cluster``: other hardware that prefill workers run on, by its name or file (default: the scenario's).
     """
 
@@ -174,6 +175,7 @@ class Worker(BaseModel):
     dcp: Width = 1
     count: Width = 1
     protocol: Protocol = DEFAULT
+    transport: str | None = Field(default=None, description="default: the protocol's first that the NIC takes")
     comm_sms: Annotated[int, Field(ge=2, le=1024)] = 24
     redundant_experts: Annotated[int, Field(ge=0, le=65_536)] = 0
     placement: Placement | None = Field(

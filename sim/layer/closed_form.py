@@ -15,7 +15,7 @@ from ..ep.bound import program_seconds
 from ..ep.machine import machine_of
 from ..ep.protocol import describe, find_protocol
 from ..inputs.question import Question
-from .program import EXPERTS, closed_experts, context_of, expert_constants, layout_of, shape_of
+from .program import EXPERTS, closed_experts, context_of, expert_constants, layout_of, seen_cluster, shape_of
 
 _ROUTED = ("uniform", "balanced", "group-limited")
 
@@ -42,7 +42,8 @@ def layer_seconds(question: Question, tokens: Floats) -> Mapping[str, Floats]:
 
 def _call(question: Question, tokens: Floats) -> dict[str, Floats]:
     """Op -> seconds [point] of one call."""
-    cluster, deployment, protocol = question.cluster, question.deployment, find_protocol(question.deployment.protocol)
+    deployment, protocol = question.deployment, find_protocol(question.deployment.protocol)
+    cluster = seen_cluster(question, protocol.name)
     machine, shape, context = machine_of(cluster), shape_of(question, tokens), context_of(question)
     scope = protocol.scope(one_domain=layout_of(question).nodes == 1)
     k, _ = expert_constants(question, protocol)

@@ -66,6 +66,7 @@ def _demand(question: Question, program: Program) -> Demand:
         replayed=replayed(question, program.protocol),
         max_tokens=question.deployment.max_tokens,
         capacity_factor=question.deployment.capacity_factor,
+        inter=float(question.model.moe_intermediate),
     )
 
 

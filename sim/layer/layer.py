@@ -13,13 +13,15 @@ from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.units import format_time
 from ..engine import Simulator
 from ..ep.bound import program_seconds
+from ..ep.protocol import unmeasured_note
+from ..ep.transport import transport_of
 from ..fabric.topology import Topology
 from ..inputs.question import Question
 from ..precision import ELEMENT_BYTES
 from .count_exchange import count_exchange
 from .holdings import holdings
 from .play import Player
-from .program import EXPERTS, Program, build
+from .program import EXPERTS, Program, asked_transport, build
 from .result import Answer, InputRow, LayerResult, PathSegment
 from .timeline import critical_path, links, op_times, spans, traffic
 
@@ -61,7 +63,7 @@ def simulate(question: Question) -> Answer:
 
 
 def _layer(question: Question, program: Program, items: tuple) -> LayerResult:  # type: ignore[type-arg]
-    topology = Topology(question.cluster, program.layout.ranks)
+    topology = Topology(program.cluster, program.layout.ranks)
     topology.resources.add("pace", 1.0, program.layout.ranks)
     player = Player(Simulator(question.seed), topology, program.layout, program.machine)
     traces = player.play(list(program.steps))
@@ -171,6 +173,8 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         # The calibration says why it leans on its relatives; others lend a kernel that none of those has.
         yield f"{text} ({why})" if why and set(systems) <= set(relatives(question.cluster.calibration)) else text
     yield from _graphs_note(question, program)
+    if unmeasured := sorted({source.lender for source in program.sources if source.lender}):
+        yield unmeasured_note(program.protocol.name, unmeasured)
     yield from program.protocol.caveats
     yield from _expert_note(program)
     if program.protocol.slot_rows is not None:
@@ -235,6 +239,10 @@ def _inputs(question: Question, programs: list[Program]) -> Iterator[InputRow]:
     for name, value in deployment.model_dump(mode="json", exclude_none=True).items():
         yield InputRow("deployment", name, str(value), "scenario")
     for program in programs:
+        name = program.protocol.name
+        carried = transport_of(cluster, name, asked_transport(question, name)) if program.layout.nodes > 1 else None
+        if carried is not None:
+            yield InputRow("transport", name, f"{carried.name}: {carried.what}", carried.source("hand_over"))
         for s in program.sources:
             fit = s.entry.fit
             said = ", ".join(f"{name} {value}" for name, value in s.entry.constants.items())

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.calibration import Entry, constants_of, find_entry
+from ...hwmodels.specs import Cluster
 from ..engine import Simulator
 from ..ep.compute import experts
 from ..ep.compute.expert_time import dealt_counts, expected_counts, expert_time
+from ..ep.compute.fused_experts import FusedExperts
 from ..ep.compute.own_experts import OwnExperts
 from ..ep.machine import machine_of
 from ..ep.protocol import Context, Op, Protocol, describe, find_protocol
 from ..ep.shape import Num, Shape
 from ..ep.stage import Machine, Stage, Work
+from ..ep.transport import over
 from ..inputs.question import Question
 from ..precision import PAYLOAD_BYTES
 from .play import Step
@@ -25,7 +28,7 @@ from .traffic import Layout
 
 #: The op of expert compute.
 EXPERTS = "compute"
-ExpertKernels = experts.ExpertConstants | OwnExperts
+ExpertKernels = experts.ExpertConstants | OwnExperts | FusedExperts
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Program:
     """One protocol's layer. ``calls``: the tokens of each micro-batch; ``shape`` is the first and fullest one's.
 
     ``closed``: every call's stages of the exchange for uniform routing, each with the shape of its call; ``closed_experts_s``:
-    seconds of all calls' experts for uniform routing.
+    seconds of all calls' experts for uniform routing. ``cluster``: as the protocol's messages see it, behind their transport.
     """
 
     protocol: Protocol
@@ -68,6 +71,7 @@ class Program:
     context: Context
     layout: Layout
     machine: Machine
+    cluster: Cluster
     calls: tuple[Drawn, ...]
     sources: tuple[Source, ...]
 
@@ -105,6 +109,16 @@ def shape_of(question: Question, tokens: Num) -> Shape:
     )
 
 
+def seen_cluster(question: Question, protocol: str) -> Cluster:
+    """The question's cluster behind the transport of ``protocol``'s messages."""
+    return over(question.cluster, protocol, asked_transport(question, protocol))
+
+
+def asked_transport(question: Question, protocol: str) -> str:
+    """The deployment's transport, if ``protocol`` is its own; those it is compared with choose theirs ("")."""
+    return (question.deployment.transport or "") if protocol == question.deployment.protocol else ""
+
+
 def context_of(question: Question) -> Context:
     """What a few protocols need beyond the shape."""
     deployment = question.deployment
@@ -128,7 +142,7 @@ def draw_layer(question: Question, simulator: Simulator, tokens: NDArray[np.int6
 def build(question: Question, name: str, simulator: Simulator) -> Program:
     """The program of the protocol ``name`` for ``question``. Raises BadInput if nobody measured one of its kernels."""
     protocol = find_protocol(name)
-    deployment, cluster = question.deployment, question.cluster
+    deployment, cluster = question.deployment, seen_cluster(question, name)
     layout, machine = layout_of(question), machine_of(cluster)
     tokens = np.array(question.traffic.on_ranks(deployment.ep), np.int64)
     drawn = draw_layer(question, simulator, tokens, _capacity(tokens, protocol, deployment.max_tokens))
@@ -150,9 +164,10 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
         call = replace(shape, tokens=float(one.tokens.max()))
         before = tuple(stages(protocol.before, call))
         after = tuple(stages(protocol.after, call))
-        work = _expert_block(question, protocol, one, k, machine)
+        work = _expert_block(question, protocol, one, call, k, machine)
         steps += [Step(stage, one) for part in (before, work, after) for stage in part]
-        closed += [(stage, call) for stage in (*before, *after)]
+        inside = (k.stage(call, 0.0),) if isinstance(k, FusedExperts) else ()  # its bytes; its time is the experts'
+        closed += [(stage, call) for stage in (*before, *inside, *after)]
         closed_experts_s += float(np.asarray(closed_experts(question, protocol, float(one.tokens.sum()), k, machine)))
     sources |= {source.name: source for source in used}
     return Program(
@@ -164,6 +179,7 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
         context,
         layout,
         machine,
+        cluster,
         tuple(drawn),
         tuple(sources.values()),
     )
@@ -172,10 +188,13 @@ def build(question: Question, name: str, simulator: Simulator) -> Program:
 def expert_constants(question: Question, protocol: Protocol) -> tuple[ExpertKernels, tuple[Source, ...]]:
     """The constants of the experts' kernels, and their entries.
 
-    A protocol's own kernels where it has any and graphs replay them, as they were timed; else DeepGEMM's. Raises BadInput if
-    nobody measured them.
+    Those in the exchange's kernel; a protocol's own if it has any and graphs replay them, as timed; else DeepGEMM's.
+    Raises BadInput if nobody measured them.
     """
     system, weights = question.cluster.calibration, question.deployment.weights
+    if protocol.fused is not None:
+        fused = protocol.fused(system)
+        return fused, (Source(None, fused.entry, fused.system),)
     if protocol.own_experts is not None and replayed(question, protocol):
         own = protocol.own_experts(system, weights)
         if own is not None:
@@ -211,9 +230,14 @@ def _free_sms(question: Question, machine: Machine) -> float:
     return float(max(1, machine.sms - question.deployment.reserved_sms))
 
 
-def _expert_block(question: Question, protocol: Protocol, call: Drawn, k: ExpertKernels, machine: Machine) -> list[Work]:
+def _expert_block(
+    question: Question, protocol: Protocol, call: Drawn, shape: Shape, k: ExpertKernels, machine: Machine
+) -> Sequence[Work | Stage]:
     """The experts of every rank, of what one call drew."""
     rows = call.slot_load.reshape(question.deployment.ep, -1).astype(float)
+    if isinstance(k, FusedExperts):
+        each = float(call.tokens.sum()) * question.model.top_k / len(call.slot_load)
+        return [k.stage(shape, k.gemm_seconds(experts.counted(rows, 0.0), each, _expert_shape(question), machine))]
     if isinstance(k, OwnExperts):
         return k.drawn(rows, _expert_shape(question), machine, _free_sms(question, machine))
     return experts.works(
@@ -232,14 +256,14 @@ def _expert_block(question: Question, protocol: Protocol, call: Drawn, k: Expert
 def closed_experts(question: Question, protocol: Protocol, tokens: Num, k: ExpertKernels, machine: Machine) -> Num:
     """Seconds of the experts in closed form, one call of ``tokens`` on all ranks: uniform routing, or dealt experts."""
     model, deployment = question.model, question.deployment
+    if isinstance(k, FusedExperts):
+        each = np.asarray(tokens, float) * model.top_k / (model.experts + deployment.redundant_experts)
+        gemm = k.gemm_seconds(_counts(question, tokens), each, _expert_shape(question), machine)
+        return k.seconds(shape_of(question, np.asarray(tokens, float) / deployment.ep), gemm, machine)
     if isinstance(k, OwnExperts):
-        extra, slots = float(deployment.redundant_experts), float(model.experts + deployment.redundant_experts)
-        sizes = (float(model.experts), float(model.top_k), float(deployment.ep))
-        t, e, top_k, ranks = np.broadcast_arrays(np.asarray(tokens, float), *sizes)
-        dealt = question.traffic.routing.kind == "balanced"
-        none = np.zeros(t.shape)
-        counts = dealt_counts(t, e, top_k, ranks) if dealt else expected_counts(t, e, top_k, ranks, none + extra, none)
-        return k.seconds(counts, t * top_k / slots, _expert_shape(question), machine, _free_sms(question, machine))
+        each = np.asarray(tokens, float) * model.top_k / (model.experts + deployment.redundant_experts)
+        counts = _counts(question, tokens)
+        return k.seconds(counts, each, _expert_shape(question), machine, _free_sms(question, machine))
     kind = _kind(question, protocol)
     found = expert_time(
         kind,
@@ -256,3 +280,14 @@ def closed_experts(question: Question, protocol: Protocol, tokens: Num, k: Exper
         graphs=replayed(question, protocol),
     )
     return found.seconds
+
+
+def _counts(question: Question, tokens: Num) -> experts.Counts:
+    """What the busiest rank is expected to compute of ``tokens`` on all ranks."""
+    model, deployment = question.model, question.deployment
+    sizes = (float(model.experts), float(model.top_k), float(deployment.ep))
+    t, e, top_k, ranks = np.broadcast_arrays(np.asarray(tokens, float), *sizes)
+    if question.traffic.routing.kind == "balanced":
+        return dealt_counts(t, e, top_k, ranks)
+    none = np.zeros(t.shape)
+    return expected_counts(t, e, top_k, ranks, none + float(deployment.redundant_experts), none)

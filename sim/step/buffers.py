@@ -42,6 +42,7 @@ def exchange_buffers(
         received=_received(shape),
         replayed=a.graphs,
         capacity_factor=CAPACITY_FACTOR,
+        inter=float(model.moe_intermediate),
     )
     for buffer in find_protocol(a.protocol).buffers(need):
         yield replace(buffer, bytes=np.where(exchanged, buffer.bytes, 0.0))

@@ -19,6 +19,7 @@ from ..ep.machine import machine_of
 from ..ep.protocol import Context, describe, find_protocol
 from ..ep.shape import Rows, Shape
 from ..ep.stage import Machine, Stage
+from ..ep.transport import over
 from ..fabric.tiers import slowdown
 from ..inputs.model import MoeModel
 from ..precision import PAYLOAD_BYTES
@@ -45,6 +46,7 @@ def exchange_parts(
     ranks = np.asarray(arrangement.tp * arrangement.dp, float)
     needed = (np.asarray(arrangement.dp) > 1.0) & (np.asarray(tokens) > 0.0)
     domain_gpus = float(cluster.nvlink_domain_gpus)
+    cluster = over(cluster, arrangement.protocol, arrangement.transport)
     machine = on_fabric(machine_of(cluster), cluster, ranks, arrangement.protocol)
     width = np.maximum(ranks, 2.0)
     skewed = inbox_share(arrangement.protocol, imbalance, float(model.top_k), width, domain_gpus)

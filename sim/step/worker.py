@@ -39,6 +39,7 @@ class Arrangement:
     balance: Balance | None = None
     dcp: Num = 1.0  # GPUs of an attention group that each hold a share of every sequence's cache
     placement: str = ""  # of experts, where some are chosen more often: "" by load where there are replicas
+    transport: str = ""  # of messages between domains: "" the protocol's first that the NIC takes
 
     @property
     def gpus(self) -> Num:
@@ -144,13 +145,15 @@ def arrangement_of(worker: Worker) -> Arrangement:
         worker.balance,
         float(worker.dcp),
         worker.placement or "",
+        worker.transport or "",
     )
 
 
 def for_prompts(arrangement: Arrangement) -> Arrangement:
     """How prompts run on it: kernel by kernel, and through the exchange that its protocol leaves them to."""
     protocol = find_protocol(arrangement.protocol).prompts_by or arrangement.protocol
-    return replace(arrangement, graphs=False, protocol=protocol)
+    transport = arrangement.transport if arrangement.transport in find_protocol(protocol).transports else ""
+    return replace(arrangement, graphs=False, protocol=protocol, transport=transport)
 
 
 def precision_of(model: MoeModel, serving: Serving) -> Precision:

@@ -12,6 +12,7 @@ LOADERS = {
     "gpus": catalog.load_gpu,
     "nics": catalog.load_nic,
     "links": catalog.load_link,
+    "transports": catalog.load_transport,
     "switches": catalog.load_switch,
     "clusters": catalog.load_cluster,
 }

@@ -10,7 +10,7 @@ from epicycle.kernels.experts.expert_ffn import MoeShape
 from epicycle.kernels.experts.quantise import quantise_bytes
 from epicycle.kernels.layers.high_throughput import formats
 from epicycle.sim.ep.protocols.epicycle import HT, LL
-from epicycle.validate.tables.own_rows import MeanShape, moved_bytes
+from epicycle.validate.tables.own.launches import MeanShape, moved_bytes
 
 
 @pytest.mark.parametrize("fp8", [False, True], ids=["bf16", "fp8"])

@@ -1,13 +1,14 @@
 """The constants of this project's own kernels, fitted together to the rows that bench measured of them on one GPU.
 
 Shared where the physics is: one launch time for all, one ratio of a chain over HBM to the same chain over L2, one sharpness
-for kernels whose loads must return before they go on, one for those that only post stores. A kernel has a chain and a share of
-HBM of its own, a precision's product its shares of tensor rate and HBM, its sharpness.
+for kernels that only post stores (those whose loads must return before they go on hide nothing), one time of a program that
+finds no rows. A kernel has a chain and a share of HBM of its own, a precision's product its shares of tensor rate and HBM, its
+sharpness, its fill; copies of one row after another are one loop wherever they are (`_LENT`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 
@@ -20,7 +21,8 @@ from ...hwmodels.constant import write_constant
 from ...hwmodels.specs import Gpu
 from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct
 from ...sim.ep.protocols.epicycle import HT, KERNELS, LL
-from ..tables.own_rows import Key, OwnRow, keys_of, predicted_s
+from ..tables.own.launches import Key
+from ..tables.own.rows import OwnRow, keys_of, predicted_s
 from .conformal import regimes_of
 
 #: Kernels that read little and post stores: their bytes hide the chain of the next row.
@@ -31,15 +33,26 @@ COUNTING = ((HT, "layout"), (HT, "notify_post"), (HT, "notify_wait"))
 SAME: dict[Key, Key] = {(HT, "cast"): (KERNELS, "quantise")}
 #: Kernels whose programs copy rows one by one.
 ROW_BY_ROW = frozenset({(LL, "dispatch_receive"), (LL, "combine_send")})
+#: Its chain is one atomic per expert of a token, which L2 answers wherever the rows lie.
+ATOMIC = frozenset({(LL, "dispatch_send")})
+#: (kernel, constant) -> the kernel whose it is: what returns is copied by the loop that received it, and is never timed alone;
+#: counts are too few bytes to show a share of HBM.
+_LENT: dict[tuple[Key, str], Key] = {
+    ((LL, "combine_send"), "hbm_efficiency"): (LL, "dispatch_receive"),
+    ((LL, "combine_send"), "chain_row"): (LL, "dispatch_receive"),
+    ((HT, "layout"), "hbm_efficiency"): (HT, "dispatch"),
+}
 #: A receive's chain is the copying itself: bf16 rows take as long as fp8 rows of half the bytes, so the longer counts.
 _EITHER = 20.0
+#: Loads that must return before the next: nothing overlaps.
+_WAITING = 1.0
 _ROBUST = 0.05
 #: name -> (start, low, high) of what is shared, then of every kernel.
-_SHARED = {"launch": (1.0, 0.8, 2.5), "cold": (0.6, 0.0, 4.0), "waiting": (1.0, 1.0, 6.0), "posting": (2.1, 1.0, 12.0)}
-_MOVE = {"chain": (2.0, 0.0, 40.0), "hbm_efficiency": (0.7, 0.1, 1.0)}
+_SHARED = {"launch": (1.2, 0.5, 2.5), "cold": (0.6, 0.0, 4.0), "posting": (2.0, 1.0, 12.0), "empty": (1.5, 0.0, 8.0)}
+_MOVE = {"chain": (1.5, 0.0, 40.0), "hbm_efficiency": (0.7, 0.1, 1.0)}
 _PRODUCT = {
-    "tensor_efficiency": (0.7, 0.1, 1.0), "hbm_efficiency": (0.8, 0.1, 1.0), "sharpness": (2.0, 1.0, 12.0),
-    "fill": (1.0, 0.0, 10.0),
+    "tensor_efficiency": (0.7, 0.1, 1.0), "hbm_efficiency": (0.8, 0.1, 1.0), "sharpness": (3.0, 1.0, 12.0),
+    "fill": (2.0, 0.0, 30.0),
 }  # fmt: skip
 
 
@@ -57,7 +70,7 @@ class OwnFit:
     @property
     def free(self) -> int:
         """How many numbers were fitted."""
-        return len(_SHARED) + sum(len(_free(key)) for key in self.constants if _same(key) == key)
+        return len(self.shared) + sum(len(_free(key, self.constants)) for key in self.constants if _same(key) == key)
 
 
 def fit_own(rows: Sequence[OwnRow], gpu: Gpu, used: NDArray[np.bool_] | None = None) -> OwnFit:
@@ -65,10 +78,11 @@ def fit_own(rows: Sequence[OwnRow], gpu: Gpu, used: NDArray[np.bool_] | None = N
     rows = tuple(row for row in rows if row.parts)
     used = np.ones(len(rows), bool) if used is None else used
     keys = list(dict.fromkeys(_same(k) for k in keys_of(list(rows))))
-    names: list[tuple[Key | None, str]] = [(None, name) for name in _SHARED]
+    padded = any(part.product and part.product.room for row in rows for part in row.parts)
+    names: list[tuple[Key | None, str]] = [(None, name) for name in _SHARED if padded or name != "empty"]
     for key in keys:
-        names += [(key, name) for name in _free(key)]
-    limits = np.array([(_SHARED if key is None else _free(key))[name] for key, name in names])
+        names += [(key, name) for name in _free(key, keys)]
+    limits = np.array([(_SHARED if key is None else _free(key, keys))[name] for key, name in names])
 
     def constants(x: NDArray[np.float64]) -> dict[Key, OwnMove | OwnProduct]:
         value = dict(zip(names, x.tolist(), strict=True))
@@ -134,10 +148,12 @@ def _mape(log_error: NDArray[np.float64]) -> float:
     return round(float(np.abs(np.expm1(log_error)).mean() * 100), 2)
 
 
-def _free(key: Key) -> dict[str, tuple[float, float, float]]:
+def _free(key: Key, keys: Collection[Key]) -> dict[str, tuple[float, float, float]]:
+    """The constants of a kernel that are fitted when ``keys`` are: all but those that another of them lends."""
     if _is_product(key):
         return _PRODUCT
-    return _MOVE | {"chain_row": (0.3, 0.0, 10.0)} if key in ROW_BY_ROW else _MOVE
+    wanted = _MOVE | {"chain_row": (1.0, 0.0, 10.0)} if key in ROW_BY_ROW else _MOVE
+    return {name: limits for name, limits in wanted.items() if _LENT.get((key, name)) not in keys}
 
 
 def _is_product(key: Key) -> bool:
@@ -156,12 +172,16 @@ def _record(key: Key, value: dict[tuple[Key | None, str], float]) -> OwnMove | O
     launch = value[None, "launch"] * 1e-6
     if _is_product(key):
         names = {name: value[key, name] for name in _PRODUCT}
-        return OwnProduct(**{**names, "launch": launch, "fill": names["fill"] * 1e-6})
-    chain = value[key, "chain"] * 1e-6
-    sharpness = value[None, "posting" if key in POSTING else "waiting"]
-    sharpness = _EITHER if key == (LL, "dispatch_receive") else sharpness
-    row = 1e-6 * value.get((key, "chain_row"), 0.0)
-    return OwnMove(launch, chain, chain * (1.0 + value[None, "cold"]), value[key, "hbm_efficiency"], sharpness, row)
+        empty = value.get((None, "empty"), 0.0) * 1e-6
+        return OwnProduct(**{**names, "launch": launch, "fill": names["fill"] * 1e-6, "empty": empty})
+
+    def own(name: str) -> float:
+        return value.get((key, name), value.get((_LENT.get((key, name)), name), 0.0))
+
+    chain = own("chain") * 1e-6
+    sharpness = value[None, "posting"] if key in POSTING else _EITHER if key in ROW_BY_ROW else _WAITING
+    cold = chain if key in ATOMIC else chain * (1.0 + value[None, "cold"])
+    return OwnMove(launch, chain, cold, own("hbm_efficiency"), sharpness, own("chain_row") * 1e-6)
 
 
 def errors_by_op(found: OwnFit) -> list[tuple[str, str, int, float, int, float]]:

@@ -19,8 +19,8 @@ from ...hwmodels.constant import write_constant
 from ...hwmodels.specs import Cluster
 from ...sim.ep.compute.own_kernels import OwnMove
 from ...sim.ep.protocol import find_protocol
-from ..tables.own_node import CROSSING, is_of_node, node_seconds
-from ..tables.own_rows import OwnRow
+from ..tables.own.node import CROSSING, is_of_node, node_seconds
+from ..tables.own.rows import OwnRow
 
 #: A link's share below which rows do not say how fast it was: something else was the bottleneck.
 _LEAST_CHANGE = 0.01

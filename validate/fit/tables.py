@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...hwmodels.calibration import Calibration, Entry
+from ...hwmodels.calibration import Calibration, Entry, standing_before
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.errors import BadInput
 from ...hwmodels.specs import Gpu
@@ -14,7 +14,7 @@ from ...sim.ep.machine import machine_of
 from ..tables.columns import columns_of
 from ..tables.expert_group import COLUMNS as EXPERTS
 from ..tables.kernel_tables import kind_of, read_groups
-from ..tables.own_rows import OwnRow, is_own, read_own
+from ..tables.own.rows import OwnRow, is_own, read_own
 from .calibrate import Calibrated, calibrate
 from .experts import fit_experts
 from .laws import fit_kernel
@@ -75,7 +75,9 @@ def calibrate_all(
     named = ", ".join(t.name for t in tables if is_own(columns_of(t)))
     if found is not None:
         entries += entries_of(found, named)
-    entries += link_entries(own, place, named)
+    # What is left of a node's rows once its launches take what one GPU's rows say, if those are here, is the links'.
+    with standing_before(Calibration(system=system, cluster=cluster, entries=tuple(e for e in entries if e.scope == "kernel"))):
+        entries += link_entries(own, place, named)
     try:
         calibration = Calibration(system=system, cluster=cluster, relative=relative, why=why, entries=tuple(entries))
     except ValueError as error:

@@ -14,7 +14,7 @@ from ..fit.tables import Together, calibrate_all
 from ..pages.report import write_validation_report
 from ..predict.handover import group_records
 from ..predict.predicted import Validation
-from ..tables.own_rows import OwnRow, read_own
+from ..tables.own.rows import OwnRow, read_own
 from ..tables.vocabulary import TABLES
 from ..validate import validate_table
 

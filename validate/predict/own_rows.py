@@ -17,8 +17,9 @@ from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct
 from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import Context, describe
 from ...sim.ep.protocols.epicycle import find_own
-from ..tables.own_node import LAUNCHES, is_of_node, node_seconds, shape_of
-from ..tables.own_rows import DENSE, Key, OwnRow, keys_of, predicted_s, read_own
+from ..tables.own.launches import Key
+from ..tables.own.node import LAUNCHES, is_of_node, node_seconds, shape_of
+from ..tables.own.rows import DENSE, OwnRow, keys_of, predicted_s, read_own
 from .predicted import Found, Predicted
 
 

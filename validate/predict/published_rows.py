@@ -16,7 +16,9 @@ def published_rows(path: Path) -> Found:
         key = (figure.system, figure.protocol, figure.op, figure.nodes)
         times = (figure.measured_us, figure.predicted_us)
         source, note, sure = figure.calibrated_on, figure.reason, figure.interval
-        predicted.append(Predicted(figure.line, figure.values, key, *times, source, note=note, interval=sure))
+        predicted.append(
+            Predicted(figure.line, figure.values, key, *times, source, note=note, interval=sure, seen=figure.fitted)
+        )
     reasons: dict[str, int] = {}
     for figure in figures:
         if figure.reason:

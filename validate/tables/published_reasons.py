@@ -14,21 +14,8 @@ def _is_misprint(row: Row) -> bool:
 
 _REASONS: tuple[tuple[Callable[[Row], bool], str], ...] = (
     (
-        lambda r: r["lib"] == "pplx-kernels" and r["fabric"] == "IBRC",
-        "one host thread posts every write (IBRC); our description lets the GPU post",
-    ),
-    (
-        lambda r: r["lib"] == "pplx-kernels",
-        "counts are exchanged and awaited before the rows, one NVSHMEM put with signal a row: round trips that DeepEP's kernel,"
-        " whose constants these are, does not pay",
-    ),
-    (
         _is_misprint,
         "looks like a misprint: out of line with the same column at every other EP size",
-    ),
-    (
-        lambda r: r["lib"] == "pplx-garden EFA" and r["mode"] == "HT",
-        "rows of a large batch to one peer leave as one write; we count a message a row, and EFA's message rate then binds",
     ),
     (
         lambda r: r["lib"] == "DeepEP CX7" and r["mode"] == "HT",
@@ -49,13 +36,12 @@ _REASONS: tuple[tuple[Callable[[Row], bool], str], ...] = (
         "another NIC (Broadcom Thor2) of the same line rate, of which only that rate is known",
     ),
     (
-        lambda r: "MI3" in r["gpu"] or "MI3" in r["fabric"],
-        "AMD GPU predicted from NVIDIA's constants, kernels of another library (MORI's combine pulls rows instead of"
-        " posting them)",
+        lambda r: r["lib"] == "MORI-EP",
+        "MORI's launches and barriers between nodes were never fitted: its law is of one node, NIC and rails are lent",
     ),
     (
-        lambda r: r["lib"] == "Triton-distributed" and r["mode"] == "HT",
-        "a fused kernel; whether its tokens are of a rank or of the group is not stated",
+        lambda r: "MI3" in r["gpu"] or "MI3" in r["fabric"],
+        "AMD GPU predicted from NVIDIA's constants",
     ),
 )
 

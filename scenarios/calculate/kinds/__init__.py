@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..calculator import Calculator
-from . import balance, devices, exchange, fleet, memory, network, prices, roofline, throughput
+from . import balance, devices, exchange, fleet, memory, network, partition, prices, roofline, serving, throughput
 
-_ROOMS = (balance, devices, exchange, fleet, memory, network, prices, roofline, throughput)
+_ROOMS = (balance, devices, exchange, fleet, memory, network, partition, prices, roofline, serving, throughput)
 
 KINDS: dict[str, type[Calculator]] = {kind.model_fields["kind"].default: kind for room in _ROOMS for kind in room.KINDS}
 

@@ -63,6 +63,40 @@ class OffloadPipeline(Calculator):
         yield Figure("one_after_another", "the same stages one after another", "s", sum(self.stages))
 
 
+class TopKOffload(Calculator):
+    """Scores of ``batch`` x ``tokens`` x ``tokens`` in fp32: scored on a GPU, selected on a CPU, a threshold a row back.
+
+    The CPU's select reads the scores ``cpu_passes`` times at its memory's ``cpu_bandwidth``; the GPU's own, after which nothing
+    has to cross the ``link``, reads them ``gpu_passes`` times at ``gpu_bandwidth``. In ``pieces`` the three stages run beside
+    each other.
+    """
+
+    kind: Literal["top-k-offload"] = "top-k-offload"
+    batch: int = Field(ge=1)
+    tokens: int = Field(ge=1)
+    score: Duration
+    link: BytesPerSecond
+    cpu_bandwidth: BytesPerSecond
+    cpu_passes: float = Field(default=1.0, gt=0)
+    slow_cpu_passes: float = Field(default=1.0, gt=0)
+    gpu_bandwidth: BytesPerSecond
+    gpu_passes: float = Field(default=1.0, gt=0)
+    pieces: int = Field(default=1, ge=1)
+
+    def figures(self) -> Iterator[Figure]:
+        size = 4.0 * self.batch * self.tokens**2
+        select = size * self.cpu_passes / self.cpu_bandwidth
+        stages = (self.score, size / self.link, select, 4.0 * self.batch * self.tokens / self.link)
+        away = pipeline_seconds(stages, self.pieces)
+        home = self.score + size * self.gpu_passes / self.gpu_bandwidth
+        yield Figure("times", "time with the GPU's own selection over the pipeline's", "", home / away)
+        yield Figure("select", "the CPU's other selection over this one", "", self.slow_cpu_passes / self.cpu_passes)
+        yield Figure("size", "bytes of scores", "B", size)
+        yield Figure("crossing", "time of the scores over the link", "s", stages[1])
+        yield Figure("pipeline", "time of the pipeline", "s", away)
+        yield Figure("one_after_another", "the same stages one after another", "s", sum(stages))
+
+
 class TilePipeline(Calculator):
     """Tiles that are loaded and multiplied, ``buffers`` of them in flight: how long the tensor cores wait."""
 
@@ -99,4 +133,4 @@ class Deadline(Calculator):
         yield Figure("gpus", "GPUs that take frames in turn to keep the rate", "", math.ceil(frame / self.budget))
 
 
-KINDS = (TwoDevices, OffloadPipeline, TilePipeline, Deadline)
+KINDS = (TwoDevices, OffloadPipeline, TopKOffload, TilePipeline, Deadline)

@@ -59,6 +59,7 @@ class Fleet(Calculator):
         yield Figure("nodes", "nodes by the rates", "", prefill + decode)
         yield Figure("prefill_nodes", "of which prefill", "", prefill)
         yield Figure("decode_nodes", "of which decode", "", decode)
+        yield Figure("peak_over_mean", "nodes that stand there over those that run on average", "", peak / mean)
         yield Figure("bill", "dollars a day", "USD/d", bill)
         yield Figure("revenue", "the same tokens at the API's price", "USD/d", revenue)
         yield Figure("margin", "revenue over cost, less one", "", revenue / bill - 1.0)
@@ -68,7 +69,11 @@ class Fleet(Calculator):
 
 
 class Failures(Calculator):
-    """``failures`` of ``gpus`` in ``days``, carried over to a group of ``group`` GPUs that stops as one."""
+    """``failures`` of ``gpus`` in ``days``, carried over to a group of ``group`` GPUs that stops as one.
+
+    ``drained``: share of them that announce themselves (ECC errors that were corrected), so that the GPU is taken out first; a
+    drain takes ``drain`` of the group's time.
+    """
 
     kind: Literal["failures"] = "failures"
     gpus: int = Field(ge=1)
@@ -76,13 +81,17 @@ class Failures(Calculator):
     failures: float = Field(gt=0)
     group: int = Field(ge=1)
     outage: Duration
+    drained: float = Field(default=0.0, ge=0, le=1)
+    drain: Duration = 0.0
 
     def figures(self) -> Iterator[Figure]:
         hazard = Hazard.seen(self.gpus, self.days, self.failures)
+        mean = (1.0 - self.drained) * self.outage + self.drained * self.drain
+        sudden = hazard.announced(self.drained)
         yield Figure("gpu_hours", "GPU-hours between interruptions", "h", hazard.gpu_hours)
         yield Figure("days_between", "days between interruptions of the group", "d", hazard.hours_between(self.group) / 24)
-        yield Figure("lost", "share of all time lost", "", hazard.lost_share(self.group, self.outage / 3600))
-        yield Figure("bad_days", "share of days with an interruption", "", hazard.chance(self.group, 24.0))
+        yield Figure("lost", "share of all time lost", "", hazard.lost_share(self.group, mean / 3600))
+        yield Figure("bad_days", "share of days with an interruption", "", sudden.chance(self.group, 24.0) if sudden else 0.0)
 
 
 KINDS = (Fleet, Failures)

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
-from ....hwmodels.catalog import load_gpu
+from ....hwmodels.backends import load_backend
+from ....hwmodels.catalog import load_cluster, load_gpu
 from ....hwmodels.errors import BadInput
 from ....sim.ep.shape import Shape
-from ..calculator import Calculator, Figure, GpuName, ModelChoice, model_of
-
-_BF16_BITS = 16.0
+from ....sim.inputs.serving import Backend, Workload
+from ....sim.precision import Dtype
+from ....sim.serving.steady import Setting, decode_worker
+from ....sim.step.gpu_kernels import GpuKernels
+from ....sim.step.kv_width import BF16_BITS, narrow_cache_seconds
+from ....sim.step.memory import worker_memory
+from ....sim.step.worker import Arrangement, Precision
+from ..calculator import Calculator, ClusterName, Figure, GpuName, ModelChoice, model_of
 
 
 class ModelMemory(Calculator):
@@ -36,7 +43,7 @@ class ModelMemory(Calculator):
             raise BadInput(f"experts_kept ({kept}) are more than the model has ({all_experts})")
         params = model.total_params - (all_experts - kept) * model.expert_params
         weights = params * self.bits_per_weight / 8
-        cache = self.sequences * model.kv_bytes(self.context, "bf16") * self.kv_bits / _BF16_BITS if self.context else 0.0
+        cache = self.sequences * model.kv_bytes(self.context, "bf16") * self.kv_bits / BF16_BITS if self.context else 0.0
         yield Figure("weights", "bytes of weights", "B", weights)
         yield Figure("params", "weights", "", params)
         table = 0 if model.tied_embeddings else model.vocab * model.hidden  # of the input table a token looks up one row
@@ -44,7 +51,7 @@ class ModelMemory(Calculator):
         yield Figure("experts", "experts of all layers", "", kept)
         yield Figure("kv", "bytes of KV cache and state", "B", cache)
         yield Figure(
-            "kv_per_token", "bytes of KV cache a token", "B", model.kv_bytes_per_token("bf16") * self.kv_bits / _BF16_BITS
+            "kv_per_token", "bytes of KV cache a token", "B", model.kv_bytes_per_token("bf16") * self.kv_bits / BF16_BITS
         )
         if self.gpu is not None:
             yield Figure("gpus", "GPUs whose memory holds both", "", (weights + cache) / load_gpu(self.gpu).hbm_capacity)
@@ -66,8 +73,50 @@ class KvBits(Calculator):
     claimed: float = Field(default=1.0, gt=0)
 
     def figures(self) -> Iterator[Figure]:
-        yield Figure("times", "times the tokens of a bf16 cache", "", _BF16_BITS / (self.bits + self.overhead_bits))
-        yield Figure("bits_for_claim", "bits a value that the claimed factor takes", "", _BF16_BITS / self.claimed)
+        yield Figure("times", "times the tokens of a bf16 cache", "", BF16_BITS / (self.bits + self.overhead_bits))
+        yield Figure("bits_for_claim", "bits a value that the claimed factor takes", "", BF16_BITS / self.claimed)
 
 
-KINDS = (ModelMemory, KvBits)
+class KvWidth(Calculator):
+    """Decoding with a cache of ``bits`` a value (scales counted) that takes ``operations`` a value to expand; against bf16.
+
+    ``batch`` sequences of ``context`` tokens on ``tp`` GPUs; ``full``: as many as memory holds at each width instead.
+    """
+
+    kind: Literal["kv-width"] = "kv-width"
+    model: ModelChoice
+    cluster: ClusterName
+    tp: int = Field(default=1, ge=1)
+    backend: Backend = "vllm"
+    weights: Dtype = "bf16"
+    bits: float = Field(gt=0, le=16)
+    operations: float = Field(default=0.0, ge=0)
+    batch: float = Field(gt=0)
+    context: int = Field(ge=2)
+    full: bool = False
+
+    def figures(self) -> Iterator[Figure]:
+        model, cluster = model_of(self.model), load_cluster(self.cluster, 1)
+        precision = Precision(self.weights, self.weights, "bf16", "bf16")
+        load = Workload(input_tokens=self.context - 1, output_tokens=1)
+        setting = Setting(model, cluster, precision, load_backend(self.backend), load)
+        shape = Arrangement(float(self.tp), 1.0, 1.0, float(self.tp) if model.experts else 1.0)
+        hbm = GpuKernels.of(cluster.node.gpu, cluster.calibration).hbm_bytes_per_s
+        held = worker_memory(model, shape, precision, cluster, tokens_per_step=self.batch, context=float(self.context))
+        wide = float(np.asarray(held.sequences))
+        times = BF16_BITS / self.bits
+        if self.full and wide < 1.0:
+            raise BadInput(
+                f"{self.tp} GPUs do not hold one sequence of {self.context} tokens in bf16: more tp, or less context"
+            )
+        before, after = (wide, wide * times) if self.full else (self.batch, self.batch)
+        plain, step = (float(np.asarray(decode_worker(setting, shape, batch).tpot_s)) for batch in (before, after))
+        cache = after * model.kv_bytes(self.context, "bf16") / self.tp
+        narrow = float(narrow_cache_seconds(step, cache, self.bits, self.operations, cluster.node.gpu, hbm))
+        yield Figure("throughput", "tokens a second over those with a bf16 cache", "", after / narrow / (before / plain))
+        yield Figure("latency", "time of a step over that with a bf16 cache", "", narrow / plain)
+        yield Figure("capacity", "tokens that fit, over a bf16 cache", "", times)
+        yield Figure("held", "sequences that memory holds with a bf16 cache", "", wide)
+
+
+KINDS = (ModelMemory, KvBits, KvWidth)

@@ -14,6 +14,7 @@ from ....hwmodels.units import Bytes, BytesPerSecond, Seconds, UsdPerGpuHour
 from ....sim.fabric.collectives import ring_all_reduce_seconds, tree_all_reduce_seconds
 from ....sim.fabric.nearest_gpus import Rates, Site, nearest, slowest_pair
 from ....sim.fabric.pods import all_to_all_load, boardfly, hops, hops_by_level, torus
+from ....sim.fabric.switched import Fabric, clos, full_boards, rail_only
 from ..calculator import Calculator, ClusterName, Figure
 
 
@@ -114,4 +115,45 @@ class NearestGpus(Calculator):
             yield Figure(key, "ring all-reduce at that rate", "s", float(ring_all_reduce_seconds(self.size, self.count, rate)))
 
 
-KINDS = (AllReduce, NodeBandwidth, Pod, NearestGpus)
+class SwitchedNetwork(Calculator):
+    """Hops and an all-to-all's rate on a network of nodes: rail-only, a Clos of leaves and spines, or boards joined directly.
+
+    ``nodes_per_leaf``, ``spines`` and ``oversubscription`` are a Clos'. Boards have no NVLink beside their links of ``nic``.
+    """
+
+    kind: Literal["switched-network"] = "switched-network"
+    shape: Literal["rail-only", "clos", "full-boards"]
+    nodes: int = Field(ge=2, le=256)
+    gpus: int = Field(ge=2, le=64)
+    nic: BytesPerSecond
+    nvlink: BytesPerSecond | None = None
+    nodes_per_leaf: int = Field(default=1, ge=1)
+    spines: int = Field(default=1, ge=1)
+    oversubscription: float = Field(default=1.0, ge=1)
+
+    def figures(self) -> Iterator[Figure]:
+        fabric = self._fabric()
+        seen, load = fabric.hops(), fabric.all_to_all_load()
+        links = fabric.rates > 0.0
+        yield Figure(
+            "rate", "all-to-all, one direction of a GPU while the fullest link is full", "B/s", fabric.all_to_all_rate()
+        )
+        yield Figure("diameter", "links between the two GPUs farthest apart", "", seen.diameter)
+        yield Figure("mean", "mean links between two GPUs", "", seen.mean)
+        full = load[links] / fabric.rates[links]
+        yield Figure("spread", "use of the fullest link over the mean link's", "", float(full.max() / full.mean()))
+
+    def _fabric(self) -> Fabric:
+        plain = (self.nodes_per_leaf, self.spines, self.oversubscription) == (1, 1, 1.0)
+        if self.shape != "clos" and not plain:
+            raise BadInput(f"nodes_per_leaf, spines and oversubscription are a Clos', shape is {self.shape}")
+        if (self.nvlink is None) != (self.shape == "full-boards"):
+            raise BadInput("nvlink goes with rail-only and clos, whose nodes have a switch inside, and only with them")
+        if self.nvlink is None:
+            return full_boards(self.nodes, self.gpus, self.nic)
+        if self.shape == "rail-only":
+            return rail_only(self.nodes, self.gpus, self.nic, self.nvlink)
+        return clos(self.nodes, self.gpus, self.nic, self.nvlink, self.nodes_per_leaf, self.spines, self.oversubscription)
+
+
+KINDS = (AllReduce, NodeBandwidth, Pod, NearestGpus, SwitchedNetwork)

@@ -12,6 +12,7 @@ from ....hwmodels.backends import load_backend
 from ....hwmodels.catalog import load_cluster
 from ....hwmodels.errors import BadInput
 from ....hwmodels.units import Duration
+from ....sim.ep.popularity import left_on_ranks, power_law
 from ....sim.inputs.deployment import Protocol
 from ....sim.inputs.serving import Backend, Workload
 from ....sim.precision import Dtype
@@ -27,7 +28,8 @@ class Throughput(Calculator):
     """One worker of ``ep`` ranks that only decodes, or only reads prompts, in steady state.
 
     ``batch``: sequences a GPU decodes; or ``tpot``: as many as keep it; without either what memory holds, at most
-    ``most_sequences``. ``tokens``: of a prompt step on a GPU. ``rank_imbalance``: (max - mean) / mean rows of the ranks.
+    ``most_sequences``. ``tokens``: of a prompt step on a GPU. ``rank_imbalance``: (max - mean) / mean rows of the ranks; or
+    ``popularity``, the exponent of the experts' power law, of which placement by load (``balanced``) leaves little.
     """
 
     kind: Literal["throughput"] = "throughput"
@@ -54,6 +56,8 @@ class Throughput(Calculator):
     drafts: int = Field(default=0, ge=0)
     acceptance: float = Field(default=0.0, ge=0, le=1)
     rank_imbalance: float = Field(default=0.0, ge=0)
+    popularity: float = Field(default=0.0, ge=0)
+    balanced: bool = True
 
     def figures(self) -> Iterator[Figure]:
         cluster = load_cluster(self.cluster, self.nodes)
@@ -61,8 +65,10 @@ class Throughput(Calculator):
         shape = Arrangement(1.0, float(self.ep), 1.0, float(self.ep), self.protocol, 24.0, float(self.redundant), self.overlap)
         load = Workload(input_tokens=self.input_tokens, output_tokens=self.output_tokens, cached_input=self.cached_input)
         drafts = Speculation(self.drafts, self.acceptance)
-        skew = Skew(rank_imbalance=self.rank_imbalance)
-        setting = Setting(model_of(self.model), cluster, precision, load_backend(self.backend), load, drafts, skew)
+        model = model_of(self.model)
+        uneven = self._imbalance(model.experts)
+        skew = Skew(rank_imbalance=uneven)
+        setting = Setting(model, cluster, precision, load_backend(self.backend), load, drafts, skew)
         if self.phase == "prefill":
             if self.batch is not None or self.tpot is not None:
                 raise BadInput("batch and tpot are of decoding: a prefill step has tokens")
@@ -78,6 +84,16 @@ class Throughput(Calculator):
         yield Figure("tokens_per_s_node", "tokens per second and node", "tokens/s", rate * cluster.node.gpus)
         yield Figure("step", "time per output token" if batch else "time of a step", "s", seconds)
         yield Figure("batch", "sequences that a GPU decodes", "", batch)
+        yield Figure("imbalance", "(max - mean) / mean rows of the ranks, chance not counted", "", uneven)
+
+    def _imbalance(self, experts: int) -> float:
+        if not self.popularity:
+            if not self.balanced:
+                raise BadInput("balanced: false says how popular experts are placed: give their popularity")
+            return self.rank_imbalance
+        if self.rank_imbalance:
+            raise BadInput("popularity and rank_imbalance both say how unequal ranks are: give one of them")
+        return left_on_ranks(power_law(experts, self.popularity), experts + self.redundant, self.ep, self.balanced)
 
     def _batch(self, setting: Setting, shape: Arrangement) -> float:
         if self.batch is not None and self.tpot is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from ...published.picture import picture
 from ...published.row import Entry, Gallery, Row
 from ...published.words import VERDICTS, error_text, figure_words, number, published_text, remark, summary
 from ..shell import page
@@ -21,7 +22,7 @@ def render_gallery(found: Gallery, command: str) -> str:
     missed = [row for row in found.rows if row.verdict == "missed"]
     notes = [f"Missed: {row.system}: {figure_words(row)}: {error_text(row)}" for row in missed]
     told = Html(f"<p>Reproduce this page with <code>{safe(command)}</code></p>")
-    body = [opening("Published systems, reproduced", "", summary(found), Html(_counts(found) + told), notes)]
+    body = [opening("Published systems, reproduced", "", summary(found), Html(_counts(found) + _seen(found) + told), notes)]
     body += [_entry(entry) for entry in found.entries]
     contents = [("answer", "Summary"), *((entry.scenario, entry.scenario) for entry in found.entries)]
     return page.document("gallery · epicycle", contents, "\n".join(body), get_plotlyjs())
@@ -30,6 +31,11 @@ def render_gallery(found: Gallery, command: str) -> str:
 def write_gallery_report(found: Gallery, path: Path, command: str) -> None:
     """Write the page of ``found`` to ``path``. Raises OSError if it cannot be written."""
     page.write(render_gallery(found, command), path)
+
+
+def _seen(found: Gallery) -> Html:
+    """The picture of all figures; a phone scrolls it sideways."""
+    return Html(f'<div style="overflow-x:auto"><div style="min-width:720px">{picture(found)}</div></div>')
 
 
 def _counts(found: Gallery) -> Html:
@@ -43,9 +49,9 @@ def _entry(entry: Entry) -> Html:
         (figure_words(r), published_text(r), number(r.simulated), error_text(r), r.evidence, r.verdict, r.source)
         for r in entry.rows
     ]
-    head = ("figure", "published", "simulated", "error", "evidence", "verdict", "source")
+    head = ("figure", "published", "simulated", "error of what is allowed", "evidence", "verdict", "source")
     body = table(head, rows, (0, 4, 5, 6)) + "".join(
-        f"<p class=note>{safe(said)}</p>" for r in entry.rows if (said := remark(r))
+        f"<p class=note>{safe(said)}</p>" for said in dict.fromkeys(remark(r) for r in entry.rows if remark(r))
     )
     return section(entry.scenario, entry.system, entry.prose, body + "".join(_figures(entry)))
 
@@ -87,8 +93,14 @@ def _line(x: Sequence[str], y: Sequence[float | None], name: str, colour: str, w
     }
 
 
+def shortened(words: str, most: int = 34) -> str:
+    """``words``, cut at a space where they are longer than ``most`` letters."""
+    return words if len(words) <= most else f"{words[: words.rfind(' ', 0, most)]} …"
+
+
 def _shares(name: str, rows: Sequence[Row]) -> Html:
-    labels = [page.label(f"{figure_words(row)} ({n})") for n, row in enumerate(rows, 1)]
+    # A phone has room for some words beside the bars; the numbers keep labels apart that begin alike.
+    labels = [page.label(f"{n} {shortened(figure_words(row))}") for n, row in enumerate(rows, 1)]
     bars = {
         "type": "bar",
         "orientation": "h",

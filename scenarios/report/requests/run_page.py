@@ -27,8 +27,9 @@ CONTENTS = (
     ("slowest", "Slowest"), ("use", "Use"), ("step", "Step"), ("memory", "Memory"), ("sure", "Intervals"), ("inputs", "Inputs"),
 )  # fmt: skip
 WORDS = {
-    "ttft": "time to first token", "queue": "of it in the queue", "tpot": "time per output token",
-    "itl": "time between two tokens", "e2e": "arrival to last token",
+    "ttft": "time to first token", "later_ttft": "that of later turns", "queue": "of it in the queue",
+    "tpot": "time per output token", "itl": "time between two tokens", "e2e": "arrival to last token",
+    "talk": "whole conversation, pauses included",
 }  # fmt: skip
 _COLOURS = {
     "waited": "var(--op-other)",
@@ -80,8 +81,8 @@ def _distributions(run: RequestRun) -> Html:
     names = [name_of(p) for p in PERCENTILES]
     rows = []
     for key, words in WORDS.items():
-        d = run.distributions[key]
-        if not d.count:
+        d = run.distributions.get(key)
+        if d is None or not d.count:
             continue
         closed = run.closed_form.get(key)
         cells = [_sure(d.mean, d.low.get("mean"), d.high.get("mean"))]

@@ -21,7 +21,6 @@ def print_gallery(found: Gallery, console: Console) -> None:
                 figure_words(row), published_text(row), number(row.simulated), error_text(row), row.evidence, row.verdict
             )
         print_table(f"{entry.system} ({entry.scenario})", table, console)
-        for row in entry.rows:
-            if said := remark(row):
-                console.print(Text(f"  {said}", style="dim"), soft_wrap=True)
+        for said in dict.fromkeys(remark(row) for row in entry.rows if remark(row)):
+            console.print(Text(f"  {said}", style="dim"), soft_wrap=True)
     console.print(summary(found), soft_wrap=True)

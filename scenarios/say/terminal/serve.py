@@ -14,7 +14,7 @@ from ...answer.words.number_text import number_text
 from .evaluation import new_table, print_limits, print_sentence, print_table
 
 _WORDS = {"ttft": "time to first token", "tpot": "time per output token", "itl": "between two tokens", "e2e": "arrival to end"}
-_WORDS["queue"] = "in the queue"
+_WORDS |= {"queue": "in the queue", "later_ttft": "… of later turns", "talk": "whole conversation"}
 _SHOWN = 5
 
 
@@ -23,9 +23,9 @@ def print_run(run: RequestRun, console: Console) -> None:
     print_sentence(run.sentence, console)
     names = [name_of(p) for p in PERCENTILES]
     table = new_table("distribution", ">mean", *(f">{name}" for name in names), ">closed form's mean")
-    for key in ("ttft", "queue", "tpot", "itl", "e2e"):
-        d = run.distributions[key]
-        if d.count:
+    for key in ("ttft", "later_ttft", "queue", "tpot", "itl", "e2e", "talk"):
+        d = run.distributions.get(key)
+        if d is not None and d.count:
             closed = run.closed_form.get(key)
             values = [_sure(run, key, "mean", d.mean), *(_sure(run, key, name, d.percentile[name]) for name in names)]
             table.add_row(_WORDS[key], *values, format_time(closed) if closed is not None else "")
@@ -66,5 +66,9 @@ def _sure(run: RequestRun, key: str, name: str, value: float) -> str:
         return ""
     if name not in d.high:
         return format_time(value)
+    if value <= 0:
+        return format_time(value)
     half = 0.5 * (d.high[name] - d.low[name])
-    return f"{format_time(value)} ± {100 * half / value:.2g} %" if value > 0 else format_time(value)
+    if half >= value:  # a share of more than the value says little
+        return f"{format_time(value)} ({format_time(max(d.low[name], 0.0))} to {format_time(d.high[name])})"
+    return f"{format_time(value)} ± {100 * half / value:.2g} %"

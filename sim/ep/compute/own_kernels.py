@@ -23,6 +23,8 @@ Num = Floats | float
 TALL = {"bf16": (128, 256), "fp8": (128, 128)}
 LOW = {"bf16": (64, 128), "fp8": (64, 128)}
 TALL_FROM = 128  # rows per expert
+#: Programs of those tiles that one SM holds, tall and low: what their stages take of its 227 KiB of shared memory.
+RESIDENT = {"bf16": (1, 2), "fp8": (1, 3)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,17 @@ class OwnMove:
 
 @dataclass(frozen=True, slots=True)
 class OwnProduct:
-    """Constants of the grouped product in one precision. ``fill``: prologue and epilogue of a tile."""
+    """Constants of the grouped product in one precision. ``fill``: prologue and epilogue of a tile.
+
+    ``empty``: a program that reads how many rows there are and finds none; persistent launches have no such programs.
+    """
 
     launch: float
     fill: float
     tensor_efficiency: float
     hbm_efficiency: float
     sharpness: float
+    empty: float = 0.0
 
 
 def move_seconds(moved_bytes: Num, gpu: Gpu, k: OwnMove, cold: Num = 1.0, further_rows: Num = 0.0) -> Floats:
@@ -68,30 +74,22 @@ def tile_of(rows_each: Num, dtype: str) -> tuple[Floats, Floats]:
     return tuple(np.where(tall, a, b).astype(float) for a, b in zip(TALL[dtype], LOW[dtype], strict=True))  # type: ignore[return-value]
 
 
-def row_tiles(rows_each: Num, dtype: str, drawn: bool) -> tuple[Floats, Floats]:
-    """(tiles, share of experts with rows) of one expert that gets ``rows_each`` rows, exactly or ``drawn`` (Poisson)."""
-    from scipy.stats import poisson  # slow to import, and only our own kernels ask
+def row_tiles(rows_each: float, dtype: str, drawn: float = 0.0) -> tuple[float, float]:
+    """(tiles, share of experts with rows) of one expert that gets ``rows_each`` rows, exactly or ``drawn`` by so many tokens.
 
-    height = tile_of(rows_each, dtype)[0]
-    mean = np.asarray(rows_each, float)
-    if not drawn:
-        return np.ceil(mean / height), np.ones_like(mean)
-    if mean.ndim == 0:
-        tiles, used = _drawn_tiles(float(mean), float(height))
-        return np.asarray(tiles), np.asarray(used)
-    most = int(np.max((mean + 8.0 * np.sqrt(mean)) / height)) + 2
-    found = np.zeros_like(mean)
-    for j in range(most):
-        found = found + np.asarray(poisson.sf(j * height, mean), float)
-    return found, np.asarray(poisson.sf(0, mean), float)
+    Every token chooses an expert once or not at all, so that its rows are binomial.
+    """
+    height = float(tile_of(rows_each, dtype)[0])
+    return _drawn_tiles(rows_each, drawn, height) if drawn else (float(np.ceil(rows_each / height)), 1.0)
 
 
 @cache
-def _drawn_tiles(mean: float, height: float) -> tuple[float, float]:
-    from scipy.stats import poisson
+def _drawn_tiles(mean: float, tokens: float, height: float) -> tuple[float, float]:
+    from scipy.stats import binom  # slow to import, and only our own kernels ask
 
-    below = np.arange(int((mean + 8.0 * mean**0.5) / height) + 2) * height
-    return float(poisson.sf(below, mean).sum()), float(poisson.sf(0, mean))
+    below = np.arange(int(tokens / height) + 2) * height
+    beyond = binom.sf(below, tokens, mean / tokens)
+    return float(beyond.sum()), float(beyond[0])
 
 
 def product_loads(tiles: Num, each: Num, n: Num, k: Num, dtype: str, sms: Num, rate: float, c: OwnProduct) -> Floats:
@@ -104,13 +102,28 @@ def product_loads(tiles: Num, each: Num, n: Num, k: Num, dtype: str, sms: Num, r
 
 
 def product_seconds(
-    rows_each: Num, experts: Num, n: Num, k: Num, dtype: str, gpu: Gpu, c: OwnProduct, drawn: bool = False
+    rows_each: Num, experts: Num, n: Num, k: Num, dtype: str, gpu: Gpu, c: OwnProduct, drawn: float = 0.0, room: float = 0.0
 ) -> Floats:
-    """``y = x w[e].T`` for ``experts`` experts of [n, k] with ``rows_each`` rows each (``drawn``: on average)."""
-    tiles, used = row_tiles(rows_each, dtype, drawn)
+    """``y = x w[e].T`` for ``experts`` experts of [n, k] of ``rows_each`` rows (``drawn`` by so many tokens: on average).
+
+    ``room``: row tiles that the launch has programs for, where it has one for every tile that could be needed.
+    """
+    if drawn:
+        tiles, used = row_tiles(float(rows_each), dtype, drawn)
+    else:
+        tiles, used = np.ceil(np.asarray(rows_each) / tile_of(rows_each, dtype)[0]), 1.0  # type: ignore[assignment]
     rate = gpu.tensor_flops(dtype) / gpu.sms * c.tensor_efficiency  # type: ignore[arg-type]
-    tensor = product_loads(tiles * np.asarray(experts), rows_each, n, k, dtype, gpu.sms, rate, c)
+    count = tiles * np.asarray(experts)
+    tensor = product_loads(count, rows_each, n, k, dtype, gpu.sms, rate, c)
+    tensor = tensor + empty_programs(np.maximum(room - count, 0.0), rows_each, n, dtype, gpu.sms, c)
     rows = np.asarray(rows_each) * np.asarray(experts)
     weight, moved = OPERAND_BYTES[dtype], np.asarray(experts) * used * np.asarray(n) * np.asarray(k)
     moved = weight * (moved + rows * np.asarray(k)) + 2.0 * rows * np.asarray(n)
     return c.launch + smooth_max(c.sharpness, tensor, moved / (gpu.hbm_bandwidth * c.hbm_efficiency))
+
+
+def empty_programs(tiles: Num, each: Num, n: Num, dtype: str, sms: Num, c: OwnProduct) -> Floats:
+    """Seconds of the programs of ``tiles`` row tiles without rows: each waits for the count of rows before it can return."""
+    tall, low = RESIDENT[dtype]
+    resident = np.where(np.asarray(each) >= TALL_FROM, tall, low)
+    return np.asarray(np.asarray(tiles) * np.ceil(np.asarray(n) / tile_of(each, dtype)[1]) / (sms * resident) * c.empty)

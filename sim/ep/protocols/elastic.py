@@ -5,21 +5,24 @@ writes it to a send buffer, one RDMA write takes it to the same-index GPU of eve
 warps load and store it on. Slots are sized for the worst case, so nothing waits for credit. A second kernel then brings the
 slots into their final order; combine walks backwards, and its second kernel sums what came back.
 
-Nobody has published rows of it that may be fitted to. SMs copy at the rates by which the library itself chooses their
-number; inside a domain the rest is borrowed from the one-sided protocol's fit (fixed slots, one barrier before and one
-after), across nodes from the first generation's (the same NICs, rails and barriers).
+Three published rows of it fix what the kernels take by themselves: the launch with its two barriers and the counts between,
+and how fast an SM stores. What NVLink reaches is borrowed from the one-sided protocol's fit (the same slots), what a NIC
+reaches and a barrier of nodes takes from the first generation's (the same rails). Across nodes one kernel holds what the first
+generation spreads over two: a barrier, the counts, the rows and a barrier again are four trips over the network, one after
+another, each of which the transport lengthens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ....hwmodels.calibration import Scope, constants_of, find_entry
+from ....hwmodels.calibration import Entry, Scope, constants_of, find_entry
+from ..bound import stage_loads
 from ..buffer import Buffer, Demand, exact_rows
 from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
@@ -27,8 +30,13 @@ from ..stage import End, Join, Load, Machine, Move, Stage
 from . import high_throughput, one_sided
 
 DISPATCH, COMBINE = "dispatch", "combine"
-#: Bytes per second that one SM loads and stores by TMA: `get_theoretical_num_sms` (deep_ep/buffers/elastic.py), for every GPU.
+#: Bytes per second that one SM loads and stores by TMA: what `get_theoretical_num_sms` (deep_ep/buffers/elastic.py) takes for
+#: every GPU to choose their number. Loads are taken at that rate; stores at the rate that was measured.
 SM_READ_BYTES_PER_S, SM_WRITE_BYTES_PER_S = 200e9, 50e9
+#: The same function: of NVLink's rate it counts on this share, takes a quarter more SMs than follow, an even number, and four.
+COUNTED_NVLINK, SPARE_SMS, LEAST_SMS = 0.9, 1.25, 4.0
+#: One-way trips over the network of a call, one after another: barrier, counts, rows, barrier (hybrid_dispatch.cuh).
+CROSSINGS = 4
 #: Tokens after which a channel tells the next hop how far it is, one atomic each (hybrid_dispatch.cuh, hybrid_combine.cuh).
 TAIL_ROWS = {DISPATCH: 6.0, COMBINE: 3.0}
 #: assumed: share of the HBM rate that the second kernel, a copy by every SM, reaches; as a streaming copy does.
@@ -36,15 +44,28 @@ EPILOGUE_HBM_EFFICIENCY = 0.85
 #: Channels that a hybrid buffer has room for; each may hold one token more than its share (``csrc/elastic/buffer.hpp``).
 CHANNELS = 1024
 _ALIGNMENT = 2 * 2**20
-_NEAR, _FAR = "one-sided", "high-throughput"
+#: Ranks of the domain that `OwnConstants` were fitted on.
+MEASURED_RANKS = 8.0
+NAME, _NEAR, _FAR = "elastic", "one-sided", "high-throughput"
 
 
 @dataclass(frozen=True, slots=True)
-class BorrowedConstants:
-    """What is borrowed: ``near`` for what happens inside an NVLink domain, ``far`` across nodes (None: there is one domain)."""
+class OwnConstants:
+    """What was fitted to rows of its own, on eight ranks of one domain."""
 
+    launch: float  # seconds: the kernel, both barriers and the counts
+    store_copy: float  # bytes per cycle that an SM stores
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticConstants:
+    """``own``, and what is borrowed: ``near`` of NVLink, ``far`` across nodes (None: there is one domain), where a barrier of
+    twice the nodes takes ``node_doubling`` seconds more."""
+
+    own: OwnConstants
     near: one_sided.SlotConstants
-    far: high_throughput.Transfer | None
+    far: high_throughput.Transfer | None = None
+    node_doubling: float = 0.0
 
 
 def dispatch_row_bytes(shape: Shape) -> Num:
@@ -57,26 +78,44 @@ def combine_row_bytes(shape: Shape) -> Num:
     return _align32(2.0 * shape.hidden) + _align32(4.0 * shape.top_k)
 
 
-def transfer(shape: Shape, machine: Machine, k: BorrowedConstants, op: str) -> tuple[Stage, ...]:
+def transfer(shape: Shape, machine: Machine, k: ElasticConstants, op: str) -> tuple[Stage, ...]:
     """Dispatch or combine: the kernel that moves rows, and the one that orders or sums them."""
     back = op == COMBINE
     size = (combine_row_bytes if back else dispatch_row_bytes)(shape)
     # Loads and stores are TMA's own and run beside each other; what the SMs load and store shares their rates.
     read = size / (SM_READ_BYTES_PER_S * shape.comm_sms)
-    write = size / (SM_WRITE_BYTES_PER_S * shape.comm_sms)
+    write = size / (k.own.store_copy * machine.clock_hz * shape.comm_sms)
     nvlink_efficiency = k.near.nvlink_efficiency
+    launch = k.own.launch + k.near.launch_per_doubling * (np.log2(shape.domain) - np.log2(MEASURED_RANKS))
     if k.far is None:
         moves = _direct(size, read, write, back, nvlink_efficiency)
-        launch = k.near.launch + k.near.launch_per_doubling * np.log2(shape.ranks)
-        sharpness, floor = k.near.sharpness, k.near.flags
+        crossings = 1
     else:
         moves = _hybrid(size, read, write, op, nvlink_efficiency, k.far.nic_efficiency)
-        launch = k.far.launch + k.far.launch_per_doubling * np.log2(shape.nodes)
-        sharpness, floor = k.far.sharpness, 0.0
+        launch = launch + k.node_doubling * np.log2(shape.nodes)
+        crossings = CROSSINGS
+    waits = (("launch and barriers", launch),)
     return (
-        Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), 0.0, floor, sharpness),
+        Stage(f"{op}.stream", op, Join.ALL, moves, waits, sharpness=k.near.sharpness, crossings=crossings),
         _epilogue(shape, machine, size, op, k.far is not None),
     )
+
+
+def theoretical_sms(shape: Shape, machine: Machine) -> Num:
+    """SMs that the library takes where nobody sets them: enough to store what its slowest link carries, a quarter more.
+
+    Source: ``get_theoretical_num_sms`` (deep_ep/buffers/elastic.py); its published 12, 6 and 24 SMs follow.
+    """
+    size = dispatch_row_bytes(shape)
+    read, write = size / SM_READ_BYTES_PER_S, size / SM_WRITE_BYTES_PER_S
+    if np.any(np.asarray(shape.nodes) > 1.0):
+        moves = _hybrid(size, read, write, DISPATCH, COUNTED_NVLINK, 1.0)
+    else:
+        moves = _direct(size, read, write, False, COUNTED_NVLINK)
+    even = replace(shape, routing="uniform")
+    loads = stage_loads(Stage("sms", DISPATCH, Join.ALL, moves), even, machine)
+    link = np.maximum(loads["nvlink"], loads.get("nic", 0.0))
+    return np.maximum(2.0 * np.ceil(SPARE_SMS * loads["sm_send"] / link / 2.0), LEAST_SMS)
 
 
 def _direct(size: Num, read: Num, write: Num, back: bool, nvlink_efficiency: float) -> tuple[Move, ...]:
@@ -166,14 +205,23 @@ def buffers(need: Demand) -> Iterator[Buffer]:
     yield Buffer("ordered rows", exact_rows(rows, row), said, (("rows", rows),))
 
 
+def constants(own: OwnConstants, system: str, op: str, scope: Scope) -> tuple[ElasticConstants, Entry, str]:
+    """``own`` with what is borrowed on ``system``, and the borrowed entry that weighs most. Raises Uncalibrated."""
+    entry, source = find_entry(system, _NEAR, DISPATCH, "nvlink-domain")  # both ways are stores here: its combine pulls
+    near = constants_of(entry, one_sided.SlotConstants)
+    if scope != "multi-node":
+        return ElasticConstants(own, near), entry, source
+    entry, source = find_entry(system, _FAR, op, scope)
+    counts, _ = find_entry(system, _FAR, "dispatch_notify", scope)
+    doubling = constants_of(counts, high_throughput.Notify).launch_per_doubling
+    return ElasticConstants(own, near, constants_of(entry, high_throughput.Transfer), doubling), entry, source
+
+
 def lend(system: str, op: str, scope: Scope) -> Loan:
-    """What is borrowed on ``system``. Raises Uncalibrated if nobody measured the lenders there."""
-    entry, source = find_entry(system, _NEAR, op, "nvlink-domain")
-    near, far, lender = constants_of(entry, one_sided.SlotConstants), None, _NEAR
-    if scope == "multi-node":
-        entry, source = find_entry(system, _FAR, op, scope)
-        far, lender = constants_of(entry, high_throughput.Transfer), _FAR
-    return Loan(BorrowedConstants(near, far), entry, source, lender)
+    """Its own constants with what is borrowed on ``system``. Raises Uncalibrated if nobody measured the lenders there."""
+    fitted, place = find_entry(system, NAME, op, "one-node")
+    k, entry, source = constants(constants_of(fitted, OwnConstants), system, op, scope)
+    return Loan(k, entry, source, _FAR) if scope == "multi-node" else Loan(k, fitted, place, "")
 
 
 def _transfer(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
@@ -182,12 +230,12 @@ def _transfer(op: str, shape: Shape, machine: Machine, k: Any, context: Context)
 
 PROTOCOLS = (
     Protocol(
-        name="elastic",
+        name=NAME,
         what="as high-throughput, with slots instead of rings, counts beside the rows; a second kernel orders or sums them",
         holds="slots for the worst case",
         kernels="DeepEP V2's ElasticBuffer",
-        before=(Op(DISPATCH, BorrowedConstants, partial(_transfer, DISPATCH)),),
-        after=(Op(COMBINE, BorrowedConstants, partial(_transfer, COMBINE)),),
+        before=(Op(DISPATCH, ElasticConstants, partial(_transfer, DISPATCH)),),
+        after=(Op(COMBINE, ElasticConstants, partial(_transfer, COMBINE)),),
         buffers=buffers,
         near="one-node",
         far="multi-node",
@@ -195,9 +243,9 @@ PROTOCOLS = (
         on_comm_sms=True,
         layout="masked if replayed",
         overlaps=True,
+        transports=("gin-gda", "gin-proxy", "gin-efa-gda", "gin-efa-proxy"),
         lend=lend,
-        caveats=(
-            "elastic kernels have no published rows that may be fitted: SMs copy at the library's own rates, the rest is lent",
-        ),
+        caveats=("elastic kernels: launch and SM copies of three published rows on eight H20-3e, the rest is lent",),
+        offered=("sglang", "vllm"),
     ),
 )

@@ -10,7 +10,7 @@ Sizes are those of `kernels/exchange/row.py` and are held against running kernel
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -256,30 +256,39 @@ def messages(need: Demand) -> Iterator[Buffer]:
 
 _SAID = ("epicycle's own kernels were timed on one GPU whose virtual ranks share it; no row of theirs crossed a link yet",)
 
-PROTOCOLS = (
-    Protocol(
-        name=HT,
-        what="counts first, then one row per token and rank into fixed slots; partial sums are pulled back",
+
+def _counted(name: str, two_hop: bool, what: str, layer: str) -> Protocol:
+    """A protocol that counts first, then moves one row per token and rank; between nodes over the rails if ``two_hop``."""
+
+    def op(launch: str, describe: Callable[..., tuple[Stage, ...]], table: str) -> Op:
+        return Op(launch, OwnMove, partial(describe, two_hop), table, "kernel")
+
+    return Protocol(
+        name=name,
+        what=what,
         holds="a slot for every token of every source",
-        kernels="epicycle's own (kernels/layers/high_throughput.py)",
-        tables=(HT,),
-        before=(
-            *_COUNTING,
-            Op("dispatch", OwnMove, partial(_dispatch, False), "", "kernel"),
-            Op("expand", OwnMove, partial(_expand, False), "dispatch", "kernel"),
-        ),
-        after=(
-            Op("reduce", OwnMove, partial(_reduce, False), "combine", "kernel"),
-            Op("combine", OwnMove, partial(_combine, False), "", "kernel"),
-        ),
+        kernels=f"epicycle's own (kernels/layers/{layer}.py)",
+        tables=(name,),
+        before=(*_COUNTING, op("dispatch", _dispatch, ""), op("expand", _expand, "dispatch")),
+        after=(op("reduce", _reduce, "combine"), op("combine", _combine, "")),
         buffers=slots,
         near="one-node",
-        far="one-node",
-        one_domain=True,
+        far="multi-node" if two_hop else "one-node",
+        one_domain=not two_hop,
+        rails=two_hop,
         counts=True,
-        lend=partial(lend, HT),
+        lend=partial(lend, name),
         own_experts=own_experts,
         caveats=_SAID,
+    )
+
+
+PROTOCOLS = (
+    _counted(
+        HT,
+        False,
+        "counts first, then one row per token and rank into fixed slots; partial sums are pulled back",
+        "high_throughput",
     ),
     Protocol(
         name=LL,
@@ -308,28 +317,5 @@ PROTOCOLS = (
         own_experts=own_experts,
         caveats=_SAID,
     ),
-    Protocol(
-        name=TWO_HOP,
-        what="as epicycle-high-throughput; between nodes over the rails, once per node",
-        holds="a slot for every token of every source",
-        kernels="epicycle's own (kernels/layers/two_hop.py)",
-        tables=(TWO_HOP,),
-        before=(
-            *_COUNTING,
-            Op("dispatch", OwnMove, partial(_dispatch, True), "", "kernel"),
-            Op("expand", OwnMove, partial(_expand, True), "dispatch", "kernel"),
-        ),
-        after=(
-            Op("reduce", OwnMove, partial(_reduce, True), "combine", "kernel"),
-            Op("combine", OwnMove, partial(_combine, True), "", "kernel"),
-        ),
-        buffers=slots,
-        near="one-node",
-        far="multi-node",
-        rails=True,
-        counts=True,
-        lend=partial(lend, TWO_HOP),
-        own_experts=own_experts,
-        caveats=_SAID,
-    ),
+    _counted(TWO_HOP, True, "as epicycle-high-throughput; between nodes over the rails, once per node", "two_hop"),
 )

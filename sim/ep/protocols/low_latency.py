@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..buffer import Buffer, Demand
+from ..limit import most_ranks
 from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -103,8 +104,10 @@ def combine(shape: Shape, machine: Machine, k: LowLatencyConstants) -> tuple[Sta
 def _posts(shape: Shape, machine: Machine, k: LowLatencyConstants, size: Num, *, back: bool) -> tuple[Move, ...]:
     """One message per (token, expert): NVLink stores inside the domain, one RDMA write outside it.
 
-    A rank holds a queue pair per local expert to every peer; each posts its messages one after another.
+    A rank holds a queue pair per local expert to every peer; each posts its messages one after another. A count for
+    every remote expert (back: from every expert to every remote rank) follows them, which is a message, too.
     """
+    flags = shape.experts / (shape.tokens * shape.top_k)
     queue_pairs = np.clip(shape.experts / shape.ranks, 1.0, machine.nic_queue_pairs)
     peers = np.maximum(shape.ranks - shape.domain, 1.0)
     posting = Load("queue_pair", machine.nic_message_s / (queue_pairs * peers))
@@ -113,7 +116,7 @@ def _posts(shape: Shape, machine: Machine, k: LowLatencyConstants, size: Num, *,
     return (
         Move(Rows.EXPERT, Path.SELF, size, (), back),
         Move(Rows.EXPERT, Path.NVLINK, size, (nvlink,), back),
-        Move(Rows.EXPERT, Path.RDMA, size, (nic, Load("nic_msg", 1.0), posting), back),
+        Move(Rows.EXPERT, Path.RDMA, size, (nic, Load("nic_msg", 1.0 + flags), posting), back),
     )
 
 
@@ -183,5 +186,14 @@ PROTOCOLS = (
         overlaps=True,
         prompts_by=PROMPTS_BY,
         engines=("vllm", "sglang", "trtllm"),
+        transports=("ibgda", "ibrc", "libfabric-proxy"),
+        limits=(
+            most_ranks(
+                64,
+                "over NVSHMEM's libfabric proxy (EFA) DeepEP's low-latency kernels abort between 64 and 128 ranks: retries are"
+                " exhausted (awslabs RESULTS.md)",
+                over="libfabric-proxy",
+            ),
+        ),
     ),
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from .loop import layout as at
 from .loop.layout import Rules, World
+from .times.step_table import VALUES
 
 #: Bins of intervals between tokens: 0.1 us to beyond a day, 0.2 % each.
 _ITL_BINS = 16_384
@@ -104,7 +105,7 @@ def new_world(
         np.full(buckets, -1, np.int64), holders, np.zeros((4096 + 8 * group, at.IDS), np.int64),
         np.full(4096 + 8 * group, -1, np.int64), np.zeros(slots, np.int64), port, np.zeros((total + 1, 2)),
         np.zeros(count, np.int64), np.zeros((_SERIES if rules.sample else 1, 3, at.SERIES_COLUMNS)),
-        np.zeros(max(1, spans), at.SPAN), changes, np.zeros((3, 4)), np.zeros(group, np.int64),
+        np.zeros(max(1, spans), at.SPAN), changes, np.zeros((3, VALUES)), np.zeros(group, np.int64),
         np.zeros(max(most_blocks, 16), np.int64), np.zeros(max(kind.slots for kind in kinds) + 16, np.int64),
     )  # fmt: skip
     return world

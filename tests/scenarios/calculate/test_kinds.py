@@ -17,6 +17,81 @@ from epicycle.scenarios.weigh.evaluation_of import evaluation_of
 SECOND: dict[str, dict[str, Any]] = {
     "expert-balance": {"load": [8, 4, 2, 2], "slots": 8, "gpus": 4},
     "top-k": {"top_k": 2, "experts": 16, "ranks": 4, "tokens": 256, "hidden": 1024},
+    "exchange-rate": {
+        "cluster": "h100-cx7",
+        "protocol": "high-throughput",
+        "op": "dispatch",
+        "ranks": 24,
+        "tokens": 1000,
+        "hidden": 4096,
+        "top_k": 4,
+        "experts": 48,
+    },
+    "rollouts": {
+        "model": "llama-3.1-8b",
+        "cluster": "h100-cx7",
+        "gpus": 16,
+        "batch": 256,
+        "prompt": 500,
+        "median": 300,
+        "p99_over_median": 8,
+        "most": 2400,
+    },
+    "batching": {
+        "model": "llama-3.1-8b",
+        "cluster": "h200-cx7",
+        "requests": 300,
+        "input_tokens": 200,
+        "output_tokens": 50,
+        "slots": 16,
+        "spread": 0.7,
+    },
+    "host-delays": {
+        "model": "llama-3.1-8b",
+        "cluster": "h200-cx7",
+        "requests": 400,
+        "input_tokens": 200,
+        "output_tokens": 50,
+        "slots": 32,
+        "rate": 20,
+        "host": "5 ms",
+        "sigma": 1,
+    },
+    "kv-tiers": {
+        "rate": 2,
+        "requests": 5000,
+        "prompts": [1000, 2000],
+        "hits": 0.5,
+        "token": "0.4 ms",
+        "token_bytes": "100 kB",
+        "nic": "10 GB/s",
+        "nic_software": "0.3 ms",
+        "shared": "10 GB/s",
+    },
+    "kv-width": {"model": "llama-3.1-8b", "cluster": "h200-cx7", "bits": 8, "batch": 16, "context": 4000},
+    "sm-partition": {
+        "model": "llama-3.1-8b",
+        "cluster": "h100-cx7",
+        "mixes": [{"batch": 32, "input_tokens": 500, "output_tokens": 100}],
+    },
+    "switched-network": {
+        "shape": "clos",
+        "nodes": 8,
+        "gpus": 4,
+        "nic": "50 GB/s",
+        "nvlink": "450 GB/s",
+        "nodes_per_leaf": 2,
+        "spines": 2,
+    },
+    "top-k-offload": {
+        "batch": 8,
+        "tokens": 2000,
+        "score": "1 ms",
+        "link": "25 GB/s",
+        "cpu_bandwidth": "50 GB/s",
+        "gpu_bandwidth": "3 TB/s",
+        "gpu_passes": 10,
+    },
     "two-devices": {
         "m": 1,
         "n": 1000,
@@ -68,6 +143,7 @@ SECOND: dict[str, dict[str, Any]] = {
     "ownership": {"gpu": "h100-sxm", "capital": 1.0, "power": 1.0},
     "roofline": {"gpu": "h200-sxm", "batch": 64},
     "memory-roof": {"gpu": "l4", "model": "llama-3.1-8b"},
+    "gemm": {"cluster": "h100-cx7", "m": 100, "n": 3000, "k": 2000},
     "attention-bytes": {"gpu": "h200-sxm", "context": 100, "queries": 1, "heads": 4, "kv_heads": 2, "head_dim": 64},
 }
 
@@ -154,3 +230,96 @@ def test_arithmetic_is_not_compared_or_played() -> None:
     assert isinstance(scenario, CalculatorScenario)
     with pytest.raises(BadInput, match="is arithmetic"):
         compared(scenario, scenario)
+
+
+def test_an_exchange_s_bandwidth_is_its_rows_over_its_time() -> None:
+    found = figures("exchange-rate")
+    assert found["rate"] * found["time"] == pytest.approx(1000 * found["reached"] * 4096 * (1 + 4 / 128))
+    assert figures("exchange-rate", tokens=4000)["time"] > 2 * found["time"]
+
+
+def test_popularity_is_what_placement_by_load_gains_by() -> None:
+    decode = {"ep": 32, "nodes": 4, "redundant": 32, "model": "deepseek-v3", "popularity": 0.7}
+    assert (
+        figures("throughput", **decode)["tokens_per_s_gpu"]
+        > 1.2 * figures("throughput", **decode, balanced=False)["tokens_per_s_gpu"]
+    )
+    flat = decode | {"popularity": 1e-9}
+    assert figures("throughput", **flat)["imbalance"] == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ScenarioError, match="give their popularity"):
+        figures("throughput", balanced=False)
+    with pytest.raises(ScenarioError, match="give one of them"):
+        figures("throughput", popularity=0.5, rank_imbalance=0.1)
+
+
+def test_routing_by_groups_makes_ranks_less_even() -> None:
+    drawn = {"load": (), "experts": 64, "slots": 64, "gpus": 8, "exponent": 0.0, "tokens": 20_000, "top_k": 4}
+    assert figures("expert-balance", **drawn)["before"] < 0.05
+    grouped = figures("expert-balance", **drawn, routing_groups=8, routing_kept=2)
+    assert grouped["before"] > figures("expert-balance", **drawn)["before"]
+
+
+def test_equal_trajectories_leave_nobody_waiting() -> None:
+    long = figures("rollouts")
+    even = figures("rollouts", p99_over_median=1)
+    assert even["waiting"] == 0 < long["waiting"]
+    assert even["faster"] < long["faster"]
+
+
+def test_static_batches_lose_nothing_where_all_answers_are_alike() -> None:
+    assert figures("batching", spread=0)["faster"] == pytest.approx(1, abs=0.02)
+    assert figures("batching")["faster"] > 1.3
+
+
+def test_a_host_that_takes_no_time_changes_nothing_and_contention_multiplies() -> None:
+    free = figures("host-delays", host="0 s")
+    assert free["ttft_p99"] == free["tpot_p99"] == free["throughput"] == 1
+    assert figures("host-delays", host="1 ms", contention=5) == figures("host-delays")
+
+
+def test_a_shared_memory_wins_by_hits_and_by_software_alone() -> None:
+    plain = {"nic_software": "0 s", "hits": 0}
+    same = figures("kv-tiers", **plain)
+    assert same["throughput"] == pytest.approx(1)
+    assert same["ttft"] < 1  # the other side still has to read it
+    assert figures("kv-tiers", **plain | {"hits": 0.5})["throughput"] > 1
+    assert figures("kv-tiers", **plain | {"nic_software": "0.3 ms"})["throughput"] > 1
+
+
+def test_a_narrow_cache_gains_unless_values_have_to_be_expanded() -> None:
+    assert figures("kv-width", bits=16)["throughput"] == 1
+    assert figures("kv-width")["throughput"] > 1 > figures("kv-width", operations=60)["throughput"]
+    assert figures("kv-width", full=True)["throughput"] > figures("kv-width")["throughput"]
+
+
+def test_contention_is_what_a_partition_pays() -> None:
+    free, paid = figures("sm-partition", contention=1), figures("sm-partition", contention=1.2)
+    assert paid["faster"] == pytest.approx(free["faster"] / 1.2)
+    assert figures("sm-partition", rows=128 * 132, columns=256)["wave_idle"] == pytest.approx(0)
+
+
+def test_uplinks_bound_an_oversubscribed_clos_and_nothing_bounds_rails_alone() -> None:
+    wide, narrow = figures("switched-network"), figures("switched-network", oversubscription=4)
+    assert narrow["rate"] < wide["rate"] / 1.5
+    rails = {"shape": "rail-only", "nodes_per_leaf": 1, "spines": 1}
+    assert figures("switched-network", **rails)["diameter"] == 6
+    with pytest.raises(ScenarioError, match="are a Clos'"):
+        figures("switched-network", **rails | {"spines": 2})
+
+
+def test_an_offload_that_crosses_for_nothing_is_the_gpu_s_own_time() -> None:
+    one = figures("top-k-offload")
+    assert one["pipeline"] == pytest.approx(one["one_after_another"])
+    assert figures("top-k-offload", pieces=1000)["pipeline"] < 0.7 * one["pipeline"]
+    assert figures("top-k-offload", gpu_passes=1e-9)["times"] < one["times"] < 0.2
+
+
+def test_a_drain_that_forestalls_all_leaves_no_bad_day() -> None:
+    assert figures("failures", drained=1)["bad_days"] == figures("failures", drained=1)["lost"] == 0
+    assert figures("failures", drained=0.5)["bad_days"] < figures("failures")["bad_days"]
+
+
+def test_a_gemm_stays_below_its_roofline_and_nears_it_as_it_grows() -> None:
+    small, large = figures("gemm"), figures("gemm", m=8192, n=8192, k=8192)
+    assert small["of_roof"] < large["of_roof"] < 1
+    assert large["rate"] * large["time"] == pytest.approx(2 * 8192**3)

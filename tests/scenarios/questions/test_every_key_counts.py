@@ -49,6 +49,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "dcp": 2,
         "count": 2,
         "protocol": "high-throughput",
+        "transport": "ibrc",
         "comm_sms": 40,
         "redundant_experts": 32,
         "placement": "balanced",

@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "deployment.capacity_factor": ("2.0", ("deployment.protocol=padded-all-to-all",)),
     "deployment.reserved_sms": ("20", ()),
     "deployment.cuda_graphs": ("true", ("deployment.protocol=high-throughput",)),
+    "deployment.transport": ("ibrc", ()),
 }
 RECORDS: tuple[tuple[str, Any, set[str]], ...] = (
     ("", LayerScenario, {"name", "description", "traffic", "deployment"}),

@@ -93,6 +93,8 @@ def test_what_the_file_fixes_is_held(asked: Asked) -> None:
     for sets, words in (
         (["search.backends=[sglang]"], "the deployment fixes backend, search.backends asks for others"),
         (["deployment.decode.cuda_graphs=false"], "plan does not look for deployments with decode.cuda_graphs=False"),
+        (["deployment.attention=bf16"], "plan does not look for deployments with attention=bf16"),
+        (["deployment.poll_steps=20"], "plan does not look for deployments with poll_steps=20"),
     ):
         with pytest.raises(ValueError, match=words):
             planned(asked["q4"], *sets)

@@ -12,8 +12,10 @@ from epicycle.sim.ep.protocol import all_protocols
 
 ROOT = Path(__file__).parents[3]
 #: Others' words for them: of measured tables and published deployments, of our own bench rows, of NCCL's tables, of the
-#: engines' launch options. And where "elastic" is said of a group that goes on without a failed rank.
-VOCABULARY = ("validate/tables", "validate/bench", "validate/serving", "validate/fit/collectives.py", "scenarios/launch")
+#: engines' launch options; the laws fitted to libraries' own rows. And where "elastic" is said of a group that goes on without
+#: a failed rank.
+LAWS = ("validate/fit/collectives.py", "validate/fit/libraries.py")
+VOCABULARY = ("validate/tables", "validate/bench", "validate/serving", *LAWS, "scenarios/launch")
 ANOTHER_ELASTIC = ("sim/inputs/requests.py", "sim/serving/faults/")
 ROOMS = ("cli.py", "hwmodels", "kernels", "scenarios", "sim", "validate")
 

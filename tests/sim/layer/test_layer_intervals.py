@@ -49,15 +49,18 @@ def test_a_borrowing_system_is_less_sure_and_says_whose_constants(measured: Laye
     assert found.interval.shared_sd == pytest.approx(hypot(BORROWED_SD, SITE_SD)), "one cause for all ops does not average out"
 
 
-@pytest.mark.parametrize(("ep", "lender"), [(32, "high-throughput kernels on h100_sxm"), (8, "one-sided kernels on gb200")])
-def test_a_protocol_that_nobody_measured_says_whose_kernels_it_borrows_from(ep: int, lender: str) -> None:
+@pytest.mark.parametrize(
+    ("ep", "why"),
+    [(32, "constants of the high-throughput kernels on h100_sxm"), (8, "a law of {} published rows, with no row left aside")],
+)
+def test_a_protocol_of_few_or_no_rows_says_what_its_constants_are(ep: int, why: str) -> None:
     sets = ("deployment.protocol=elastic", f"deployment.ep={ep}", "cluster.node.gpu.hbm_capacity='200 GiB'")
     found = answer(*sets).layers[0]
-    for op in ("dispatch", "combine"):
-        assert f"constants of the {lender}" in found.intervals[op].why
+    for op, rows in (("dispatch", 2), ("combine", 1)):
+        assert why.format(rows) in found.intervals[op].why
         assert found.intervals[op].shared_sd >= BORROWED_SD
     assert found.intervals["compute"].why == (), "the experts were measured"
-    assert any("elastic kernels have no published rows" in note for note in found.notes)
+    assert any("three published rows on eight H20-3e" in note for note in found.notes)
 
 
 def test_beyond_the_table_is_less_sure_and_says_where() -> None:

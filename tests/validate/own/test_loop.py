@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import subprocess
-import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -22,9 +19,8 @@ from epicycle.validate.fit.calibrate import to_yaml
 from epicycle.validate.fit.own import fit_own
 from epicycle.validate.fit.tables import calibrate_all
 from epicycle.validate.here.run import conclude, mode_here
-from epicycle.validate.tables.own_node import LAUNCHES, node_seconds
-from epicycle.validate.tables.own_rows import OwnRow, predicted_s, read_own
-from epicycle.validate.tables.vocabulary import MODE_SCOPES
+from epicycle.validate.tables.own.node import LAUNCHES, node_seconds
+from epicycle.validate.tables.own.rows import OwnRow, predicted_s, read_own
 from epicycle.validate.validate import validate_table
 
 MEASURED = Path(str(files("epicycle.validate").joinpath("measured")))
@@ -47,12 +43,10 @@ def test_every_row_of_the_h200_files_is_predicted() -> None:
         assert all(group.calibrated_on in ("h200_sxm", "h100_sxm") for group in outcome.groups)
 
 
-#: (protocol, op) -> percent that its rows of 20 us and more, and its shorter ones, miss by on average. The bars are 4 and 8;
-#: what is above them is said in docs/validation.md.
+#: (protocol, op) -> percent that its rows of 20 us and more, and its shorter ones, miss by on average. The bars are 4 and 8.
 MISSES = {
-    ("epicycle-kernels", "permute"): (11.0, 8.0),  # 15 % slower here than in a trial of the same kernel and shape
-    ("epicycle-low-latency", "dispatch"): (4.0, 8.5),
-    ("epicycle-low-latency", "layer"): (6.0, 8.0),  # its return is never timed alone
+    # At 4,096 tokens 171 us in this run and 144 to 153 in a trial of the same kernel and shape; predicted are 153.
+    ("epicycle-kernels", "permute"): (6.0, 8.0),
 }
 
 
@@ -74,10 +68,11 @@ def test_fewer_constants_than_one_set_a_kernel(measured: tuple[list[OwnRow], Gpu
     usable = [row for row in rows if row.parts]
     used = np.array([row.tokens not in (64, 1024) for row in usable])
     found = fit_own(usable, gpu, used)
-    assert found.free <= 42
+    assert found.free <= 39
     error = np.abs(found.predicted_s / np.array([row.measured_s for row in usable]) - 1)[~used]
-    assert np.mean(error) <= 0.045
-    assert np.mean(error <= 0.08) >= 0.84
+    assert np.mean(error) <= 0.034
+    assert np.mean(error <= 0.08) >= 0.86
+    assert np.max(error) <= 0.10
 
 
 def test_a_layer_is_the_sum_of_its_launches(measured: tuple[list[OwnRow], Gpu]) -> None:
@@ -88,51 +83,11 @@ def test_a_layer_is_the_sum_of_its_launches(measured: tuple[list[OwnRow], Gpu]) 
 
     error = np.abs(predicted_s(layers, gpu, own_constants(entries)) / np.array([r.measured_s for r in layers]) - 1)
     assert len(layers) == 19
-    assert np.mean(error) <= 0.045
-    high = np.array([row.protocol == "epicycle-high-throughput" for row in layers])
-    assert np.max(error[high]) <= 0.08
-    assert np.sum(error[~high] > 0.08) <= 2  # 1 token in bf16, 16 in fp8
-
-
-def _made_up(measured: tuple[list[OwnRow], Gpu], out: Path, slower: float) -> None:
-    """The bench's writer, with rows of other times: every kernel ``slower`` than the shipped constants say."""
-    rows, gpu = measured
-    from epicycle.validate.predict.own_rows import own_constants
-
-    usable = [row for row in rows if row.parts]
-    entries = {key: find_entry("h200_sxm", *key, "kernel") for row in usable for key in (p.key for p in row.parts)}
-    seconds = predicted_s(usable, gpu, own_constants(entries))
-    writer = Rows(out, facts=FACTS)
-    for row, s in zip(usable, seconds, strict=True):
-        table = "ep_comm" if row.values.get("protocol") else "grouped_gemm"
-        kept = {k: v for k, v in row.values.items() if v and k not in FACTS}
-        writer.add(
-            table, {**kept, "system": "h200_sxm", "scope": MODE_SCOPES["virtual"], "latency_us": 1e6 * s * slower, **FACTS}
-        )
-
-
-def test_made_up_times_go_all_the_way_round(measured: tuple[list[OwnRow], Gpu], tmp_path: Path) -> None:
-    """Rows -> file -> calibrate -> validate --calibration -> simulate, by the commands that users type."""
-    _made_up(measured, tmp_path / "m.csv", 1.3)
-    epicycle = [sys.executable, "-m", "epicycle"]
-    tables = [str(tmp_path / f"m.{table}.csv") for table in ("ep_comm", "grouped_gemm")]
-    mine = str(tmp_path / "mine.yaml")
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run([*epicycle, *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert "our own kernels" in run("calibrate", *tables, "--system", "h200_sxm", "--out", mine)
-    for table in tables:
-        before, after = (json.loads(run("validate", table, "--json", "-", *more)) for more in ((), ("--calibration", mine)))
-        assert all(group["bias_pct"] == pytest.approx(-23.1, abs=0.5) for group in before["groups"])
-        assert all(group["mape_pct"] < 3.0 for group in after["groups"]), after["groups"]
-    both = json.loads(run("validate", str(tmp_path / "m.csv"), "--json", "-", "--calibration", mine))
-    assert sum(group["rows"] for group in both["groups"]) == 145
-    asked = ("simulate", "deepseek-v3-decode-ep32", "--set", "deployment.protocol=epicycle-two-hop", "--json", "-")
-    shipped, own = (json.loads(run(*asked, *more)) for more in ((), ("--set", f"cluster.calibration={mine}")))
-    assert own["layer_us"] > shipped["layer_us"] if "layer_us" in own else own != shipped
+    assert np.mean(error) <= 0.034
+    assert [(row.protocol[9:], row.tokens) for row, far in zip(layers, error, strict=True) if far > 0.08] == [
+        ("low-latency", 16)
+    ]
+    assert np.max(error) <= 0.09
 
 
 def test_a_node_fixes_link_efficiencies_and_nothing_else(tmp_path: Path) -> None:

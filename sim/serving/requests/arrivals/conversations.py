@@ -51,7 +51,7 @@ def _conversation(
     session += 1
     room = MOST_TURNS
     for turn in range(turns):
-        output = int(root["output"])
+        output = law.later_output if turn and law.later_output is not None else int(root["output"])
         last = turn == turns - 1 or held + output + law.added_tokens + output > longest or room < 2 + law.agents_each
         tool = 0 if last else int(rng.random() < law.tools)
         agents = law.agents_each if tool and rng.random() < law.agents else 0

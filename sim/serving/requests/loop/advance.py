@@ -165,7 +165,7 @@ def _take_in(world: World, rules: Rules, arrivals: Any, names: Any, count: int) 
         r.tries = r.preempted = r.swapped = r.resumes = r.wasted = r.grow = 0
         r.session, r.turn, r.waits, r.gap, r.pin, r.tool = a.session, a.turn, a.waits, a.gap, -1, a.tool
         r.blocks, r.shared, r.group, r.segment, r.flow, r.append = a.blocks, a.shared, a.group, -1, -1, 0
-        r.succ = r.sibling = -1
+        r.succ = r.sibling = r.began = -1
         if a.names >= 0:
             _keep_names(world, slot, names, a.names, a.blocks)
     for i in range(size):
@@ -205,6 +205,7 @@ def _arrive(world: World, rules: Rules, slot: int, now: int) -> None:
     r, n = world.reqs[slot], world.n
     if r.arrival < 0:
         r.arrival = r.entered = now
+        r.began = now if r.began < 0 else r.began
         n[ARRIVED] += 1
         count_flight(world, now, 1)
         n[PEAK] = max(n[PEAK], n[IN_FLIGHT])
@@ -360,7 +361,6 @@ def _stopped(world: World, rules: Rules, worker: int, now: int) -> None:
     w.state, w.down_since = DOWN, now
     w.stepping = 0
     w.epoch += 1
-    w.joined, w.join_sum = 0, 0.0
     for rank in range(w.first, w.first + w.ranks):
         _lose_rank(world, rules, rank, now)
 
@@ -383,6 +383,7 @@ def _lose_rank(world: World, rules: Rules, rank: int, now: int) -> None:
                 release_far(world, rules, slot)
     forget(world, rules, rank)
     k.p, k.pieces = 0, 0
+    k.joined, k.join_sum = 0, 0.0
 
 
 @njit(cache=True)

@@ -124,12 +124,13 @@ def finish(world: World, rules: Rules, slot: int, now: int, status: int) -> None
     o.waited, o.prefilled, o.moved, o.lost, o.stall = r.waited, r.prefilled, r.moved, r.lost, r.stall
     o.tries, o.preempted, o.wasted, o.status = r.tries, r.preempted, r.wasted, status
     o.worker, o.rank, o.home, o.session, o.turn, o.priority = r.worker, r.rank, r.home, r.session, r.turn, r.priority
+    o.began, o.final = r.began, r.succ < 0
     count_flight(world, now, -1)
     after = int(r.succ)
     while after >= 0:
         s = world.reqs[after]
         s.waits -= 1
-        s.home = home
+        s.home, s.began = home, r.began
         if s.waits == 0:
             push(world, now + s.gap, ARRIVES, after, int(s.epoch))
         after = int(s.sibling)

@@ -48,7 +48,7 @@ REQUEST = np.dtype([
     ("tries", "i8"), ("preempted", "i8"), ("swapped", "i8"), ("resumes", "i8"), ("wasted", "i8"),
     ("session", "i8"), ("turn", "i8"), ("succ", "i8"), ("sibling", "i8"), ("waits", "i8"), ("gap", "i8"), ("pin", "i8"),
     ("tool", "i8"), ("segment", "i8"), ("blocks", "i8"), ("shared", "i8"), ("group", "i8"), ("order", "i8"),
-    ("flow", "i8"), ("bytes_left", "f8"), ("rate", "f8"), ("early", "i8"), ("append", "i8"),
+    ("flow", "i8"), ("bytes_left", "f8"), ("rate", "f8"), ("early", "i8"), ("append", "i8"), ("began", "i8"),
 ])  # fmt: skip
 
 #: One arrival, as sources hand them over. Dependent ones (``waits`` > 0) follow their root within the same chunk;
@@ -60,28 +60,32 @@ ARRIVAL = np.dtype([
 ])  # fmt: skip
 
 #: One finished request. ``waited``… are picoseconds spent: queued, computing its prompt, moving its cache, lost by preemption
-#: or failure and computed again; what is left until the end it decoded.
+#: or failure and computed again; what is left until the end it decoded. ``began``: its conversation, of which it is the
+#: ``final`` turn or not.
 FINISHED = np.dtype([
     ("id", "i8"), ("arrival", "i8"), ("first", "i8"), ("end", "i8"), ("input", "i8"), ("output", "i8"), ("made", "i8"),
     ("hit", "i8"), ("loaded", "i8"), ("waited", "i8"), ("prefilled", "i8"), ("moved", "i8"), ("lost", "i8"), ("stall", "i8"),
     ("tries", "i8"), ("preempted", "i8"), ("wasted", "i8"), ("status", "i8"), ("worker", "i8"), ("rank", "i8"), ("home", "i8"),
-    ("session", "i8"), ("turn", "i8"), ("priority", "i8"),
+    ("session", "i8"), ("turn", "i8"), ("priority", "i8"), ("began", "i8"), ("final", "i8"),
 ])  # fmt: skip
 
 WORKER = np.dtype([
-    ("role", "i8"), ("first", "i8"), ("ranks", "i8"), ("state", "i8"), ("stepping", "i8"), ("epoch", "i8"), ("number", "i8"),
+    ("role", "i8"), ("first", "i8"), ("ranks", "i8"), ("state", "i8"), ("stepping", "i8"), ("epoch", "i8"),
     ("decodes", "i8"), ("table", "i8"), ("skewed", "i8"), ("pp", "i8"), ("slots", "i8"), ("budget", "i8"), ("mixes", "i8"),
-    ("stalled", "i8"), ("began", "i8"), ("last", "i8"), ("busy", "i8"), ("steps", "i8"), ("joined", "i8"), ("on", "i8"),
+    ("stalled", "i8"), ("began", "i8"), ("busy", "i8"), ("steps", "i8"), ("on", "i8"),
     ("up_since", "i8"), ("flops", "f8"), ("bytes", "f8"), ("tokens", "i8"), ("prompt_tokens", "i8"), ("host", "i8"),
     ("link_free", "i8"), ("gpus", "i8"), ("down", "i8"), ("down_since", "i8"), ("in_flight", "i8"), ("balanced", "i8"),
-    ("woken", "i8"), ("skip", "i8"), ("join_sum", "f8"), ("stream_from", "i8"), ("stream_steps", "i8"), ("last_step", "i8"),
+    ("woken", "i8"), ("last_step", "i8"),
 ])  # fmt: skip
 
+#: An attention group. ``number``: of its last step that brought tokens, at ``last``; ``joined``: how many decode since, and the
+#: sum of the times when they began.
 RANK = np.dtype([
     ("worker", "i8"), ("alive", "i8"), ("units", "i8"), ("free", "i8"), ("evictable", "i8"), ("decoding", "i8"),
     ("context", "f8"), ("prefilling", "i8"), ("waiting", "i8"), ("in_flight", "i8"), ("tokens", "i8"), ("pending", "i8"),
     ("pre_head", "i8"), ("pre_tail", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("pin_head", "i8"), ("pend_head", "i8"),
     ("pend_tail", "i8"), ("p", "i8"), ("pieces", "i8"), ("before", "f8"), ("loading", "i8"), ("coming", "i8"), ("caches", "i8"),
+    ("number", "i8"), ("last", "i8"), ("joined", "i8"), ("join_sum", "f8"), ("stream_from", "i8"), ("stream_steps", "i8"),
 ])  # fmt: skip
 
 EVENT = np.dtype([("at", "i8"), ("kind", "i8"), ("seq", "i8"), ("a", "i8"), ("b", "i8")])

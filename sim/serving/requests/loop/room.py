@@ -181,7 +181,7 @@ def give_up(world: World, rules: Rules, slot: int, rank: int, units: int, entrie
 @njit(cache=True)
 def plan_due(world: World, rules: Rules, slot: int, rank: int) -> None:
     """When the decoding request is looked at next: where its last unit is full, or where it has all its tokens."""
-    r, w = world.reqs[slot], world.workers[world.ranks[rank].worker]
+    r, k = world.reqs[slot], world.ranks[rank]
     need = min(rules.unit_tokens - (r.held % rules.unit_tokens), r.output - r.made)
     steps, tokens = need, need
     if rules.drafts > 0:
@@ -190,27 +190,27 @@ def plan_due(world: World, rules: Rules, slot: int, rank: int) -> None:
             tokens += accepted(rules.drafts, rules.chances, rules.seed, r.id, r.made * 64 + steps)
             steps += 1
         tokens = min(tokens, r.output - r.made)
-    r.since, r.grow = w.number, tokens
-    set_due(world, rank, slot, w.number + steps)
+    r.since, r.grow = k.number, tokens
+    set_due(world, rank, slot, k.number + steps)
 
 
 @njit(cache=True)
 def join(world: World, rules: Rules, slot: int, rank: int, now: int) -> None:
     """The request decodes on ``rank`` from its worker's next step on."""
-    r, w = world.reqs[slot], world.workers[world.ranks[rank].worker]
+    r, k = world.reqs[slot], world.ranks[rank]
     r.state, r.entered = DECODE, now
     start_decoding(world, rank, slot)
-    w.joined += 1
-    w.join_sum += float(now)
+    k.joined += 1
+    k.join_sum += float(now)
     plan_due(world, rules, slot, rank)
 
 
 @njit(cache=True)
 def stop(world: World, rules: Rules, slot: int, rank: int) -> None:
     """A decoding request stops between its looks: it has what its steps since brought on average."""
-    r, w = world.reqs[slot], world.workers[world.ranks[rank].worker]
+    r, k = world.reqs[slot], world.ranks[rank]
     mean = mean_accepted(rules)
-    counted = (w.number - r.since) * mean
+    counted = (k.number - r.since) * mean
     tokens = min(int(counted + 0.5), r.grow - 1)
     clear_due(world, rank, slot)
     stop_decoding(world, rank, slot, counted)

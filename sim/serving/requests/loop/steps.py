@@ -6,6 +6,7 @@ import numpy as np
 
 from ....fabric.quick_numba import njit
 from ..times.shelf import Shelf, own_seconds, step_values
+from ..times.step_table import BYTES, FLOPS, OWN, QUEUED, SECONDS
 from .ending import drop_pin, finish, go_far, leave_pending, leave_rank, release_far, stage_over, try_again
 from .heap import push
 from .layout import (
@@ -161,7 +162,6 @@ def begin_step(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) 
             sequences += k.decoding
     if prompts == 0 and sequences == 0:
         return
-    w.skip = 1 if prompts > 0 and not w.mixes else 0
     seconds = _duration(world, rules, shelf, worker, now)
     start = max(now, int(w.stalled))
     w.stepping, w.began = 1, start
@@ -185,7 +185,7 @@ def _duration(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -
         pieces += k.pieces
         before += k.before
         load = k.p * prompt_s
-        if not w.skip:
+        if decodes(world, rank):
             n += k.decoding
             context += k.context
             load += k.decoding * sequence_s + k.context * token_s
@@ -203,19 +203,27 @@ def _duration(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -
         )
         for v in range(out.size):
             out[v] += skew * (other[v] - out[v])
-    seconds = out[0]
-    w.flops += out[2]
-    w.bytes += out[3]
+    seconds = out[SECONDS]
+    w.flops += out[FLOPS]
+    w.bytes += out[BYTES]
     if w.ranks > 1:
         k = world.ranks[fullest]
-        mine = 0 if w.skip else int(k.decoding)
-        held = 0.0 if w.skip else float(k.context)
+        mine = int(k.decoding) if decodes(world, fullest) else 0
+        held = float(k.context) if mine else 0.0
         own = own_seconds(
             shelf, w.table, mine / w.pp, held / max(mine, 1), k.p / w.pp, k.p / max(k.pieces, 1),
             k.before / max(k.pieces, 1), p > 0, world.scratch[2],
         )  # fmt: skip
-        seconds += max(0.0, own - out[1])
-    return float(seconds)
+        seconds += max(0.0, own - out[OWN])
+    return float(max(seconds, out[QUEUED]))
+
+
+@njit(cache=True)
+def decodes(world: World, rank: int) -> bool:
+    """The group's sequences get tokens in this step: an engine that computes prompts first lets them wait while its own group
+    has some; those of other groups go on beside it."""
+    k = world.ranks[rank]
+    return bool(k.p == 0 or world.workers[k.worker].mixes > 0)
 
 
 @njit(cache=True)
@@ -229,8 +237,7 @@ def end_step(world: World, rules: Rules, worker: int, now: int) -> None:
     world.n[STEPS] += 1
     if rules.span_from <= w.began < rules.span_to and world.n[SPANS] < world.spans.size:
         _note(world, worker, now)
-    if not w.skip:
-        _decoded(world, rules, worker, now)
+    _decoded(world, rules, worker, now)
     for rank in range(w.first, w.first + w.ranks):
         k = world.ranks[rank]
         if k.p == 0:
@@ -258,7 +265,7 @@ def _note(world: World, worker: int, now: int) -> None:
     s.worker, s.start, s.end, s.decoding, s.prompt, s.waiting = worker, w.began, now, 0, 0, 0
     for rank in range(w.first, w.first + w.ranks):
         k = world.ranks[rank]
-        s.decoding += 0 if w.skip else k.decoding
+        s.decoding += k.decoding if decodes(world, rank) else 0
         s.prompt += k.p
         s.waiting += k.waiting
 
@@ -267,13 +274,16 @@ def _note(world: World, worker: int, now: int) -> None:
 def _decoded(world: World, rules: Rules, worker: int, now: int) -> None:
     w = world.workers[worker]
     mean = mean_accepted(rules)
-    w.number += 1
     sequences = 0
     for rank in range(w.first, w.first + w.ranks):
         k = world.ranks[rank]
+        if k.decoding == 0 or not decodes(world, rank):
+            continue
         sequences += k.decoding
+        _delivered(world, rules, rank, now, mean)
+        k.number += 1
         k.context += k.decoding * mean
-        at = w.number & (world.ring.shape[1] - 1)
+        at = k.number & (world.ring.shape[1] - 1)
         slot, due = int(world.ring[rank, at]), 0
         world.ring[rank, at] = -1
         while slot >= 0:  # all are taken in hand first: one may have to make room for another
@@ -288,28 +298,32 @@ def _decoded(world: World, rules: Rules, worker: int, now: int) -> None:
             if r.state == DECODE and r.due < 0:
                 _grown(world, rules, int(world.hand[i]), rank, now, mean)
     w.tokens += int(sequences * mean)
-    if sequences == 0:
-        return
-    w.decodes += 1
+    w.decodes += 1 if sequences > 0 else 0
+
+
+@njit(cache=True)
+def _delivered(world: World, rules: Rules, rank: int, now: int, mean: float) -> None:
+    """Intervals between the tokens that clients of the group get."""
+    k = world.ranks[rank]
     if rules.stream <= 1:
-        old = sequences - w.joined
+        old = k.decoding - k.joined
         if old > 0:
-            count_interval(world, float(now - w.last), old)
-        if w.joined > 0:
-            count_interval(world, float(now) - w.join_sum / w.joined, w.joined)
+            count_interval(world, float(now - k.last), old)
+        if k.joined > 0:
+            count_interval(world, float(now) - k.join_sum / k.joined, k.joined)
     else:
-        w.stream_steps += 1
-        if w.stream_steps * mean >= rules.stream:
-            count_interval(world, float(now - w.stream_from), sequences)
-            w.stream_steps, w.stream_from = 0, now
-    w.joined, w.join_sum, w.last = 0, 0.0, now
+        k.stream_steps += 1
+        if k.stream_steps * mean >= rules.stream:
+            count_interval(world, float(now - k.stream_from), k.decoding)
+            k.stream_steps, k.stream_from = 0, now
+    k.joined, k.join_sum, k.last = 0, 0.0, now
 
 
 @njit(cache=True)
 def _grown(world: World, rules: Rules, slot: int, rank: int, now: int, mean: float) -> None:
     """A decoding request that was due: it is done, or takes one more unit and goes on, or somebody makes room."""
-    r, k, w = world.reqs[slot], world.ranks[rank], world.workers[world.ranks[rank].worker]
-    counted = (w.number - r.since) * mean
+    r, k = world.reqs[slot], world.ranks[rank]
+    counted = (k.number - r.since) * mean
     k.context += r.grow - counted
     r.held += r.grow
     r.made += r.grow
@@ -319,7 +333,7 @@ def _grown(world: World, rules: Rules, slot: int, rank: int, now: int, mean: flo
         finish(world, rules, slot, now, SERVED)
         return
     per = rules.block_tokens // rules.unit_tokens
-    r.since, r.grow = w.number, 1
+    r.since, r.grow = k.number, 1
     short = units_of(rules, r.held + 1) - r.units - r.entries * per
     while short > 0 and not take_units(world, rules, rank, short, 0):
         if k.pin_head >= 0:

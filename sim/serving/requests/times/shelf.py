@@ -46,7 +46,7 @@ def taken(shelf: Shelf, t: int) -> Table:
     """Table number ``t``."""
     d, at, s = shelf.data, shelf.at[t], shelf.sizes[t]
     decode = d[at[2] : at[2] + s[2, 0] * s[2, 1] * VALUES].reshape((s[2, 0], s[2, 1], VALUES))
-    rows = d[at[3] : at[3] + s[3, 0] * VALUES].reshape((s[3, 0], VALUES))
+    rows = d[at[3] : at[3] + s[3, 0] * s[3, 1] * VALUES].reshape((s[3, 0], s[3, 1], VALUES))
     prompts = d[at[6] : at[6] + s[6, 0] * s[6, 1] * VALUES].reshape((s[6, 0], s[6, 1], VALUES))
     r = s[12]
     size = r[0] * r[1] * r[2] * r[3] * r[4] * VALUES

@@ -23,25 +23,28 @@ from numpy.typing import NDArray
 
 from ....fabric.quick_numba import njit
 from ....step.part import Num
-from ....step.step import Step
+from ....step.step import Step, queued_seconds
 from ....step.worker import Arrangement, Batch, for_prompts
 from ...steady import Setting
 
 Floats = NDArray[np.float64]
-#: Values of a node: seconds, seconds of the group's own kernels, flops and HBM bytes of one GPU.
-SECONDS, OWN, FLOPS, BYTES = range(4)
-VALUES = 4
+#: Values of a node: seconds if no kernel waited for its launch, those of the group's own kernels, flops and HBM bytes of one
+#: GPU, and seconds that the host takes to launch all kernels: a step lasts as long as the longer of the first and the last.
+SECONDS, OWN, FLOPS, BYTES, QUEUED = range(5)
+VALUES = 5
 _TILE = 128.0  # query rows of one tile of prompt attention
 _BESIDE = 16.0  # tiles of prompts among which one is weighed
+_ANY = 2.0**-20  # sequences, as good as none but for the kernels that a step with any takes; rows less it are exact
 _EVERY = 256  # decode steps have a node for every count of sequences up to it
 _POINTS = 100_000  # of one vectorised call: what fits in a core's cache is quickest
 
 
 class Table(NamedTuple):
-    """What the loop reads; axes rise. ``decode`` [sequences, context, value]; ``rows`` [rows, value] of prompts of `_TILE`
-    tokens; ``prompts`` [chunk, cached, value] of one more prompt beyond its rows; ``rest`` [sequences, context, prompt tokens,
-    chunk, cached, value]. ``speculated``: rows of a decoding sequence. ``score``: weights of (sequences, context tokens, prompt
-    tokens) by which groups are compared for the fullest.
+    """What the loop reads; axes rise. ``decode`` [sequences, context, value]; ``rows`` [beside, rows, value] of prompts of
+    `_TILE` tokens, alone and beside decoding sequences (experts run other kernels there); ``prompts`` [chunk, cached, value] of
+    one more prompt beyond its rows; ``rest`` [sequences, context, prompt tokens, chunk, cached, value]. ``speculated``: rows of
+    a decoding sequence. ``score``: weights of (sequences, context tokens, prompt tokens) by which groups are compared for the
+    fullest.
     """
 
     decode_sequences: Floats
@@ -80,13 +83,18 @@ def step_table(setting: Setting, arrangement: Arrangement, reach: Reach) -> Tabl
     decode = _decode_nodes(setting, arrangement, decode_n, decode_c)
     speculated = 1.0 + float(setting.speculation.drafts)
     rows = np.arange(0.0, np.ceil(most * speculated + max(reach.prompt_tokens, _BESIDE * _TILE)) + 2.0)
-    tiles = [np.zeros_like(rows), np.zeros_like(rows), np.maximum(rows, 1e-6), np.full_like(rows, _TILE), np.zeros_like(rows)]
-    plain = _mixed_points(setting, arrangement, *tiles)
+    none, tile = np.zeros_like(rows), np.full_like(rows, _TILE)
+    plain = np.stack(
+        [
+            _mixed_points(setting, arrangement, none + n, none, np.maximum(rows - n * speculated, _ANY), tile, none)
+            for n in (0.0, _ANY)
+        ]
+    )
     chunk, cached = _every_chunk(reach.prompt_tokens), _powers(reach.context, 64.0, 2.0**0.5)
-    one = _prompt_nodes(setting, arrangement, chunk, cached, rows, plain)
-    sequences = np.unique(np.round(np.concatenate(([0.0, 1.0, 2.0, 4.0], _rising(8.0, most, 1.5)))))
+    one = _prompt_nodes(setting, arrangement, chunk, cached, plain[0])
+    sequences = np.unique(np.round(np.concatenate(([1.0, 2.0, 4.0], _rising(8.0, most, 1.5)))))
     axes = (
-        sequences[sequences <= most],
+        np.concatenate(([0.0, _ANY], sequences[(sequences > 0.0) & (sequences <= most)])),
         _powers(reach.context, 512.0, 2.0),
         np.concatenate(([1.0], _powers(reach.prompt_tokens, 16.0, 2.0 ** (1.0 / 3.0))[1:])),
         np.union1d([1.0, 1.5 * _TILE, 3.0 * _TILE], _powers(reach.prompt_tokens, 16.0, 2.0)[1:]),
@@ -106,7 +114,7 @@ def _decode_nodes(setting: Setting, arrangement: Arrangement, n: Floats, c: Floa
     drafts = float(speculation.drafts)
     nn, cc = np.meshgrid(np.maximum(n, 1e-6), c, indexing="ij")
     step = setting.step(arrangement, Batch(nn, cc, speculated=1.0 + drafts), drafts)
-    return _values(step, nn, setting)
+    return _values(step, nn, setting, arrangement)
 
 
 def _mixed_points(
@@ -119,13 +127,11 @@ def _mixed_points(
     for start in range(0, n.size, _POINTS):
         at = slice(start, start + _POINTS)
         batch = Batch(n[at], c[at], prefill=p[at], chunk=chunk[at], cached=cached[at], speculated=1.0 + drafts)
-        out[at] = _values(setting.step(eager, batch), n[at], setting)
+        out[at] = _values(setting.step(eager, batch), n[at], setting, eager)
     return out
 
 
-def _prompt_nodes(
-    setting: Setting, arrangement: Arrangement, chunk: Floats, cached: Floats, rows: Floats, plain: Floats
-) -> Floats:
+def _prompt_nodes(setting: Setting, arrangement: Arrangement, chunk: Floats, cached: Floats, plain: Floats) -> Floats:
     """[chunk, cached, value] of one prompt among as many as make `_BESIDE` tiles, or one if it is longer, beyond its rows."""
     ch, kk = (axis.ravel() for axis in np.meshgrid(chunk, cached, indexing="ij"))
     p = np.maximum(ch, _BESIDE * _TILE)
@@ -134,14 +140,19 @@ def _prompt_nodes(
     return (beyond * (ch / p)[:, np.newaxis]).reshape(chunk.size, cached.size, VALUES)
 
 
-def _values(step: Step, sequences: Floats, setting: Setting) -> Floats:
+def _values(step: Step, sequences: Floats, setting: Setting, arrangement: Arrangement) -> Floats:
     """[..., value] of every point. A group's own: all but the experts' kernels, which share all groups' rows, and what every
     step costs; the exchange waits for who sends most."""
     own: Num = setting.engine.sequence * sequences
     for part in step.parts:
         if part.group in ("attention", "feed-forward", "head", "communication"):
             own = own + part.step_seconds
-    columns = (step.seconds, own, step.flops, step.hbm_bytes)
+    engine = setting.engine
+    # Where the host cannot keep up has a bend in time, the two that are compared there have none.
+    work = engine.step + engine.sequence * sequences + engine.draft * float(setting.speculation.drafts)
+    on_gpu = sum((part.step_seconds for part in step.parts if part.name != "host"), 0.0) - step.hidden_s
+    queued: Num = 0.0 if arrangement.graphs else queued_seconds(step.parts, engine) + work
+    columns = (on_gpu + work, own, step.flops, step.hbm_bytes, queued)
     return np.stack([np.broadcast_to(np.asarray(x, float), sequences.shape) for x in columns], axis=-1)
 
 
@@ -213,7 +224,8 @@ def decode_values(table: Table, n: float, context: float, out: Floats) -> None:
 @njit(cache=True)
 def stairs(table: Table, n: float, context: float, prompt: float, chunk: float, cached: float, out: Floats) -> None:
     """``out`` [value]: all rows' kernels, the decoding sequences' contexts, and the prompts' own attention."""
-    whole = min(max(n * table.speculated + prompt, 0.0), table.rows.shape[0] - 1.001)
+    whole = min(max(n * table.speculated + prompt, 0.0), table.rows.shape[1] - 1.001)
+    beside = 1 if n > 0.0 else 0
     low = int(whole)
     share = whole - low
     i, a = place(table.decode_sequences, n)
@@ -222,7 +234,7 @@ def stairs(table: Table, n: float, context: float, prompt: float, chunk: float, 
     q, e = place(table.prompt_cached, cached)
     prompts = prompt / chunk
     for v in range(VALUES):
-        rows = table.rows[low, v] + share * (table.rows[low + 1, v] - table.rows[low, v])
+        rows = table.rows[beside, low, v] + share * (table.rows[beside, low + 1, v] - table.rows[beside, low, v])
         fewer = table.decode[i, j, v] + b * (table.decode[i, j + 1, v] - table.decode[i, j, v]) - table.decode[i, 0, v]
         more = table.decode[i + 1, j, v] + b * (table.decode[i + 1, j + 1, v] - table.decode[i + 1, j, v])
         more -= table.decode[i + 1, 0, v]

@@ -8,7 +8,16 @@ import pytest
 from epicycle.hwmodels.backends import load_backend
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.inputs.model import load_model
-from epicycle.sim.serving.requests.times.step_table import VALUES, Reach, Table, decode_values, mixed_values, step_table
+from epicycle.sim.serving.requests.times.step_table import (
+    QUEUED,
+    SECONDS,
+    VALUES,
+    Reach,
+    Table,
+    decode_values,
+    mixed_values,
+    step_table,
+)
 from epicycle.sim.serving.steady import Setting, Speculation
 from epicycle.sim.step.worker import Arrangement, Batch, Precision, for_prompts
 
@@ -27,6 +36,11 @@ def made(name: str) -> tuple[Setting, Arrangement, float, Table]:
     return setting, arrangement, most, step_table(setting, arrangement, Reach(most, CONTEXT, PROMPT))
 
 
+def lasting(values: np.ndarray) -> float:
+    """Seconds of a step with these values."""
+    return float(max(values[SECONDS], values[QUEUED]))
+
+
 def errors(name: str) -> np.ndarray:
     """Relative errors of decode steps and of steps with prompts, half of each."""
     setting, arrangement, most, table = made(name)
@@ -42,26 +56,14 @@ def errors(name: str) -> np.ndarray:
             decode_values(table, n[i], c[i], out)
         else:
             mixed_values(table, n[i], c[i], p[i], chunk[i], cached[i], out)
-        found[i] = out[0]
+        found[i] = lasting(out)
     half = STATES // 2
     plain = setting.step(arrangement, Batch(n[:half], c[:half])).seconds
     mixed = setting.step(for_prompts(arrangement), Batch(n[half:], c[half:], p[half:], chunk[half:], cached[half:])).seconds
     return found / np.concatenate((plain, mixed)) - 1.0
 
 
-#: Steps with few prompt tokens (some 20 to 60) beside many decoding sequences are off by up to 2.7 %: that ranks wait for the
-#: fullest came into the step after the table's axes were laid. More nodes on the prompt and chunk axes do not help.
-MISSED = pytest.mark.xfail(strict=True, reason="up to 2.7 and 1.9 % at 20 and 8 of 1,000 states with few prompt tokens")
-BARS = [pytest.param(name, marks=MISSED if name in ("deepseek-v3", "gpt-oss-120b") else ()) for name in MODELS]
-
-
 @pytest.mark.parametrize("name", MODELS)
-def test_nearly_everywhere_a_table_is_within_a_hundredth(name: str) -> None:
-    found = np.abs(errors(name))
-    assert np.quantile(found, 0.975) < 0.01 and found.max() < 0.03
-
-
-@pytest.mark.parametrize("name", BARS)
 def test_between_its_nodes_a_table_is_within_a_hundredth(name: str) -> None:
     assert np.abs(errors(name)).max() < 0.01
 
@@ -74,7 +76,7 @@ def test_at_its_nodes_a_table_is_the_closed_form() -> None:
         n, c, p, chunk, cached = (axis[rng.integers(axis.size)] for axis in axes)
         mixed_values(table, n, c, p, chunk, cached, out)
         step = setting.step(for_prompts(arrangement), Batch(n, c, p, chunk, cached))
-        assert out[0] == pytest.approx(float(step.seconds), rel=1e-9)
+        assert lasting(out) == pytest.approx(float(step.seconds), rel=1e-9)
         n, c = table.decode_sequences[rng.integers(1, table.decode_sequences.size)], table.decode_context[rng.integers(20)]
         decode_values(table, n, c, out)
-        assert out[0] == pytest.approx(float(setting.step(arrangement, Batch(n, c)).seconds), rel=1e-9)
+        assert lasting(out) == pytest.approx(float(setting.step(arrangement, Batch(n, c)).seconds), rel=1e-9)

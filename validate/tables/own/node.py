@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...hwmodels.calibration import Scope
-from ...hwmodels.specs import Cluster
-from ...sim.ep.bound import program_seconds
-from ...sim.ep.compute.own_kernels import OwnMove
-from ...sim.ep.machine import machine_of
-from ...sim.ep.protocol import Context, describe, find_protocol
-from ...sim.ep.protocols.epicycle import HT, LL, TWO_HOP
-from ...sim.ep.shape import Shape
-from .own_rows import OwnRow
+from ....hwmodels.calibration import Scope
+from ....hwmodels.specs import Cluster
+from ....sim.ep.bound import program_seconds
+from ....sim.ep.compute.own_kernels import OwnMove
+from ....sim.ep.machine import machine_of
+from ....sim.ep.protocol import Context, describe, find_protocol
+from ....sim.ep.protocols.epicycle import HT, LL, TWO_HOP
+from ....sim.ep.shape import Shape
+from .rows import OwnRow
 
 _COUNTED = ("layout", "notify_post", "notify_wait")
 #: Launches of an op of a node's row, by its column ``op``; the cast runs before the timed dispatch.

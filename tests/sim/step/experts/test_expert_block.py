@@ -16,7 +16,7 @@ from epicycle.hwmodels.specs import Cluster
 from epicycle.sim.ep.normal import largest_of
 from epicycle.sim.inputs.model import MoeModel, load_model
 from epicycle.sim.precision import WEIGHT_BYTES, Dtype
-from epicycle.sim.step.expert_block import expert_part, rank_imbalance
+from epicycle.sim.step.experts.expert_block import expert_part, rank_imbalance
 from epicycle.sim.step.part import Part
 from epicycle.sim.step.worker import EVEN, Arrangement, Batch, Precision, Skew
 
@@ -189,3 +189,17 @@ def test_all_ranks_experts_see_the_mean_group() -> None:
     """Half of the groups idle: as many rows as if all had half."""
     both, half = experts(Batch(64.0, 100.0))[0], experts(Batch(128.0, 100.0, fullest=2.0))[0]
     assert half.seconds == pytest.approx(float(np.asarray(both.seconds)))
+
+
+def test_a_point_is_the_same_whatever_stands_beside_it() -> None:
+    """A batch of prompts alone runs the kernels of prompts in an array with decoding batches, too."""
+    decode, prefill = np.array([0.0, 64.0]), np.array([4096.0, 0.0])
+    model, arrangement = load_model("deepseek-v3"), Arrangement(1.0, 32.0, 1.0, 32.0)
+    asked = (precision_of(model), EVEN, engine_of(False))
+    together, _ = expert_part(model, cluster_of("h200-cx7"), arrangement, Batch(decode, 1000.0, prefill, 4096.0), *asked)
+    for i in range(2):
+        alone, _ = expert_part(
+            model, cluster_of("h200-cx7"), arrangement, Batch(float(decode[i]), 1000.0, float(prefill[i]), 4096.0), *asked
+        )
+        assert np.asarray(together.seconds)[i] == np.asarray(alone.seconds)
+        assert np.asarray(together.host_s)[i] == np.asarray(alone.host_s)

@@ -1,0 +1,154 @@
+"""Rows that `epicycle bench` writes of this project's own kernels, read as the launches each consists of.
+
+A row names its kernel (or op, or whole layer), its shape and its scope. It is predicted as the sum of its launches
+(`launches`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....hwmodels.calibration import calibrated_systems, load_calibration
+from ....hwmodels.catalog import load_cluster
+from ....hwmodels.errors import BadInput
+from ....hwmodels.known.names import UnknownHardware, system_called
+from ....hwmodels.plain_file import MOST_TABLE_BYTES, Reader, read_text
+from ....hwmodels.specs import Gpu
+from ....sim.ep.compute.own_kernels import OwnMove, OwnProduct, move_seconds
+from ....sim.ep.protocols.epicycle import HT, KERNELS, LL, TWO_HOP
+from ..vocabulary import scope_of
+from .launches import PROGRAM_PER_TILE_UNTIL, Key, Part, Sizes, exchange_parts, single_parts
+
+LIBRARY = "epicycle-triton"
+#: torch's own product, which bench times for a ceiling: the dense law predicts it.
+DENSE = "torch.mm"
+#: What a torchrun of bench times, as sums of launches (`node`).
+NODE_OPS = {HT: ("notify", "dispatch", "combine"), TWO_HOP: ("notify", "dispatch", "combine"), LL: ("dispatch", "combine")}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRow:
+    """One measured timing of our own kernels and what it consists of; ``parts`` empty: ``reason`` says why."""
+
+    line: int
+    values: dict[str, str]
+    system: str
+    protocol: str
+    op: str
+    scope: str
+    tokens: int
+    latency_us: float
+    parts: tuple[Part, ...]
+    reason: str = ""
+
+    @property
+    def measured_s(self) -> float:
+        return self.latency_us * 1e-6
+
+
+def is_own(header: set[str]) -> bool:
+    """Whether a file of these columns is one that bench wrote (other tables have no case of a mode)."""
+    return {"mode", "case", "latency_us", "gpu", "commit"} <= header
+
+
+def read_own(path: Path, gpu_of: dict[str, Gpu]) -> list[OwnRow]:
+    """All rows of a bench file. ``gpu_of``: system -> its GPU, filled as systems are met.
+
+    Raises BadInput, one line with file and line, for a half-written line, a number that is none, a GPU that the catalogue
+    lacks, rows of several systems, or of several commits.
+    """
+    text = read_text(path, MOST_TABLE_BYTES, "a table")
+    reader = Reader(path, text)
+    records = [(reader.line_num, record) for record in reader]
+    if not records:
+        raise BadInput(f"{path}: the table has a header and no rows")
+    last = records[-1][0]
+    for line, record in records:
+        if None in record or None in record.values():
+            what = "its last line is only half written: leave it out" if line == last else "too few or too many columns"
+            raise BadInput(f"{path}: line {line}: {what} (epicycle bench --resume does)")
+    for name in ("gpu", "commit"):
+        found = sorted({str(record[name]) for _, record in records if record[name]})
+        if len(found) > 1:
+            raise BadInput(f"{path}: rows of several {name}s ({', '.join(found)}): one file, one machine, one commit")
+    if not text.endswith("\n"):
+        raise BadInput(f"{path}: line {last}: its last line is only half written: leave it out (epicycle bench --resume does)")
+    return [_row(path, line, record, gpu_of) for line, record in records]
+
+
+def _row(path: Path, line: int, record: dict[str, str], gpu_of: dict[str, Gpu]) -> OwnRow:
+    def number(column: str) -> int:
+        try:
+            value = float(record.get(column) or 0)
+        except ValueError:
+            raise BadInput(f"{path}: line {line}: {column}: wanted a number, got {record[column]!r}") from None
+        return int(value)
+
+    try:
+        latency = float(record["latency_us"])
+    except ValueError:
+        latency = -1.0
+    if not 0.0 < latency < 1e9:
+        raise BadInput(f"{path}: line {line}: latency_us: wanted a time above zero, got {record['latency_us']!r}")
+    system = record["system"]
+    if system not in calibrated_systems():
+        try:
+            system = system_called(system or record["gpu"])
+        except UnknownHardware as error:
+            raise BadInput(f"{path}: line {line}: {error}") from None
+    if system not in gpu_of:
+        gpu_of[system] = load_cluster(load_calibration(system).cluster).node.gpu
+    protocol, op, scope = record.get("protocol") or KERNELS, record.get("op") or record.get("kernel") or "", scope_of(record)
+    tokens = number("tokens_per_rank") or number("tokens") // max(number("ep"), 1)
+    shape = Sizes(
+        tokens, number("virtual_ranks") or number("ep") or number("nodes") * number("gpus_per_node") or 1, number("hidden"),
+        number("inter") or 2048, number("top_k"), number("experts"), "fp8" in (record.get("payload_dtype") or record["dtype"]),
+        gpu_of[system].l2_capacity or 0.0, record["date"] <= PROGRAM_PER_TILE_UNTIL,
+    )  # fmt: skip
+    parts, reason = _parts(protocol, op, scope, record, shape)
+    return OwnRow(line, record, system, protocol, op, scope, tokens, latency, parts, reason)
+
+
+def _parts(protocol: str, op: str, scope: str, record: dict[str, str], s: Sizes) -> tuple[tuple[Part, ...], str]:
+    if protocol in (HT, LL) and scope == "kernel":
+        return exchange_parts(protocol, op, s)
+    if protocol in NODE_OPS and scope != "kernel" and op in NODE_OPS[protocol]:
+        return (), ""
+    if record.get("library") == LIBRARY and protocol == KERNELS:
+        return single_parts(op, record["dtype"], s)
+    if record.get("case") == "ceiling_copy":
+        return (), "a ceiling of the device: what shares are taken of"
+    if op == DENSE:
+        return (), ""
+    return (), f"no description of {op or 'this kernel'} of {protocol} ({scope})"
+
+
+def predicted_s(rows: list[OwnRow], gpu: Gpu, constants: dict[Key, OwnMove | OwnProduct]) -> NDArray[np.float64]:
+    """Seconds of every row: the sum of its launches."""
+    total = np.zeros(len(rows))
+    for key, k in constants.items():
+        at, parts = _launches(tuple(rows), key)
+        if not parts:
+            continue
+        if isinstance(k, OwnMove):
+            moved, cold, further = np.array([(part.moved_bytes, part.cold, part.further_rows) for part in parts]).T
+            seconds = move_seconds(moved, gpu, k, cold, further)
+        else:
+            seconds = np.array([part.seconds(gpu, k) for part in parts])
+        np.add.at(total, at, seconds)
+    return total
+
+
+def _launches(rows: tuple[OwnRow, ...], key: Key) -> tuple[list[int], list[Part]]:
+    """(indices of rows, their launches) with the constants of ``key``."""
+    found = [(i, part) for i, row in enumerate(rows) for part in row.parts if part.key == key]
+    return [i for i, _ in found], [part for _, part in found]
+
+
+def keys_of(rows: list[OwnRow]) -> list[Key]:
+    """The constants that rows need, in order of first use."""
+    return list(dict.fromkeys(part.key for row in rows for part in row.parts))
