@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from .sim.inputs.deployment import Deployment
     from .sim.inputs.serving import Bill, Serving, Slo, Worker, Workload
     from .sim.inputs.traffic import Routing, Traffic
-    from .validate.api import calibrate
+    from .validate.handing.api import calibrate
 
 _WHERE = {
     **dict.fromkeys(
         ("plan", "simulate", "serve", "sweep", "compare", "explain", "evaluate", "emit", "scenario"), ".scenarios.api.questions"
     ),
     "Told": ".scenarios.api.told",
-    "calibrate": ".validate.api",
+    "calibrate": ".validate.handing.api",
     "validate": ".validate",
     "LayerScenario": ".scenarios.ask.layer_scenario",
     "ServingScenario": ".scenarios.ask.serving_scenario",

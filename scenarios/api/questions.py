@@ -92,14 +92,17 @@ def serve(
     trace: str | Path | None = None,
     requests: int | None = None,
     seed: int | None = None,
+    csv: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Told[RequestRun]:
     """The scenario's requests played one by one on its deployment, or on the best found. ``trace``: a file of requests.
 
-    Raises BadInput, OSError.
+    ``csv``: where a line for every request goes as it ends, what ``--csv`` writes (`to_csv` has the distributions: requests are
+    not kept). Raises BadInput, OSError.
     """
     from ...sim.inputs.serving_question import ServingQuestion
     from ..say.record_csv import run_csv
+    from ..serve.request_csv import RequestCsv
     from ..serve.run import serve as played
     from ..weigh.evaluation_of import with_deployment
     from ..weigh.played_requests import changes_of
@@ -109,7 +112,11 @@ def serve(
     question = found.resolve()
     assert isinstance(question, ServingQuestion)
     try:
-        run = played(question, progress=progress)
+        if csv is None:
+            run = played(question, progress=progress)
+        else:
+            with Path(csv).open("w", encoding="utf-8", newline="") as file:
+                run = played(question, progress=progress, sink=RequestCsv(file))
     except Unanswerable as error:
         raise found.error_at(error.key, error) from None
 

@@ -94,7 +94,7 @@ def test_no_library_is_predicted_under_anothers_name(tables: Path) -> None:
             kernels, library = find_protocol(figure.protocol).kernels, figure.values["lib"]
             said = {"DeepEP-V1(as cited by pplx)": "DeepEP", "DeepEP CX7": "DeepEP", "DeepEP-HybridEP": "Hybrid-EP"}
             word = said.get(library, library.split()[-1] if "TRT" in library else library.split()[0].removesuffix("-V1"))
-            word = {"NCCL-EP": "NCCL EP", "DeepEP-V2": "V2", "UCCL-EP": "DeepEP"}.get(word, word)
+            word = {"NCCL-EP": "NCCL EP", "DeepEP-V2": "V2"}.get(word, word)
             assert word in kernels, (library, figure.protocol, kernels)
         assert name == TABLE or any("pplx-kernels" in reason for reason in skipped)
 
