@@ -182,6 +182,7 @@ def aggregated_worker(
             added, whole = _joining_seconds(setting, arrangement, others, per_step, chunk_tokens, step)
             prompt = added / per_step
             tpot = token_s + engine.prompt_wait * added / accepted
+            places: Num
             if setting.backend.mixes_prompts:  # a step's rows are places that prompts wait for
                 places, service = np.maximum(1.0, np.floor(room)), whole
                 busy = per_step * rounds(setting.workload, chunk_tokens) / places
