@@ -263,6 +263,28 @@ def explain(
 
 
 @app.command(
+    epilog="Protocols that nobody timed are shown and do not win. Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle exchanges deepseek-v3-decode-ep32 --cluster h200-cx7 --set deployment.ep=16 --html which.html"
+)
+def exchanges(
+    scenario: Scenario,
+    sets: Sets = None,
+    cluster: Hardware = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option("--tokens", metavar="N,N,...", help="Tokens a rank to look at.", show_default="1 to 8192, doubling"),
+    ] = None,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
+) -> None:
+    """Say which exchange carries a layer fastest, by tokens a rank, and where the winner flips."""
+    from .scenarios.command.exchanges import exchanges as command
+
+    command(scenario, _changes(sets, cluster), tokens, json, csv, html)
+
+
+@app.command(
     epilog="A figure that misses its tolerance is shown as missed. Exit status: 0 answered, 2 bad input. "
     "Example: epicycle gallery isca25-exchange-bound --html gallery.html"
 )
