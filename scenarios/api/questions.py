@@ -85,7 +85,8 @@ def emit(source: Source, target: str, *, sets: Sets = (), checkpoint: str | None
     question = with_deployment(asked).resolve()
     serving = getattr(question, "serving", None)
     assert serving is not None
-    return launch_files(serving, target, question.model, question.cluster, checkpoint)
+    elsewhere = getattr(question, "prefill_cluster", None)
+    return launch_files(serving, target, question.model, question.cluster, checkpoint, elsewhere)
 
 
 def serve(
