@@ -167,7 +167,7 @@ def _timings(number: int, case: Case, row: Mapping[str, Any], where: str, skippe
             yield Timing(number, case, tokens, op, FLOOR, us)
     period = components.get("pair_period")
     us = _median_us(period)
-    if us is None:
+    if us is None or not isinstance(period, dict):
         return
     if period.get("origin") != "chained-median":
         skipped["a period that is no median of chained pairs"] += 1

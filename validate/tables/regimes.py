@@ -20,9 +20,7 @@ class Regime:
     why: str
 
 
-CHAINED = Regime(
-    "chained", 0.0, "median over ranks", "pairs back to back, as a graph replays them: no launch and no entry skew inside"
-)
+CHAINED = Regime("chained", 0.0, "median over ranks", "back to back, as a graph replays them: no launch, no entry skew")
 FLOOR = Regime("chained, fastest rank", 0.0, "minimum over ranks", "as chained; the rank that waits least")
 FRESH = Regime(
     "fresh entry",
