@@ -668,7 +668,7 @@ def bench(
     from .scenarios.say.output import Outputs
 
     try:
-        from .validate.bench.run import Asked, BenchFailed, run_bench
+        from .validate.bench import Asked, BenchFailed, run_bench
 
         asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles, tune)
         asked.check()
