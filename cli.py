@@ -181,6 +181,7 @@ def serve(
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn; default: the scenario's.")] = None,
     json: Json = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line for every request ('-': to stdout).")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as Parquet, with types.")] = None,
     html: Html = None,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the steps as a Chrome / Perfetto trace.")] = None,
     window: Annotated[str, typer.Option("--trace-window", metavar="FROM,TO", help="Seconds that the trace shows.")] = "0,10",
@@ -190,9 +191,9 @@ def serve(
     from .scenarios.weigh.played_requests import answer_requests, changes_of
 
     changes = changes_of(sets or (), trace_in, requests, duration, warmup, seed)
-    with Outputs((json, csv, html, trace)) as outputs:
+    with Outputs((json, csv, parquet, html, trace)) as outputs:
         with _terminal().progress(f"serving {scenario}") as step:
-            run = answer_requests(scenario, changes, outputs.put, csv, trace, window, step)
+            run = answer_requests(scenario, changes, outputs.put, csv, trace, window, step, parquet)
         if html is not None:
             from .scenarios.report.requests.run_page import write_run_report
 
@@ -206,7 +207,7 @@ def serve(
 
     console = _terminal().console(stderr=outputs.uses_stdout)
     print_run(run, console)
-    _say_written(console, report=html, requests=csv, trace=trace, JSON=json)
+    _say_written(console, report=html, requests=csv, Parquet=parquet, trace=trace, JSON=json)
     if any(not limit.met for limit in run.evaluation.limits):
         raise typer.Exit(3)
 
