@@ -12,6 +12,7 @@ from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.request_run import RequestRun
 from ..ask.scenario import load_serving
+from ..plan.tails import with_room
 from ..serve.chrome_trace import write_steps
 from ..serve.request_csv import RequestCsv
 from ..serve.request_parquet import RequestParquet
@@ -45,7 +46,12 @@ def answer_requests(
     parquet: Path | None = None,
 ) -> RequestRun:
     """The run of the scenario called ``name``; the files that are written while it is played, handed to ``put``."""
-    scenario = with_deployment(load_serving(name, changes))
+    given = load_serving(name, changes)
+    scenario = with_deployment(given)
+    if given.deployment is None and scenario.deployment is not None:
+        found = scenario.model_copy(update={"deployment": with_room(scenario.deployment, given.workload)})
+        found.read_from(scenario.document)
+        scenario = found
     question = scenario.resolve()
     assert isinstance(question, ServingQuestion)
     noted: list[tuple[Any, Setup]] = []
