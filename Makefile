@@ -93,6 +93,7 @@ regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated p
 	$(BIN)/python -m epicycle.validate.pages.docs_page $(TABLES)
 	$(BIN)/python -m epicycle.scenarios.say.gallery_page
 	$(BIN)/python tests/scenarios/printed.py
+	$(BIN)/python tests/scenarios/picture.py
 	$(BIN)/python tests/house/import_graph.py
 
 gallery-page: $(VENV)/.light  ## reproduce all published systems and write docs/gallery.md

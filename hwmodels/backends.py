@@ -34,17 +34,36 @@ class Constants(BaseModel):
     sequence: Seconds  # the same for every running sequence
     first_token: Seconds = 0.0  # of every request beside its own steps: the server, the tokenizer
     first_steps: Annotated[float, Field(ge=0, le=60)] = 0.0  # steps until a new request's first token is handed out
-    handover: Seconds = 0.0  # from a prefill to a decode worker beside the transfer: router, queues of both, polling
+    handover: Seconds = 0.0  # from a prefill to a decode worker beside the transfer: router, queues of both
+    handover_steps: Annotated[float, Field(ge=0, le=400)] = 0.0  # steps of the decode worker until it hands out a first token
+    export: Seconds = 0.0  # of a prefill node's host for every prompt, one after another: take it in, hand its cache over
     all_reduce: Seconds  # a small all-reduce inside an NVLink domain by the engine's own kernel
     busy: Share = 1.0
     prompt_busy: Share = 1.0
     overlap_sms: Annotated[float, Field(ge=0, le=64)] = 0.0  # kept for communication while two halves of a batch overlap
+    contention: Share = 1.189  # how much longer kernels take beside those of an overlapped exchange (`sim.step.overlap`)
     prompt_wait: Share = 1.0  # share of the prompts' time that a decoding request waits for
     fp4_weights: Share = 1.0  # HBM rate at which its 4-bit GEMMs read weights, over that of wider ones
+    fp8_blackwell: Share = 1.0  # tensor rate of its block-scaled fp8 kernels on GPUs with fp4, over that of the tabled DeepGEMM
+    widened: Annotated[float, Field(ge=0, le=4096)] = 64.0  # 4-bit weights an SM widens to bf16 in a cycle (0: for nothing)
     expert_launch: Share = 1.0  # fixed time of its expert kernels over that of the tabled ones (DeepGEMM, Triton)
     draft: Seconds = 0.0  # of a draft pass beside its kernels: one more launch of a graph, sampling, and its part of verifying
     fp8_mla: bool = False  # multiplies MLA in fp8 with an fp8 cache on Hopper, where most kernels widen the cache to bf16
     fused_experts: bool = False  # one Triton kernel for all experts where every GPU has all tokens, else DeepGEMM's
+
+
+class VersionPace(BaseModel):
+    """How long steps of one engine version take on models of one ``family``, over the engine's constants: shrunken towards 1
+    by how few ``rows`` tell it. ``log_sd``: of its logarithm, what is left of doubt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    family: str
+    released: str = Field(description="month of the release, or of the runs where no version was stated")
+    pace: Share
+    rows: int = Field(ge=1)
+    log_sd: float = Field(ge=0)
 
 
 class BackendFit(BaseModel):
@@ -72,6 +91,7 @@ class Backend(BaseModel):
     deals prompts to attention groups that step together, where nobody asks for another way. ``acceptance``:
     chance of a drafted token in the measured deployments with multi-token prediction; ``expert_spread``: standard deviation of
     the experts' popularity over its mean in those that balance nothing; both of other traffic are its scenario's to say.
+    ``versions``: how the pace of single versions differs, where measured deployments state them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,8 +103,13 @@ class Backend(BaseModel):
     acceptance: float = Field(0.7, gt=0, lt=1)
     expert_spread: float = Field(0.0, ge=0, le=4)
     systems: dict[str, dict[str, str | float]] = {}
+    versions: tuple[VersionPace, ...] = ()
     sources: dict[str, str]
     fit: BackendFit | None = None
+
+    def pace(self, version: str, family: str) -> float:
+        """What steps of ``version`` take on a ``family`` over the constants: 1 where no measured row told."""
+        return next((v.pace for v in self.versions if (v.version, v.family) == (version, family)), 1.0)
 
     def on(self, system: str) -> Constants:
         """The constants on ``system``, its own where the engine's fit tells them apart."""

@@ -39,6 +39,9 @@ class Fit(BaseModel):
     library: str
     rows: int = Field(ge=0, description="rows the constants were fitted to")
     lines: tuple[int, ...] = Field(default=(), description="which rows, by line of the table, where they are few and named")
+    beside: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict, description="lines of other tables, by name, that the fit took too"
+    )
     rows_available: int = Field(ge=0)
     mape_fit_pct: float
     mape_rest_pct: float | None = Field(default=None, description="on the rows not fitted to")
@@ -233,7 +236,9 @@ def library_entries(system: str) -> tuple[Entry, ...]:
 def named_lines(protocol: str, table: str) -> frozenset[int]:
     """Lines of ``table`` that some law of ``protocol`` was fitted to, on any system: rows that judge it no more."""
     mine = (e.fit for _, e in _all_library_entries() if e.protocol == protocol and e.fit.table == table)
-    return frozenset(line for fit in mine for line in fit.lines)
+    shipped = (e.fit for name in calibrated_systems() for e in load_shipped(name).entries if e.protocol == protocol)
+    taken = (line for fit in shipped for line in fit.beside.get(table, ()))
+    return frozenset((*taken, *(line for fit in mine for line in fit.lines)))
 
 
 @cache

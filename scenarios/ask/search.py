@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -33,9 +33,10 @@ class Search(BaseModel):
     all GPUs of a stage; without data-parallel attention also 1). ``worker_gpus``: the most GPUs of one worker. ``counts``: how
     many workers (default: as the load and the budget ask for). ``prefill_…``: the same for prefill workers (default: as the
     others; counts as the load asks for).
-    ``protocols``: to carry tokens to experts (default: those that the engine has and that were measured; prefill workers never
-    use low latency, whose slabs are sized for decoding). ``redundant_experts``: default none but to fill the ranks evenly, and
-    one more a rank where routing is skewed. ``placement``: where experts lie, as in a deployment.
+    ``protocols``: to carry tokens to experts (default: those that the engine has and that were measured; all: whatever the
+    engine has an option for; prefill workers never use low latency, whose slabs are sized for decoding).
+    ``redundant_experts``: default none but to fill the ranks evenly, and one more a rank where routing is skewed.
+    ``placement``: where experts lie, as in a deployment.
     ``batches``: sequences that decode together in an attention group; ``chunk_tokens``: prompt tokens of a step there beside
     decoding, ``prefill_chunk_tokens`` on prefill workers.
     ``weights`` to ``memory_share``: as in a deployment, the same for all.
@@ -63,8 +64,8 @@ class Search(BaseModel):
     prefill_worker_gpus: Annotated[int, Field(ge=1, le=4096)] | None = None
     counts: Several | None = None
     prefill_counts: Several | None = None
-    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)] | None = None
-    prefill_protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)] | None = None
+    protocols: Literal["all"] | Annotated[tuple[Protocol, ...], Field(min_length=1)] | None = None
+    prefill_protocols: Literal["all"] | Annotated[tuple[Protocol, ...], Field(min_length=1)] | None = None
     overlap: Annotated[tuple[bool, ...], Field(min_length=1)] = (False, True)
     prefill_overlap: Annotated[tuple[bool, ...], Field(min_length=1)] | None = None
     redundant_experts: Copies | None = None

@@ -11,12 +11,15 @@ from typing import Any
 
 from ...hwmodels.errors import BadInput
 from ...sim.inputs.serving import Serving, Worker
+from . import scheduling
 from .option import DEFAULT_WORKER, EngineLacks, Given, Option, Site, compact, is_balanced, only, quantized, takes_part
 
 ENGINE = "sglang"
 PROGRAM = ("python3", "-m", "sglang.launch_server")
 #: Protocol -> backend, DeepEP's mode in a prefill pool or none, and where the same worker decodes.
 _DEEPEP = {"high-throughput": "normal", "low-latency": "auto"}
+#: Exchanges that SGLang takes from other libraries.
+_OTHERS = {"nixl-ep": "nixl", "mori-ep": "mori", "flashinfer-one-sided": "flashinfer", "mega-moe": "megamoe"}
 _KV = {"bf16": "bf16", "fp8": "fp8_e4m3", "fp4": "nvfp4"}
 _PAYLOADS = ("bf16", "fp8")
 _INIT_PORT = "20000"
@@ -49,6 +52,7 @@ def options(worker: Worker, serving: Serving, site: Site) -> Iterator[Option]:
         if worker.cuda_graphs and site.role == "decode":
             yield Option("--cuda-graph-max-bs-decode", str(worker.batch), f"{at}.batch")
     yield Option("--chunked-prefill-size", str(worker.chunk_tokens * worker.dp), f"{at}.chunk_tokens x dp")
+    yield from scheduling.options(ENGINE, worker, serving, at)
     yield Option("--mem-fraction-static", f"{serving.memory_share:g}", "deployment.memory_share")
     if serving.kv is not None:
         if serving.kv not in _KV:
@@ -70,15 +74,20 @@ def options(worker: Worker, serving: Serving, site: Site) -> Iterator[Option]:
 
 
 def _exchange(worker: Worker, serving: Serving, site: Site, at: str) -> Iterator[Option]:
-    known = (*_DEEPEP, "elastic", "all-gather")
+    known = (*_DEEPEP, *_OTHERS, "elastic", "all-gather")
     if worker.protocol not in known:
         raise EngineLacks(ENGINE, f"{at}.protocol", worker.protocol, f"use one of {', '.join(known)}")
     if worker.protocol == "elastic":
         yield Option("--moe-a2a-backend", "deepep_v2", f"{at}.protocol")
         yield Option("--deepep-v2-mode", "hybrid" if site.nodes(worker) > 1 else "direct", f"{at}.protocol")
+    elif worker.protocol in _OTHERS:
+        yield Option("--moe-a2a-backend", _OTHERS[worker.protocol], f"{at}.protocol")
     elif worker.protocol == "all-gather":
         yield Option("--moe-a2a-backend", "none", f"{at}.protocol")
     else:
+        if worker.ep != worker.tp * worker.dp:
+            lever = f"with DeepEP its experts lie on all GPUs of a stage: use ep={worker.tp * worker.dp}"
+            raise EngineLacks(ENGINE, f"{at}.ep", worker.ep, lever)
         yield Option("--moe-a2a-backend", "deepep", f"{at}.protocol")
         mode = _DEEPEP[worker.protocol]
         if mode == "auto" and serving.mode == "disaggregated":
@@ -132,6 +141,7 @@ def read(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
         named = {
             "none": "all-gather",
             "deepep_v2": "elastic",
+            **{option: name for name, option in _OTHERS.items()},
             "deepep": "high-throughput" if mode == "normal" else "low-latency",
         }
         if backend not in named:
@@ -182,6 +192,7 @@ def read(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
             raise BadInput(f"--speculative-eagle-topk {branches}: a tree of drafts is not known to epicycle, use 1")
         whole["mtp"] = given.number("--speculative-num-steps", 1)
         given.number("--speculative-num-draft-tokens", 0)
+    scheduling.read(ENGINE, given, worker, whole)
     if (role := given.word("--disaggregation-mode")) not in (None, "null"):
         whole["role"] = role
     return worker, whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..answer.evaluation import Plan
+from ..answer.evaluation import Evaluation, Plan
 from ..answer.words.number_text import digits, number_text
 
 
@@ -11,14 +11,20 @@ def headline(plan: Plan) -> str:
     best = plan.best
     if best is None:
         return plan.sentence
-    said = {metric.key: metric for metric in best.metrics}
+    return f"{deployment_words(best)}."
+
+
+def deployment_words(answer: Evaluation) -> str:
+    """Its GPUs, what they cost and both times, as far as it has them."""
+    said = {metric.key: metric for metric in answer.metrics}
     times = [f"{key.upper()} {number_text(said[key].value, said[key].unit, key)}" for key in ("tpot", "ttft") if key in said]
     price = "no price"
-    if not best.unpriced:
-        named = (("usd_per_hour", "an hour"), ("usd_per_mtok_output", "per million output tokens"))
+    if not answer.unpriced:
+        out = "usd_per_mtok_output" if "usd_per_mtok_output" in said else "usd_per_mtok_input"
+        named = (("usd_per_hour", "an hour"), (out, f"per million {out.rsplit('_', 1)[-1]} tokens"))
         price = ", ".join(f"${digits(said[key].value)} {of}" for key, of in named if key in said)
-    gpus = f"{best.gpus} GPU{'s' if best.gpus != 1 else ''}"
-    return f"{gpus} of {best.cluster} serve {best.model}: {', '.join((price, *times))}."
+    gpus = f"{answer.gpus} GPU{'s' if answer.gpus != 1 else ''}"
+    return f"{gpus} of {answer.cluster} serve {answer.model}: {', '.join(filter(None, (price, *times)))}"
 
 
 def pool_lines(plan: Plan) -> tuple[str, ...]:

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hwmodels.backends import load_backend
+from ...hwmodels.calibration import load_calibration
 from ...hwmodels.errors import Uncalibrated
-from ...hwmodels.specs import Cluster
+from ...sim.ep.limit import Asked, can_run
 from ...sim.ep.protocol import all_protocols, find_protocol
 from ...sim.ep.protocols import DEFAULT
+from ...sim.ep.transport import transport_of
 from ...sim.inputs.traffic import Routing
 from ...sim.serving.queue import ArrivalLaw
 from ...sim.serving.steady import Rates, Setting, aggregated_worker, decode_worker, prefill_worker
@@ -188,7 +190,7 @@ def _table(
     # Arrangement x batch x chunk: what depends on one of them alone is worked out once for each of its values.
     batch, chunk = np.array(batches, float)[None, :, None], np.array(chunks, float)[None, None, :]
     for kind in _kinds(search, decodes=batches != (0,)):
-        mine = [c[:, None, None] for c in _of_kind(columns, kind, cluster, asked=search.protocols is not None)]
+        mine = [c[:, None, None] for c in _of_kind(columns, kind, setting, search)]
         if not len(mine[0]):
             continue
         arrangement = _arrangement(mine, kind, search)
@@ -255,7 +257,7 @@ def _kinds(search: Search, *, decodes: bool) -> list[Kind]:
     found = []
     for backend in search.backends:
         found.append(Kind(backend, "", False))
-        for protocol in search.protocols or _tried_with(backend):
+        for protocol in _tried_with(backend, search):
             record = find_protocol(protocol)
             if not decodes and record.prompts_by:
                 continue
@@ -264,14 +266,19 @@ def _kinds(search: Search, *, decodes: bool) -> list[Kind]:
     return found
 
 
-def _tried_with(backend: str) -> tuple[str, ...]:
-    """The protocols that an engine is tried with unasked."""
-    return tuple(name for name, record in all_protocols().items() if backend in record.engines)
+def _tried_with(backend: str, search: Search) -> tuple[str, ...]:
+    """The protocols that an engine is tried with: those asked for, all that it has an option for, or those it takes unasked."""
+    if search.protocols is not None and search.protocols != "all":
+        return search.protocols
+    known = all_protocols().items()
+    if search.protocols == "all":
+        return tuple(name for name, record in known if backend in (*record.engines, *record.offered))
+    return tuple(name for name, record in known if backend in record.engines)
 
 
-def _of_kind(columns: tuple[Floats, ...], kind: Kind, cluster: Cluster, asked: bool) -> tuple[Floats, ...]:
-    """The arrangements that exchange tokens by this kind's protocol, or that exchange none."""
-    tp, dp = columns[0], columns[1]
+def _of_kind(columns: tuple[Floats, ...], kind: Kind, setting: Setting, search: Search) -> tuple[Floats, ...]:
+    """The arrangements that exchange tokens by this kind's protocol, as far as its library can, or that exchange none."""
+    (tp, dp), cluster, asked = columns[:2], setting.cluster, search.protocols is not None
     if not kind.protocol:
         return tuple(c[dp == 1] for c in columns)
     ranks, domain = tp * dp, cluster.nvlink_domain_gpus
@@ -281,7 +288,19 @@ def _of_kind(columns: tuple[Floats, ...], kind: Kind, cluster: Cluster, asked: b
         able = inside  # what nobody measured across nodes goes there only where it is asked for
     elif record.rails:
         able = inside | (ranks % domain == 0)
-    return tuple(c[(dp > 1) & able] for c in columns)
+    transport = transport_of(cluster, kind.protocol)
+    model, redundant = setting.model, columns[4]
+    wanted = Asked(
+        system=load_calibration(cluster.calibration).system,
+        ranks=ranks,
+        domain=np.minimum(ranks, domain),
+        top_k=float(model.top_k),
+        experts=model.experts + redundant,
+        hidden=float(model.hidden),
+        comm_sms=float(search.comm_sms),
+        transport=transport.name if transport else "",
+    )
+    return tuple(c[(dp > 1) & able & can_run(record.limits, wanted)] for c in columns)
 
 
 def _joined(tables: list[Workers], kinds: tuple[Kind, ...]) -> Workers:

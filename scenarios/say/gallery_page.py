@@ -77,11 +77,12 @@ def _lines(found: Gallery, lists: Lists) -> Iterator[str]:
     for test in lists.tests:
         yield f"- {test.system}: {test.where}."
     yield ""
-    yield "## Not yet"
-    yield ""
-    for missing in lists.not_yet:
-        yield f"- {missing.system}: {missing.why}."
-    yield ""
+    if lists.not_yet:
+        yield "## Not yet"
+        yield ""
+        for missing in lists.not_yet:
+            yield f"- {missing.system}: {missing.why}."
+        yield ""
     yield "## Out of scope"
     yield ""
     for other in lists.out_of_scope:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ..answer.evaluation import Evaluation, Metric, Sweep, SweepPoint
-from ..answer.words.leading_metric import LEADING, meets
+from ..answer.words.leading_metric import HEADINGS, LEADING, meets
 from ..answer.words.number_text import number_text
 
 #: The two metrics of the front, the first pair that all answers have: what it costs, and what a user sees.
@@ -85,9 +85,9 @@ class Summary:
             return f"{told}."
         _, values, metric = self._best[key]
         where = ", ".join(f"{path}={value}" for path, value in zip(self.axes, values, strict=True))
-        limits = "of those that meet every limit, " if self._limited else ""
-        value = number_text(metric.value, metric.unit)
-        return f"{told}: {limits}the {metric.better}est {metric.words} is {value}, at {where}."
+        limits = f", {self._fitting} within every limit" if self._limited else ""
+        value = number_text(metric.value, metric.unit if metric.unit == "s" or key not in HEADINGS else "", key)
+        return f"{told}{limits}: the {metric.better}est {HEADINGS.get(key, metric.words)} is {value}, at {where}."
 
     def _on_front(self) -> tuple[int, ...]:
         """Places of the points that meet every limit and that no other one beats in both metrics."""

@@ -74,7 +74,7 @@ def _sentence(a: Evaluation, b: Evaluation, asked: str, changes: Sequence[Change
             if abs(moved) >= _SAME:
                 before_text, after_text = number_text(metric.value, metric.unit), number_text(after, metric.unit)
                 told.append(f"{metric.words} {before_text} -> {after_text} ({percent(moved)})")
-    return f"{asked}: {'; '.join(told) or 'nothing that is answered changes'}.{_strongest(changes, a)}"
+    return f"{asked}: {'; '.join(told) or 'nothing that is answered changes'}. {strongest(changes, a)}".rstrip()
 
 
 def _asked(a: Simulated, b: Simulated) -> str:
@@ -90,12 +90,12 @@ def _deployment(answer: Evaluation) -> str:
     return f"{answer.gpus} GPUs ({'; '.join(f'{pool.role} {pool.arrangement}' for pool in answer.pools)})"
 
 
-def _strongest(changes: Sequence[Change], a: Evaluation) -> str:
+def strongest(changes: Sequence[Change], a: Evaluation) -> str:
     """Of several changes, the one that moved the leading metric most."""
     if len(changes) < 2:
         return ""
     for key in LEADING:
         strongest = max(changes, key=lambda change: abs(change.effect.get(key, 0.0)))
         if abs(strongest.effect.get(key, 0.0)) >= _SAME:
-            return f" Most of it comes from {strongest.path}: {a.metric(key).words} {percent(strongest.effect[key])}."
+            return f"Most of it comes from {strongest.path}: {a.metric(key).words} {percent(strongest.effect[key])}."
     return ""

@@ -23,6 +23,7 @@ from . import protocols as package
 from .buffer import Buffer, Demand
 from .compute.fused_experts import FusedExperts
 from .compute.own_experts import OwnExperts
+from .limit import Limit
 from .shape import Num, Path, Rows, Shape
 from .stage import Machine, Stage
 
@@ -84,14 +85,16 @@ class Protocol:
     that CUDA graphs can replay a step. ``capacity``: least capacity of one call, whose tokens are limited (None: they are not).
     ``layout``: of the expert kernels. ``packed``: rows arrive in their experts' order, in a rectangle with room for every token
     of every rank, so that nothing is permuted. ``overlaps``: engines hide it behind a second micro-batch. ``prompts_by``: the
-    protocol that carries prompts instead ("": itself). ``engines``: those that plans try it with unasked.
+    protocol that carries prompts instead ("": itself). ``engines``: those that plans try it with unasked; ``offered``: others
+    that have an option for it.
 
     ``transports``: what may carry its messages between domains, the first that a NIC takes unless another is asked for.
     ``lend``: where the constants of its ops come from if nobody measured it. ``slot_rows``: rows that a pair of ranks has room
     for; what exceeds them is dropped. ``counts``: every rank learns beforehand what it will receive. ``own_experts``: from a
     system and the weights' dtype to the protocol's own expert kernels (None: not in that dtype); else DeepGEMM's. ``fused``:
     from a system to experts that run in the exchange's own kernel.
-    ``caveats`` and ``caveats_across``: what every answer has to say, and every answer across domains.
+    ``limits``: what its library cannot do at all. ``caveats`` and ``caveats_across``: what every answer has to say, and every
+    answer across domains.
     """
 
     name: str
@@ -115,12 +118,14 @@ class Protocol:
     overlaps: bool = False
     prompts_by: str = ""
     engines: tuple[str, ...] = ()
+    offered: tuple[str, ...] = ()
     transports: tuple[str, ...] = ()
     lend: Callable[[str, str, Scope], Loan] | None = None
     slot_rows: Callable[[Shape, Num], Num] | None = None
     counts: bool = False
     own_experts: Callable[[str, Dtype], OwnExperts | None] | None = None
     fused: Callable[[str], FusedExperts] | None = None
+    limits: tuple[Limit, ...] = ()
     caveats: tuple[str, ...] = ()
     caveats_across: tuple[str, ...] = ()
 
@@ -242,7 +247,8 @@ def _nic_latency(cluster: str) -> float:
 
 def _other_wire(stage: Stage, extra_s: float) -> Stage:
     """The stage on a NIC whose one-way latency differs by ``extra_s`` from the one its launch was fitted with."""
-    if extra_s == 0.0 or not any(move.path in (Path.RDMA, Path.RAIL) for move in stage.moves):
+    far = (move for move in stage.moves if move.path in (Path.RDMA, Path.RAIL))  # some only work on what came from afar
+    if extra_s == 0.0 or not any(load.resource in ("nic", "nic_msg") for move in far for load in move.loads):
         return stage
     more = np.maximum(extra_s * stage.crossings, -np.asarray(stage.latency_s))
     return replace(stage, latencies=(*stage.latencies, ("NIC latency against the calibrated NIC", more)))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,21 +36,53 @@ with _hidden("scipy"), _hidden("scipy.linalg"), _hidden("scipy.linalg.cython_bla
 
 
 def njit(**options: Any) -> Callable[[F], F]:
-    """numba's ``njit`` as a decorator with options; what it keeps in its cache is only used where that works.
+    """numba's ``njit`` as a decorator with options; what it keeps in its cache is used where that works.
 
-    A read-only folder, a full disk or a file that another run left half-written only cost the time to compile again.
+    A full disk or a file that another run left half-written only cost the time to compile again. Where neither the package's
+    own folder nor the user's can be written (a read-only install without a home directory), it is kept in a folder of the
+    user's among the temporary files.
     """
 
     def compiled(function: F) -> F:
         try:
-            loop: Any = numba.njit(**options)(function)
-            cache = loop._cache
-            cache.load_overload, cache.save_overload = _or_nothing(cache.load_overload), _or_nothing(cache.save_overload)
+            loop = _kept(function, options)
         except (RuntimeError, OSError, AttributeError):  # no folder to keep it in
-            loop = numba.njit(**{**options, "cache": False})(function)
+            try:
+                with _among_temporary_files():
+                    loop = _kept(function, options)
+            except (RuntimeError, OSError, AttributeError):
+                loop = numba.njit(**{**options, "cache": False})(function)
         return cast(F, loop)
 
     return compiled
+
+
+def _kept(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    loop: Any = numba.njit(**options)(function)
+    cache = loop._cache
+    cache.load_overload, cache.save_overload = _or_nothing(cache.load_overload), _or_nothing(cache.save_overload)
+    return loop
+
+
+@contextmanager
+def _among_temporary_files() -> Iterator[None]:
+    """numba keeps what it compiles there inside. Raises OSError where that folder is not this user's alone: what lies in it is
+    run."""
+    import os
+    import stat
+    import tempfile
+
+    folder = Path(tempfile.gettempdir()) / f"epicycle-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OSError(f"{folder} is not this user's alone")
+    settings: Any = numba.config
+    before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
+    try:
+        yield
+    finally:
+        settings.CACHE_DIR = before
 
 
 def _or_nothing(ask: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ...hwmodels.calibration import load_calibration
 from ...hwmodels.errors import BadInput
 from ...hwmodels.specs import Cluster
 from .model import MoeModel
@@ -49,6 +50,40 @@ def cluster_holds(cluster: Cluster, gpus: int, what: str, smaller: str) -> None:
     lever = f"cluster.nodes={needed}" if possible else f"{smaller} of at most {cluster.max_nodes * cluster.node.gpus}"
     limit = "" if possible else f" and {cluster.name} has at most {cluster.max_nodes}"
     raise Unanswerable(("cluster", "nodes"), f"{what} needs {needed} nodes{limit}: {have}: use {lever}")
+
+
+def library_can_run(
+    cluster: Cluster,
+    model: MoeModel,
+    protocol: str,
+    *,
+    ep: int,
+    redundant: int,
+    comm_sms: int,
+    transport: str | None,
+    tokens: float | None,
+    key: KeyPath,
+) -> None:
+    """The protocol's library does not refuse or abort: its caps on ranks, top-k, sizes and hardware (`ep.limit`)."""
+    from ..ep.limit import Asked, why_not
+    from ..ep.protocol import find_protocol
+    from ..ep.transport import transport_of
+
+    domain = min(cluster.nvlink_domain_gpus, ep)
+    carries = transport_of(cluster, protocol, transport or "") if ep > domain else None
+    asked = Asked(
+        system=load_calibration(cluster.calibration).system,
+        ranks=float(ep),
+        domain=float(domain),
+        top_k=float(model.top_k),
+        experts=float(model.experts + redundant),
+        hidden=float(model.hidden),
+        comm_sms=float(comm_sms),
+        tokens=tokens,
+        transport=carries.name if carries else "",
+    )
+    if limit := why_not(find_protocol(protocol).limits, asked):
+        raise Unanswerable(key, f"{protocol} cannot run so: {limit.why}; ep is {ep} on {cluster.name}: {limit.lever}")
 
 
 def protocol_can_run(cluster: Cluster, protocol: str, ep: int, key: KeyPath, ep_key: KeyPath) -> None:

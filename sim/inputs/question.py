@@ -11,6 +11,7 @@ from .feasible import (
     Unanswerable,
     cluster_holds,
     experts_go_around,
+    library_can_run,
     protocol_can_run,
     routing_is_possible,
     sms_are_left,
@@ -59,6 +60,18 @@ class Question:
             self.traffic.on_ranks(ep)
         except ValueError as error:
             raise Unanswerable(("traffic", "tokens_per_rank"), str(error)) from None
+        for key, protocol in asked:
+            library_can_run(
+                self.cluster,
+                self.model,
+                protocol,
+                ep=ep,
+                redundant=deployment.redundant_experts,
+                comm_sms=deployment.comm_sms,
+                transport=deployment.transport if protocol == deployment.protocol else None,
+                tokens=float(max(self.traffic.on_ranks(ep))),
+                key=("deployment", key),
+            )
         for key, protocol in asked:
             can_be_played(protocol, ep, max(self.traffic.on_ranks(ep)) * self.model.top_k, ("deployment", key))
         replicas = ((("deployment", "redundant_experts"), deployment.redundant_experts),)

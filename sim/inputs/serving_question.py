@@ -12,6 +12,7 @@ from .feasible import (
     Unanswerable,
     cluster_holds,
     experts_go_around,
+    library_can_run,
     neighbours,
     protocol_can_run,
     routing_is_possible,
@@ -132,6 +133,17 @@ def _worker_is_whole(model: MoeModel, cluster: Cluster, role: Role, worker: Work
     if worker.dp > 1:
         protocol_can_run(cluster, worker.protocol, worker.ep, _key(role, "protocol"), _key(role, "ep"))
         transport_can_run(cluster, worker.protocol, worker.transport, worker.tp * worker.dp, _key(role, "transport"))
+        library_can_run(
+            cluster,
+            model,
+            worker.protocol,
+            ep=worker.tp * worker.dp,
+            redundant=worker.redundant_experts,
+            comm_sms=worker.comm_sms,
+            transport=worker.transport,
+            tokens=None,
+            key=_key(role, "protocol"),
+        )
         sms_are_left(cluster, (worker.protocol,), worker.comm_sms, _key(role, "comm_sms"))
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..ep.machine import machine_of
 from ..step.part import Num
 from ..step.worker import Arrangement
-from .queue import AT_RANDOM, ArrivalLaw, boarding_wait, queue_wait
+from .queue import AT_RANDOM, STEADY, ArrivalLaw, Burst, boarding_wait, queue_wait
 from .steady import Rates, Setting, aggregated_worker, decode_step, decode_worker, prefill_worker
 
 _ROUNDS = 18  # of bisection: 1,024 sequences to a hundredth of one
@@ -111,8 +111,16 @@ def disaggregated(
     met = 1.0 if rate is not None else np.maximum(np.asarray(loop, float) - 1.0, 0.0) / loop
     law = AT_RANDOM if rate is None else setting.arrivals
 
-    def first_token(requests_per_s: Num) -> Num:
-        return pre.ttft_s + transfer + setting.engine.handover + prompt_wait(pre, prefill, requests_per_s * met, law)
+    burst = STEADY if rate is not None else setting.burst
+
+    def handover(tpot_s: Num) -> Num:
+        # The decode worker polls between its steps, takes a request up and returns its first token after further ones.
+        engine = setting.engine
+        waited: Num = transfer + engine.handover + engine.handover_steps * tpot_s * setting.speculation.accepted
+        return waited
+
+    def first_token(requests_per_s: Num, tpot_s: Num) -> Num:
+        return pre.ttft_s + handover(tpot_s) + prompt_wait(pre, prefill, requests_per_s * met, law, burst)
 
     slots = decode.slots + 0.0 * most_prefill
     capacity = np.minimum(most_prefill, per_s(slots, tpot(slots)))
@@ -121,14 +129,14 @@ def disaggregated(
     else:
         flying = loop + 0.0 * slots
         most = np.minimum(slots, flying / groups)
-        batch = _closed(tpot, lambda b, t: np.less_equal(b * groups + per_s(b, t) * first_token(per_s(b, t)), flying), most)
+        batch = _closed(tpot, lambda b, t: np.less_equal(b * groups + per_s(b, t) * first_token(per_s(b, t), t), flying), most)
     rates = decode_worker(setting, decode.arrangement, batch)
     throughput = rates.requests_per_s * decode.count
     if rate is None:
-        least = pre.ttft_s + transfer + setting.engine.handover
+        least = pre.ttft_s + handover(rates.tpot_s)
         ttft = np.maximum(flying / throughput - workload.mean_output * rates.tpot_s, least)
     else:
-        ttft = first_token(throughput)
+        ttft = first_token(throughput, rates.tpot_s)
     in_flight = batch * groups + throughput * ttft
     busy = throughput / most_prefill
     return Served(throughput, capacity, rates.tpot_s, ttft, in_flight, batch, busy, batch / decode.slots, transfer, rates, pre)
@@ -139,12 +147,13 @@ def slots_of(pool: PoolShape) -> Num:
     return pool.slots * pool.arrangement.dp * pool.count
 
 
-def prompt_wait(prefill: Rates, pool: PoolShape, met_per_s: Num, arrivals: ArrivalLaw) -> Num:
+def prompt_wait(prefill: Rates, pool: PoolShape, met_per_s: Num, arrivals: ArrivalLaw, burst: Burst = STEADY) -> Num:
     """What a prompt waits for a prefill pool whose workers each have ``prefill``'s rates: for the step under way, and behind
     the prompts of its group. ``met_per_s``: requests a second that it may wait for."""
-    busy = met_per_s / (prefill.requests_per_s * pool.count)
+    most = prefill.requests_per_s * pool.count
+    busy = burst.busy(met_per_s / most)
     behind = queue_wait(prefill.prompt_s, pool.arrangement.dp * pool.count, busy, arrivals)
-    return behind + boarding_wait(prefill.boarding_s, met_per_s, pool.count, arrivals)
+    return behind + boarding_wait(prefill.boarding_s, busy * most, pool.count, arrivals)
 
 
 def transfer_seconds(setting: Setting, prefill: Arrangement, decode: Arrangement, there: Setting | None = None) -> Num:

@@ -57,6 +57,23 @@ class Scheduling:
 AT_ONCE = Scheduling()
 
 
+def held_back(per_step: Num, groups: Num, balance: Balance) -> Num:
+    """Steps that a prompt waits for the other attention groups' prompts, where ``per_step`` come to each in a step.
+
+    Groups that wait hold prompts until each of them has one, or until their time is over (`ROUNDS`). All of ``n`` groups have
+    one after ``(1 + 1/2 + ... + 1/n) / per_step`` steps on average; the first prompt waits for all of that, the others come
+    between, as in `Scheduling.steps`.
+    """
+    rounds = ROUNDS[balance]
+    count = np.asarray(groups, float)
+    if rounds == 1.0 or np.isinf(rounds):
+        return 0.0 * count
+    every = np.log(np.maximum(count, 1.0)) + 0.5772 + 0.5 / np.maximum(count, 1.0)  # harmonic numbers
+    gathering = np.minimum(rounds, every / np.maximum(per_step, 1e-12))
+    gathered = np.maximum(per_step * count * gathering, 1.0)
+    return np.asarray(np.where(count > 1.0, 0.5 * gathering * (1.0 + 1.0 / gathered), 0.0))
+
+
 @dataclass(frozen=True, slots=True)
 class Joining:
     """Prompts of one decode step. ``any_``: the share of steps that have some; ``fullest`` and ``mean``: prompts of the group

@@ -21,6 +21,39 @@ class ArrivalLaw:
 EVENLY, AT_RANDOM = ArrivalLaw(0.0), ArrivalLaw(1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """A closed loop whose clients all send at once in the beginning. ``rounds``: requests of each (inf: the beginning is long
+    past); ``spread``: width of the lengths over the longest one, which is all that parts the clients later.
+    """
+
+    rounds: float = float("inf")
+    spread: float = 0.0
+
+    def first_wait(self, prompt_s: Num, before: Num) -> Num:
+        """Seconds that the first of each client's requests waits for half of the ``before`` others' prompts, of all its."""
+        return 0.5 * before * prompt_s / self.rounds
+
+    def busy(self, utilisation: Num) -> Num:
+        """Share of its time that a pool is busy while requests come, where it is so for ``utilisation`` of all time.
+
+        The first ones take that share of a cycle to be computed and are that far apart; each further generation parts them by
+        another uniform draw of the lengths: after ``k`` the requests of a cycle come within a part of it of about
+        ``sqrt(utilisation^2 + k spread^2)``. The mean over generations.
+        """
+        if not np.isfinite(self.rounds):
+            return utilisation
+        rho = np.asarray(utilisation, float)
+        later = np.arange(1.0, max(2.0, self.rounds)).reshape(-1, *(1 for _ in rho.shape))
+        within = np.clip(np.sqrt(rho**2 + later * self.spread**2), 1e-9, 1.0)
+        return np.asarray(np.mean(np.minimum(rho / within, np.maximum(rho, _PACED)), axis=0))
+
+
+#: A pool that paces its own arrivals is not waited for without end: beyond this share the closed loop thins them out.
+_PACED = 0.9
+STEADY = Burst()
+
+
 def queue_wait(service_s: Num, servers: Num, utilisation: Num, arrivals: ArrivalLaw = AT_RANDOM) -> Num:
     """Mean wait of arrivals for one of ``servers`` servers of constant service time: seconds, infinite when full.
 

@@ -20,12 +20,14 @@ def feed_forward_parts(
     gpu: Gpu,
     system: str,
     fp4_weights: float = 1.0,
+    fp8_rate: float = 1.0,
 ) -> Iterator[Part]:
     """Dense MLPs and shared experts (split over ``tp``), router. One norm and one activation kernel each.
 
-    ``fp4_weights``: rate at which 4-bit GEMMs read weights over wider ones'.
+    ``fp4_weights``: rate at which 4-bit GEMMs read weights over wider ones'; ``fp8_rate``: tensor rate of fp8 ones over
+    the tabled.
     """
-    rows, tp, kernels = batch.tokens, arrangement.tp, GpuKernels.of(gpu, system, fp4_weights)
+    rows, tp, kernels = batch.tokens, arrangement.tp, GpuKernels.of(gpu, system, fp4_weights, fp8_rate)
 
     def mlp(name: str, kind: Kind, width: float, times: float) -> Part:
         stored = precision.of(kind).dtype

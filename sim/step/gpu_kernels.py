@@ -25,7 +25,7 @@ from .work import Work
 @dataclass(frozen=True, slots=True)
 class GpuKernels:
     """One GPU and its fitted GEMM constants. ``source``: whose they are. ``fp4_weights``: the rate at which 4-bit GEMMs read
-    weights over wider ones'."""
+    weights over wider ones'. ``fp8_rate``: tensor rate of block-scaled fp8 GEMMs over the tabled ones'."""
 
     gpu: Gpu
     bf16: Gemm
@@ -33,16 +33,19 @@ class GpuKernels:
     source: str
     reach: Reach
     fp4_weights: float = 1.0
+    fp8_rate: float = 1.0
 
     @staticmethod
-    def of(gpu: Gpu, system: str, fp4_weights: float = 1.0) -> GpuKernels:
+    def of(gpu: Gpu, system: str, fp4_weights: float = 1.0, fp8_rate: float = 1.0) -> GpuKernels:
         """Constants of ``system`` or its nearest relative. Raises Uncalibrated or UnknownName."""
         (bf16, own), (fp8, _) = (find_entry(system, "gemm", op, "one-node") for op in ("bf16", "fp8"))
         borrowed = "" if own == system else f", borrowed from {own}"
         wide = constants_of(bf16, Gemm)
         reach = Reach.of(gpu, system)
         narrow = replace(wide, host=0.0, tensor_efficiency=reach.same_dtype(constants_of(fp8, Gemm).tensor_efficiency))
-        return GpuKernels(gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}", reach, fp4_weights)
+        return GpuKernels(
+            gpu, wide, narrow, f"gemm constants fitted on {bf16.fit.table}{borrowed}", reach, fp4_weights, fp8_rate
+        )
 
     def constants(self, stored: Dtype) -> Gemm:
         """Constants of a GEMM on weights kept as ``stored``."""
@@ -50,6 +53,8 @@ class GpuKernels:
             return self.bf16
         if stored == "fp4":
             return replace(self.narrow, hbm_efficiency=self.narrow.hbm_efficiency * self.fp4_weights)
+        if stored == "fp8":
+            return replace(self.narrow, tensor_efficiency=self.narrow.tensor_efficiency * self.fp8_rate)
         return self.narrow
 
     @property

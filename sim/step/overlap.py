@@ -4,7 +4,9 @@ In every layer the two halves alternate in four slots (SGLang and vLLM order the
 it): dispatch of one beside attention of the other, then the experts beside the dispatch, the combine beside the experts, and
 the combine beside the next attention. A slot lasts as long as the longer of its two sides.
 
-Kernels of both sides that run beside each other share HBM, L2 and power, and slow each other down (`CONTENTION`).
+Kernels of both sides that run beside each other share HBM, L2 and power, and slow each other down (the engine's
+``contention``): computing slows by 18.9 % on average beside communication, by 40 % at most (arXiv 2507.03114, H100, A100 and
+MI250); the exchange is assumed to lose as much. Waiting for a wire costs nothing.
 
 What cannot hide: a low-latency exchange's own kernels (they send and receive on the SMs; only the wait for the wire is free),
 and the SMs kept for communication, which the other half's kernels miss: of high-throughput and elastic kernels for as long as
@@ -23,8 +25,7 @@ import numpy as np
 from ..ep.protocol import find_protocol
 from .part import Num, Part
 
-#: How much longer kernels take while the other side runs: computing slows by 18.9 % on average beside communication, by 40 % at
-#: at most (arXiv 2507.03114, H100, A100 and MI250); the exchange is assumed to lose as much. Waiting for a wire costs nothing.
+#: The slowdown above, an engine's ``contention`` where nothing else is said.
 CONTENTION = 1.189
 
 
@@ -36,7 +37,9 @@ class _Exchange:
     keeps: Num
 
 
-def overlapped_seconds(parts: Sequence[Part], gaps: Num, protocol: str, comm_sms: Num, aside_sms: float, sms: int) -> Num:
+def overlapped_seconds(
+    parts: Sequence[Part], gaps: Num, protocol: str, comm_sms: Num, aside_sms: float, sms: int, contention: float = CONTENTION
+) -> Num:
     """GPU seconds of a pass whose ``parts`` count both halves; ``gaps`` between its kernels count as computing.
 
     ``comm_sms``: of the kernels that run on them; ``aside_sms``: kept from every kernel of the step by the engine.
@@ -47,15 +50,15 @@ def overlapped_seconds(parts: Sequence[Part], gaps: Num, protocol: str, comm_sms
     dispatch, combine = (_direction(parts, way, protocol) for way in ("dispatch", "combine"))
     if find_protocol(protocol).on_comm_sms:
         share: Num = sms / (sms - np.asarray(comm_sms, float))
-        contention = CONTENTION
+        beside = contention
     else:
         kept = sms / (sms - aside_sms)
         compute, experts, share = compute * kept, experts * kept, 1.0
-        contention = 1.0
+        beside = 1.0
     # A slot holds half of a layer's attention or experts beside one half's dispatch or combine: halves of the pass's sums.
     total: Num = others
     for work, exchange in ((compute, dispatch), (experts, dispatch), (experts, combine), (compute, combine)):
-        total = total + _slot(work / 2.0, exchange, share, contention)
+        total = total + _slot(work / 2.0, exchange, share, beside)
     return total
 
 

@@ -20,7 +20,7 @@ from .all_reduce import all_reduce_part
 from .attention.parts import attention_parts
 from .context_parallel import context_parts
 from .exchange import exchange_parts
-from .experts.expert_block import expert_part
+from .experts.expert_block import expert_part, fp8_rate
 from .feed_forward import feed_forward_parts, head_parts
 from .overlap import overlapped_seconds
 from .part import RESOURCES, Num, Part
@@ -84,7 +84,7 @@ def model_step(
     communication, compute = busy[True], busy[False] + gaps
     if arrangement.overlap:
         kept, sms = (arrangement.comm_sms, engine.overlap_sms), cluster.node.gpu.sms
-        on_gpu: Num = overlapped_seconds(parts, gaps, arrangement.protocol, *kept, sms)
+        on_gpu: Num = overlapped_seconds(parts, gaps, arrangement.protocol, *kept, sms, engine.contention)
         hidden: Num = communication + compute - on_gpu
     else:
         on_gpu, hidden = communication + compute, 0.0 * compute
@@ -121,11 +121,12 @@ def _parts(
     skew: Skew,
 ) -> Iterator[Part]:
     gpu, system, tp = cluster.node.gpu, cluster.calibration, arrangement.tp
-    yield from attention_parts(model, arrangement, batch, precision, gpu, system, engine.fp4_weights, engine.fp8_mla)
+    narrow = engine.fp4_weights, fp8_rate(gpu, engine, precision.of("attention"))
+    yield from attention_parts(model, arrangement, batch, precision, gpu, system, narrow[0], engine.fp8_mla, narrow[1])
     yield from context_parts(model, arrangement, batch, precision, cluster)
     layers = float(model.layers)
     yield all_reduce_part("attention all-reduce", batch.tokens, model.hidden, tp, cluster, engine, layers)
-    yield from feed_forward_parts(model, arrangement, batch, precision, gpu, system, engine.fp4_weights)
+    yield from feed_forward_parts(model, arrangement, batch, precision, gpu, system, *narrow)
     if model.dense_layers:
         yield all_reduce_part("MLP all-reduce", batch.tokens, model.hidden, tp, cluster, engine, float(model.dense_layers))
     if model.moe_layers:

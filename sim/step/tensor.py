@@ -14,6 +14,9 @@ dtype shortens the first term only; an SM with more exponentials a cycle (Blackw
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,6 +24,18 @@ from ...hwmodels.calibration import constants_of, find_entry, load_calibration
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.laws.kernels import Gemm
 from ...hwmodels.specs import Gpu, TensorDtype
+
+_WHOLE: ContextVar[bool] = ContextVar("efficiencies carried over whole", default=False)
+
+
+@contextmanager
+def carried_whole() -> Iterator[None]:
+    """Within it an efficiency is one number, as wide on a GPU of another balance: how much taking it apart is worth."""
+    token = _WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,8 @@ class Reach:
 
         ``softmax``: its issue cycles are exponentials. A dtype without a tensor rate is multiplied in bf16.
         """
+        if _WHOLE.get():
+            return found
         share = max(self.share, found * self.peak(self.measured, measured_in))
         issue = max(0.0, 1.0 / found - self.peak(self.measured, measured_in) / share)
         faster = self.gpu.exp_per_cycle_sm / self.measured.exp_per_cycle_sm if softmax else 1.0
@@ -62,6 +79,8 @@ class Reach:
 
     def same_dtype(self, found: float) -> float:
         """``found``, a share of the peak in a dtype, on ``gpu`` in the same dtype."""
+        if _WHOLE.get():
+            return found
         share = max(self.share, found)
         return 1.0 / (1.0 / share + (1.0 / found - 1.0 / share) * self.cycles)
 

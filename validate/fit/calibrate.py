@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ...sim.ep.protocol import find_protocol
 from ...sim.ep.stage import Machine
 from ..tables.ep_rows import PROTOCOL_NAMES, Group, Row, grouped, read_table, unfittable
 from ..tables.plausible import check_duplicates, check_speed, duplicates, link_floor_s
+from .beside import bounds_beside
 from .bounds import bounds_for
 from .fit import Fitted, fit
 
@@ -55,8 +57,11 @@ def calibrate(
     relative: str | None = None,
     why: str = "",
     progress: Callable[[int, int], None] | None = None,
+    beside: Mapping[str, tuple[Row, ...]] = MappingProxyType({}),
 ) -> Calibrated:
     """Fit every kernel of ``system`` that ``table`` has rows of, relative to the datasheets of catalogue ``cluster``.
+
+    ``beside``: op of DeepEP's normal kernels on one node -> rows of another table that its fit takes too.
 
     Raises BadInput for a malformed table, a system without rows, a kernel with fewer than ``LEAST_ROWS``, a time below what the
     links allow, or rows that contradict each other.
@@ -83,7 +88,8 @@ def calibrate(
     for done, group in enumerate(groups):
         if len(group.rows) == 1:  # nothing to leave aside
             raise BadInput(_too_few(table, group, "all constants"))
-        found = fit(group, machine, table.name)
+        rows_too = beside.get(group.op, ()) if (group.protocol, group.scope) == ("deepep-normal", "one-node") else ()
+        found = fit(group, machine, table.name, changed=bounds_beside(rows_too, group.op), beside=rows_too)
         if len(group.rows) < LEAST_ROWS:
             lost = ", ".join(found.entry.fit.undetermined) or "none, but nothing is left to judge the fit by"
             raise BadInput(_too_few(table, group, lost))
@@ -109,7 +115,7 @@ def to_yaml(calibration: Calibration) -> str:
     """A calibration as the YAML text of its file."""
     document: dict[str, Any] = calibration.model_dump(mode="json", exclude_none=True)
     for entry in document["entries"]:
-        for name in ("uncertainty", "seen", "intervals"):
+        for name in ("uncertainty", "seen", "intervals", "lines", "beside"):
             if not entry["fit"][name]:
                 del entry["fit"][name]
     return yaml.safe_dump(document, sort_keys=False, width=120)

@@ -21,7 +21,8 @@ from ...hwmodels.interval import Regime
 from ...sim.ep.bound import program_seconds
 from ...sim.ep.protocol import find_protocol
 from ...sim.ep.stage import Machine
-from ..tables.ep_rows import POINT, PROTOCOL_NAMES, Group, point_of
+from ..tables.ep_rows import POINT, PROTOCOL_NAMES, Group, Row, point_of
+from ..tables.published import LAWS_TABLE
 from ..tables.row_choice import MOST_ROWS, stand_for, varied_rows
 from .bounds import Bound, bounds_for
 from .conformal import FOLDS, LEAST_ROWS, conformal_rows, regimes_of
@@ -61,8 +62,10 @@ def fit(
     table: str,
     rows: NDArray[np.intp] | None = None,
     changed: Mapping[str, Bound] | None = None,
+    beside: tuple[Row, ...] = (),
 ) -> Fitted:
-    """Fit one group. ``rows``: indices to fit to (default: `rows_to_fit`); ``changed``: other bounds. Deterministic.
+    """Fit one group. ``rows``: indices to fit to (default: `rows_to_fit`); ``changed``: other bounds; ``beside``: rows of
+    another table, which the fit takes too. Deterministic.
 
     The intervals come from rows left aside; a group with too few of them is fitted ``FOLDS`` times more, each without a part.
     """
@@ -71,13 +74,13 @@ def fit(
         left_out = np.empty(len(group.rows))
         for fold in range(FOLDS):
             out = np.arange(len(group.rows)) % FOLDS == fold
-            left_out[out] = fit(group, machine, table, np.flatnonzero(~out)).predicted_s[out]
+            left_out[out] = fit(group, machine, table, np.flatnonzero(~out), changed, beside).predicted_s[out]
     used = rows_to_fit(group) if rows is None else rows
     kernel = find_protocol(PROTOCOL_NAMES[group.protocol]).ops[group.op]
     names = [f.name for f in fields(kernel.constants)]
     bounds = bounds_for(kernel.constants, group.scope, group.op) | dict(changed or {})
     free = [n for n in names if bounds[n].low < bounds[n].high]
-    subset = replace(group, rows=tuple(group.rows[i] for i in used))
+    subset = replace(group, rows=(*(group.rows[i] for i in used), *beside))
 
     def predictor(part: Group) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
         shape, context = part.shape(), part.context()
@@ -104,7 +107,7 @@ def fit(
     solutions = [search(first / scale, _ROBUST) for first in _starts(start, low, high)]
     solution = min(solutions, key=lambda s: float(s.cost))
     # A noisy kernel (a barrier that waits for the slowest rank) needs a wider notion of an outlier: twice its own spread.
-    spread = 2.0 * 1.4826 * float(np.median(np.abs(residuals(solution.x)[: len(used)])))
+    spread = 2.0 * 1.4826 * float(np.median(np.abs(residuals(solution.x)[: len(subset.rows)])))
     if spread > _ROBUST:
         solution = search(solution.x, spread)
     values = solution.x * scale
@@ -122,6 +125,7 @@ def fit(
         table=table,
         library=group.rows[0].values["library"],
         rows=len(used),
+        beside={LAWS_TABLE: tuple(row.line for row in beside)} if beside else {},
         rows_available=len(group.rows),
         mape_fit_pct=round(float(np.abs(np.expm1(log_error)).mean() * 100), 2),
         mape_rest_pct=round(float(np.abs(everything / group.measured_s - 1)[rest].mean() * 100), 2) if len(rest) else None,

@@ -216,7 +216,7 @@ def documents(table: Path) -> dict[str, str]:
     found: dict[str, dict[str, list[Any]]] = {}
     for law in LAWS:
         document = fit_law(law, tables[law.table]).model_dump(mode="json", exclude_none=True)
-        for name in ("uncertainty", "intervals"):
+        for name in ("uncertainty", "intervals", "beside"):
             del document["fit"][name]
         found.setdefault(law.protocol, {}).setdefault(law.system, []).append(document)
     return {name: yaml.safe_dump(each, sort_keys=False, width=120) for name, each in found.items()}

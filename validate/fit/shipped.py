@@ -20,12 +20,13 @@ from ...hwmodels.specs import Gpu
 from ...sim.ep.machine import machine_of
 from ..tables.kernel_tables import KINDS, read_groups
 from ..tables.own.rows import read_own
+from .beside import rows_beside
 from .calibrate import calibrate, to_yaml
 from .collectives import fit_collectives
 from .experts import fit_experts
 from .laws import fit_kernel
-from .own import OwnFit, fit_own
-from .own import calibration_of as calibration_of_own
+from .own.constants import OwnFit, fit_own
+from .own.constants import calibration_of as calibration_of_own
 
 #: Where the tables lie beside a checkout.
 MEASUREMENTS = Path("../shared/measurements")
@@ -84,7 +85,8 @@ def own_fit(aside: frozenset[int] = frozenset()) -> OwnFit:
 def calibration_of(system: System, tables: Path) -> Calibration:
     """One system's calibration. Raises BadInput or OSError if a table is missing or malformed."""
     table = tables / "ep_comm.csv"
-    found = calibrate(table, system.name, system.cluster, relative=system.relative, why=system.why).calibration
+    beside = rows_beside(tables, system.name)
+    found = calibrate(table, system.name, system.cluster, relative=system.relative, why=system.why, beside=beside).calibration
     return found.model_copy(update={"entries": (*found.entries, *_compute(system, tables))})
 
 

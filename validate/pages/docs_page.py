@@ -1,4 +1,6 @@
-"""docs/validation.md, made again by ``python -m epicycle.validate.pages.docs_page [TABLES] [PAGE]``; ``--check`` only compares.
+"""docs/validation.md and the README's summary, by ``python -m epicycle.validate.pages.docs_page [TABLES] [PAGE]``.
+
+``--check`` only compares.
 
 What each mechanism buys takes a minute of refits: it is kept in ``prose.md`` (``--quick`` leaves it as it is), like the words.
 """
@@ -19,9 +21,10 @@ from .mechanisms_page import section as mechanisms
 from .own_page import section as own
 from .production_page import section as production
 from .prose import ABLATION, HONESTLY, RIGHT, WRONG, as_markdown, sections
+from .readme_summary import summed
 from .serving_page import section as serving
 
-PAGE = Path("docs/validation.md")
+PAGE, README = Path("docs/validation.md"), Path("README.md")
 TABLES = ("ep_comm.csv", "grouped_gemm.csv", "gemm.csv", "collectives.csv", "mla_attention.csv")
 PROSE = Path(__file__).with_name("prose.md")
 
@@ -121,7 +124,10 @@ def main(arguments: list[str]) -> int:
         bodies = sections() | {ABLATION: ablation_body(tables)}
         PROSE.write_text("\n".join(f"## {title}\n\n{body}" for title, body in bodies.items()), encoding="utf-8")
         sections.cache_clear()
-    page.write_text(render(tables), encoding="utf-8")
+    text = render(tables)
+    page.write_text(text, encoding="utf-8")
+    if page == PAGE:
+        README.write_text(summed(README.read_text(encoding="utf-8"), text), encoding="utf-8")
     return 0
 
 

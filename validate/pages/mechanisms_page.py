@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..serving.mechanisms import switched
+from ..serving.newer import newer, widest
+from ..serving.table import arrangement_words
 
 TITLE = "What engines do that kernels do not"
 
@@ -35,3 +37,23 @@ def section(tables: Path) -> Iterator[str]:
         yield f"| {s.mechanism} | {s.judged} | {s.rows} | {numbers} |"
     yield ""
     yield from CARRIED.splitlines()
+    yield ""
+    yield from _newer()
+
+
+def _newer() -> Iterator[str]:
+    found = list(newer())
+    yield "Newer architectures, of which no row here was measured: what is predicted, and how much each mechanism is of it (the"
+    yield "least and the most over these deployments, without it). An architecture that was never measured counts as foreign."
+    yield ""
+    yield "| model | engine, system | arrangement | in/out, clients | TPOT, ms | TTFT, ms |"
+    yield "|---|---|---|---|--:|--:|"
+    for one in found:
+        row = one.row
+        case = f"{arrangement_words(row)} | {row.isl}/{row.osl}, {row.concurrency}"
+        yield f"| {row.model} | {row.backend}, {row.system} | {case} | {1e3 * one.tpot_s:.2f} | {1e3 * one.ttft_s:.0f} |"
+    yield ""
+    yield "| mechanism | least, % | most, % |"
+    yield "|---|--:|--:|"
+    for name, (low, high) in widest(found).items():
+        yield f"| without: {name} | {100 * low:+.1f} | {100 * high:+.1f} |"

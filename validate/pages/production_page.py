@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..serving.production import RUNS, SKEW, Blind, predict_run
+from ..serving.production import RUNS, SKEW, Blind, Pools, pools, predict_run
 
 TITLE = "Production runs, blind"
 
@@ -35,7 +35,20 @@ def section() -> Iterator[str]:
         numbers += f" | {low:,.0f} to {high:,.0f}"
         yield f"| {run.name} | {numbers} | {1e3 * blind.step_s:.0f} | {batch} | {run.assumed} | {run.reason} |"
     yield ""
+    yield from _ratio(pools())
+    yield ""
     yield "Sources: " + "; ".join(dict.fromkeys(blind.run.source for blind in found)) + "."
+
+
+def _ratio(found: Pools) -> Iterator[str]:
+    """Prefill nodes for each decode node, and what the pools' use has to do with it."""
+    away = 100.0 * (found.equal / found.run - 1.0)
+    used, decoding = 100 * found.prefill_used, 100 * found.decode_used
+    yield f"DeepSeek's day ran 95 prefill nodes for 131 of decode, {found.run:.2f} to one. Pools of the predicted rates,"
+    yield f"both in use to the same share, would be {found.equal:.2f} to one ({away:+.0f} %): the published rates are"
+    yield f"{used:.0f} % of a full prefill pool's and {decoding:.0f} % of a full decode pool's. A prefill pool sized for the"
+    yield "hours and the tail of its times to first token stands idle that much more; with those two shares the predicted"
+    yield "pools are as many as were run."
 
 
 def _inside(blind: Blind) -> bool:

@@ -186,7 +186,7 @@ def _scatter(key: Key, rows: Sequence[Timing], name: str) -> Html:
         "x": [r.measured_us for r in shown],
         "y": [round(r.predicted_us, 3) for r in shown],
         "text": [f"{label(r.case)}: {r.error_pct:+.1f} %" for r in shown],
-        "hovertemplate": "%{text}<br>%{x:,.1f} µs measured<br>%{y:,.1f} µs predicted<extra></extra>",
+        "hovertemplate": "%{text}<br>%{x:,.1f} us measured<br>%{y:,.1f} us predicted<extra></extra>",
         "marker": {"color": "var(--nvlink)", "size": 4 if len(shown) > 200 else 6, "opacity": 0.5},
     }
     ticks = [m * 10.0**e for e in range(-1, 7) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
@@ -194,7 +194,7 @@ def _scatter(key: Key, rows: Sequence[Timing], name: str) -> Html:
         ticks = [t for t in ticks if f"{t:e}".startswith("1")]
     decades: dict[str, object] = {"type": "log", "range": [float(np.log10(low)), float(np.log10(high))]}
     decades |= {"tickvals": ticks, "ticktext": [f"{t:,g}" for t in ticks], "constrain": "domain", "tickangle": 0}
-    x, y = axis("measured, µs", **decades), axis("predicted, µs", **decades, scaleanchor="x")
+    x, y = axis("measured, us", **decades), axis("predicted, us", **decades, scaleanchor="x")
     drawn = layout(x, y, margin={"l": 56, "r": 6, "t": 6, "b": 44})
     mape = sum(abs(r.error_pct) for r in rows) / len(rows)
     count = f"{len(rows):,} rows" if len(shown) == len(rows) else f"{len(shown):,} of {len(rows):,} rows drawn"
@@ -225,7 +225,7 @@ def _worst(rows: Sequence[Timing]) -> Html:
 
 
 def _interval(row: Timing) -> str:
-    return f"{us(row.low90_us).removesuffix(' µs')} to {us(row.high90_us)}" if row.high90_us else "–"
+    return f"{us(row.low90_us).removesuffix(' us')} to {us(row.high90_us)}" if row.high90_us else "–"
 
 
 def _skipped(skipped: Mapping[str, int]) -> Html:

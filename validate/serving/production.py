@@ -12,12 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from ...hwmodels.backends import load_backend
+from ...hwmodels.backends import Backend, load_backend
 from ...hwmodels.catalog import load_cluster
 from ...hwmodels.interval import Interval, interval_of
 from ...sim.inputs.deployment import Protocol
 from ...sim.inputs.model import load_model
-from ...sim.inputs.serving import Backend, Workload
+from ...sim.inputs.serving import Backend as EngineName
+from ...sim.inputs.serving import Workload
 from ...sim.precision import Dtype
 from ...sim.serving.deployment import largest_batch
 from ...sim.serving.steady import NO_DRAFTS, Setting, Speculation, decode_worker, prefill_worker
@@ -39,7 +40,7 @@ class Run:
     phase: Literal["decode", "prefill"]
     cluster: str
     nodes: int
-    backend: Backend
+    backend: EngineName
     ep: int
     workload: Workload
     protocol: Protocol
@@ -182,9 +183,10 @@ class Blind:
         return self.predicted / self.run.published - 1.0
 
 
-def predict_run(run: Run, skew: Skew = SKEW) -> Blind:
-    """The run's throughput in steady state."""
-    model, cluster, backend = load_model("deepseek-v3"), load_cluster(run.cluster, run.nodes), load_backend(run.backend)
+def predict_run(run: Run, skew: Skew = SKEW, engine: Backend | None = None) -> Blind:
+    """The run's throughput in steady state; ``engine``: instead of the shipped one."""
+    model, cluster = load_model("deepseek-v3"), load_cluster(run.cluster, run.nodes)
+    backend = engine or load_backend(run.backend)
     precision = Precision("fp8", run.experts, run.kv, "fp8")
     shape = Arrangement(1.0, float(run.ep), 1.0, float(run.ep), run.protocol, 24.0, float(run.redundant), run.overlap)
     load = run.workload
@@ -209,6 +211,32 @@ def predict_run(run: Run, skew: Skew = SKEW) -> Blind:
         batch = min(MOST_SEQUENCES, float(np.asarray(memory.sequences)))
     seconds = float(np.asarray(tpot(batch)))
     return Blind(run, batch / seconds * run.per, batch, seconds, _band(run, seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """DeepSeek's two pools. ``run``: prefill nodes for a decode node as the day's tokens and each pool's rate have them;
+    ``equal``: as the predicted rates of full pools ask for, both in use to the same share; ``prefill_used`` and
+    ``decode_used``: the published rates over those of full pools."""
+
+    run: float
+    equal: float
+    prefill_used: float
+    decode_used: float
+
+
+def pools() -> Pools:
+    """The day of DeepSeek's overview: nodes of both pools beside what full ones would do."""
+    prefill, decode = (next(run for run in RUNS if run.name.startswith(f"DeepSeek H800 {phase}")) for phase in _PHASES)
+    full = [predict_run(run).predicted for run in (prefill, decode)]
+    published = _TOKENS_IN / _TOKENS_OUT * decode.published / prefill.published
+    equal = _TOKENS_IN / _TOKENS_OUT * full[1] / full[0]
+    return Pools(published, equal, prefill.published / full[0], decode.published / full[1])
+
+
+#: Tokens of that day, the prompts' with their cache hits; its two pools.
+_TOKENS_IN, _TOKENS_OUT = 608e9, 168e9
+_PHASES = ("prefill", "decode")
 
 
 def _band(run: Run, seconds: float) -> Interval:

@@ -1,9 +1,12 @@
 """What the public suite's own configuration says of deployments whose columns leave it out: workers, their widths, speculation.
 
 ``recipes.csv`` holds arrangements that SemiAnalysisAI/InferenceX (Apache-2.0) lists for DeepSeek-R1 in
-``.github/configs/nvidia-master.yaml`` (commits 0004cf5 and 48f302c; 525079a of InferenceMAX/InferenceMAX for TensorRT-LLM 1.1):
-inputs of its runs, not one measured time. A recipe belongs to a row by backend, system, precision, lengths, concurrency and
-whatever widths the row states; blank fields fit any row.
+``.github/configs/nvidia-master.yaml`` (commits 0004cf5 and 48f302c; 525079a of InferenceMAX/InferenceMAX for TensorRT-LLM 1.1)
+and, for the months before that file, in ``runners/launch_gb200-nv.sh`` (versions `UNSTATED`, 0.5.1-rc0): inputs of its runs,
+not one measured time. Where a list counts the clients of one decode worker (TensorRT-LLM on H200, and tensor-parallel decoders
+in the first scripts), the lines here hold all of them: the rows that state their workers have as many times more (9 workers and
+16 listed: 144 clients). A recipe belongs to a row by backend, system, precision, lengths, concurrency and whatever widths the
+row states, which may be the GPUs of all workers together; blank fields fit any row.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from functools import cache
 from pathlib import Path
 
 _PATH = Path(__file__).with_name("recipes.csv")
+#: Version of lines from the suite's first scripts (October 2025), and of the rows that state none.
+UNSTATED = "unstated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One listed arrangement. ``prefill`` is None for an aggregated one; ``slots``: sequences of a rank at most, 0 unknown."""
+    """One listed arrangement. ``prefill`` is None for an aggregated one; ``slots``: sequences of a rank at most, 0 unknown.
+    ``otherwise``: drafts that a run of the same settings is listed with as well."""
 
     backend: str
     version: str
@@ -48,15 +54,20 @@ class Recipe:
     decode: Pool
     drafts: int
     slots: int
+    otherwise: int = 0
+
+    @property
+    def gpus(self) -> int:
+        """Of all its workers together."""
+        return sum(pool.count * pool.gpus for pool in (self.prefill, self.decode) if pool is not None)
 
 
 def recipes_for(backend: str, version: str, system: str, precision: str, isl: int, osl: int, concurrency: int) -> list[Recipe]:
     """Recipes that may stand behind a row, in the list's order; of the row's version only, if there are any of that.
 
-    None for a row without a version: those runs are older than the lists.
+    A row without a version is of the suite's first months, whose scripts named none: their lines stand under `UNSTATED`.
     """
-    if not version:
-        return []
+    version = version or UNSTATED
     lengths = (str(isl), str(osl))
     mine = [
         r
@@ -64,7 +75,7 @@ def recipes_for(backend: str, version: str, system: str, precision: str, isl: in
         if concurrency in r.concurrencies and all(mine in ("", its) for mine, its in zip(r.lengths, lengths, strict=True))
     ]
     own = [r for r in mine if r.version in ("", version)]
-    return own or mine
+    return own if version == UNSTATED else own or mine
 
 
 @cache

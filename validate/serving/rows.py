@@ -14,9 +14,9 @@ from pathlib import Path
 from ...hwmodels.errors import BadInput
 from ...hwmodels.known.names import UnknownHardware, system_called
 from ...hwmodels.plain_file import read_csv
-from ...sim.inputs.model import model_names
+from ...sim.inputs.model import load_model, model_names
 from ...sim.precision import Dtype
-from .recipes import Pool, Recipe, recipes_for
+from .recipes import UNSTATED, Pool, Recipe, recipes_for
 from .scripts import PLAIN, Script, script_of
 
 #: Names in tables whose architecture is a preset's of another name; any other is matched by the longest preset name in it.
@@ -35,6 +35,7 @@ SUITE_LENGTHS = {(1024, 1024), (1024, 8192), (8192, 1024)}
 SUITE_SPREAD = 0.2
 #: Models that ship a multi-token-prediction layer which the suite runs with and without.
 _DRAFTING = ("deepseek-r1", "deepseek-v3")
+SEVERAL = ", the first of several"
 _SPLIT = "one count of GPUs for the whole deployment: split into pools"
 REQUIRED = ("model", "system", "backend", "mode", "isl", "osl", "concurrency", "ttft_ms", "tpot_ms")
 
@@ -54,8 +55,9 @@ class Widths:
 class ServingRow:
     """One measured deployment. ``prefill`` is None for an aggregated one. ``drafts``: tokens that multi-token prediction drafts
     in a step; ``slots``: sequences that decode together in an attention group at most, 0 unknown; ``script``: how the suite
-    starts the engine. ``assumed``: names of what
-    the row does not say."""
+    starts the engine. ``assumed``: names of what the row does not say. ``version``: of the engine or of its release.
+    ``otherwise``: drafts that the run may have had as well, where the suite lists its settings with and without.
+    """
 
     line: int
     model: str
@@ -76,6 +78,18 @@ class ServingRow:
     drafts: int = 0
     slots: int = 0
     script: Script = PLAIN
+    version: str = ""
+    otherwise: int = 0
+
+    @property
+    def certain(self) -> bool:
+        """Whether nothing but one arrangement is listed for its settings."""
+        return not self.otherwise and not any(SEVERAL in name for name in self.assumed)
+
+    @property
+    def family(self) -> str:
+        """Whose kernels a model shares: the first part of its name, and whether it has experts."""
+        return family_of(self.model)
 
 
 class Unpredictable(Exception):  # noqa: N818 - a reason to count, not a failure
@@ -115,6 +129,12 @@ def preset_of(name: str) -> str:
             if part in plain:
                 return known[part]
     raise Unpredictable(f"model {name}: no preset of its architecture")
+
+
+@cache
+def family_of(model: str) -> str:
+    """The family of a preset: ``deepseek``, ``qwen3 dense``, ``qwen3``..."""
+    return model.split("-")[0] + ("" if load_model(model).experts else " dense")
 
 
 def system_of(name: str) -> str:
@@ -158,8 +178,12 @@ def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
     if r["mode"] == "agg":
         decode, prefill = _aggregated(r, concurrency), None
         if decode.tp * decode.dp > 16:
-            assumed.append(_SPLIT)
-            decode, prefill = _split(decode.tp * decode.dp, concurrency, isl >= 4 * osl)
+            listed_so = [x for x in recipes if x.prefill and x.gpus == decode.tp * decode.dp]
+            if listed_so:
+                decode, prefill, chosen = _by_list(listed_so, assumed)
+            else:
+                assumed.append(_SPLIT)
+                decode, prefill = _split(decode.tp * decode.dp, concurrency, isl >= 4 * osl)
         elif _drafts(r):
             alike = _like(recipes, decode)
             if r["backend"] == "sglang" and any(x.drafts for x in alike):
@@ -181,6 +205,7 @@ def _row(where: str, line: int, r: dict[str, str], listed: bool) -> ServingRow:
         line, model, system, r["backend"], weights, experts, kv, isl, osl, spread, concurrency,
         decode, prefill, ttft_s, tpot_s, tuple(assumed),
         chosen.drafts if chosen else 0, chosen.slots if chosen else 0, script or PLAIN,
+        r.get("backend_version", "") or UNSTATED, chosen.otherwise if chosen else 0,
     )  # fmt: skip
 
 
@@ -215,7 +240,8 @@ def _speculation(recipes: list[Recipe], assumed: list[str]) -> Recipe | None:
         assumed.append("listed with and without multi-token prediction: without")
     elif True in kinds:
         assumed.append("multi-token prediction by the suite's list")
-    return min(recipes, key=lambda r: r.drafts > 0)
+    chosen = min(recipes, key=lambda r: r.drafts > 0)
+    return replace(chosen, otherwise=max(r.drafts for r in recipes)) if len(kinds) == 2 else chosen
 
 
 def _aggregated(r: dict[str, str], concurrency: int) -> Widths:
@@ -246,6 +272,7 @@ def _disaggregated(
     gpus_d, gpus_p = decode.tp * decode.dp, prefill.tp * prefill.dp
     stated = _int(r, "decode_num_workers", "") > 0
     fits = [x for x in recipes if x.prefill and gpus_d in (1, x.decode.gpus) and gpus_p in (1, x.prefill.gpus)]
+    fits = fits or [x for x in recipes if x.prefill and gpus_d == gpus_p == x.gpus]
     if stated:
         decode, prefill = (_inside_a_node(w, r["backend"]) for w in (decode, prefill))
         same = [x for x in fits if x.decode.count == decode.count and x.decode.data_parallel == (decode.dp > 1)]
@@ -253,14 +280,19 @@ def _disaggregated(
     if r["backend"] == "sglang":  # its rows say how the experts are split, where TensorRT-LLM's repeat the prefill pool's
         fits = [x for x in fits if x.decode.whole_experts == (decode.ep > 1)] or fits
     if fits:
-        chosen = _speculation(fits, assumed)
-        assert chosen is not None and chosen.prefill is not None
-        alike = {(x.prefill, x.decode) for x in fits if (x.drafts > 0) == (chosen.drafts > 0)}
-        assumed.append("workers by the suite's list" + (", the first of several" if len(alike) > 1 else ""))
-        return _widths(chosen.decode), _widths(chosen.prefill), chosen
+        return _by_list(fits, assumed)
     if _drafts(r):
         assumed.append("multi-token prediction not stated: none")
     return *_unlisted(r, concurrency, decode, prefill, assumed), None
+
+
+def _by_list(fits: list[Recipe], assumed: list[str]) -> tuple[Widths, Widths, Recipe]:
+    """Both pools as one of the recipes that fit has them."""
+    chosen = _speculation(fits, assumed)
+    assert chosen is not None and chosen.prefill is not None
+    alike = {(x.prefill, x.decode) for x in fits if (x.drafts > 0) == (chosen.drafts > 0)}
+    assumed.append("workers by the suite's list" + (SEVERAL if len(alike) > 1 else ""))
+    return _widths(chosen.decode), _widths(chosen.prefill), chosen
 
 
 def _inside_a_node(widths: Widths, backend: str) -> Widths:

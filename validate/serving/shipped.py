@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
-from ...hwmodels.backends import Backend, BackendFit, backend_names, load_backend, with_overrides
+from ...hwmodels.backends import Backend, BackendFit, backend_names, load_backend
 from ...hwmodels.interval import Regime
 from ..fit.conformal import LEAST_ROWS, regimes_of
 from ..fit.shipped import MEASUREMENTS
-from .fit import Fitted, Parameter, fit_backend
+from .fit import Fitted, fit_backend
 from .rows import ServingRow, read_serving
 from .steady import Predicted, predict_serving
 
@@ -30,9 +28,9 @@ TABLE = "serving.csv"
 EVERY = 10
 _LONG_S = 0.99
 METHOD = (
-    "scipy least squares on log TPOT with a Cauchy loss, a log-normal prior on every constant and one factor a system; "
-    "every tenth row in the order of system, model, precision, arrangement and concurrency; then first_token, "
-    "first_steps and handover to their times to first token"
+    "scipy least squares on log TPOT, and more loosely log TTFT, with a Cauchy loss, a log-normal prior on every constant, one "
+    "factor a system and one a version and family; every tenth row in the order of system, model, precision, arrangement and "
+    "concurrency; before and after it first_token, first_steps, handover, handover_steps and export to times to first token"
 )
 
 
@@ -51,45 +49,12 @@ def shipped_backend(name: str, rows: Sequence[ServingRow]) -> Backend:
     """The engine ``name`` with constants fitted to a tenth of its ``rows``, and the errors of the others."""
     used = fitted_rows(rows)
     bare = load_backend(name)
-    fitted = fit_backend(bare, [rows[i] for i in used])
-    return with_fit(replace(fitted, backend=with_first_token(fitted.backend, [rows[i] for i in used])), rows, used)
+    return with_fit(fit_backend(bare, [rows[i] for i in used]), rows, used)
 
 
-#: What a request waits for beside its own prompt and queue, assumed before the fit: a server's and a tokenizer's path some
-#: 40 ms, some steps of a scheduler that works ahead of the GPU, and, disaggregated, a router and two more queues.
-FIRST = (
-    Parameter("first_token", 40e-3, 0.02, 12.0, 1.0),
-    Parameter("first_steps", 4.0, 0.05, 6.0, 0.8),
-    Parameter("handover", 150e-3, 0.02, 20.0, 1.0),
-)
-#: Scale of the Cauchy loss and standard deviation of a row's log error in times to first token.
-FIRST_SCALE, FIRST_SD = 0.2, 0.35
-
-
-def with_first_token(backend: Backend, rows: Sequence[ServingRow]) -> Backend:
-    """``backend`` with what a request waits for beside its own steps, fitted to the times to first token of ``rows``.
-
-    Fitted after the times per token, which it hardly touches.
-    """
-    measured = np.log([row.ttft_s for row in rows])
-
-    def engine(x: NDArray[np.float64]) -> Backend:
-        values = {p.name: p.start * float(np.exp(v - 1.0)) for p, v in zip(FIRST, x, strict=True)}
-        steps = values.pop("first_steps")
-        return with_overrides(
-            backend, {"first_steps": float(f"{steps:.4g}")} | {n: f"{v * 1e6:.4g} us" for n, v in values.items()}
-        )
-
-    def cost(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        found = predict_serving(rows, {backend.name: engine(x)}).ttft_s
-        r = (np.log(found) - measured) / FIRST_SCALE
-        robust = np.sign(r) * np.sqrt(np.log1p(r * r)) * FIRST_SCALE / FIRST_SD
-        return np.concatenate([robust, [(v - 1.0) / p.spread for p, v in zip(FIRST, x, strict=True)]])
-
-    low, high = (1.0 + np.log([getattr(p, side) for p in FIRST]) for side in ("low", "high"))
-    start = np.ones(len(FIRST))
-    found = least_squares(cost, start, bounds=(low, high), diff_step=np.full(len(FIRST), 0.05), xtol=1e-3, max_nfev=15)
-    return engine(found.x)
+def certain_rows(rows: Sequence[ServingRow], at: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Those of the rows ``at`` whose settings the suite lists but once: the others' intervals are mixtures of two settings."""
+    return np.array([i for i in at if not rows[i].otherwise], np.intp)
 
 
 def with_fit(fitted: Fitted, rows: Sequence[ServingRow], used: NDArray[np.intp]) -> Backend:
@@ -99,6 +64,7 @@ def with_fit(fitted: Fitted, rows: Sequence[ServingRow], used: NDArray[np.intp])
     measured = np.array([row.tpot_s for row in rows])
     error = 100.0 * np.abs(found.tpot_s / measured - 1.0)
     aside = np.setdiff1d(np.arange(len(rows)), used)
+    plain = certain_rows(rows, aside)
     fit = BackendFit(
         table=TABLE,
         rows=len(used),
@@ -108,7 +74,7 @@ def with_fit(fitted: Fitted, rows: Sequence[ServingRow], used: NDArray[np.intp])
         median_rest_pct=_rounded(np.median(error[aside])),
         mean_rest_pct=_rounded(error[aside].mean()),
         method=METHOD,
-        intervals=_regimes(found.tpot_s[aside], measured[aside]),
+        intervals=_regimes(found.tpot_s[plain], measured[plain]),
         ttft_intervals=_slow_regimes(found.ttft_s[aside], np.array([rows[i].ttft_s for i in aside])),
         seen=seen_of(rows, found),
     )

@@ -16,9 +16,11 @@ from ...hwmodels.units import format_bytes
 from ...sim.inputs.deployment import Protocol
 from ...sim.inputs.model import load_model
 from ...sim.inputs.serving import Balance
+from ...sim.inputs.stored import Stored, named, plain
 from ...sim.precision import Dtype
 from ...sim.serving.deployment import PoolShape, aggregated, disaggregated
 from ...sim.serving.prompts import Scheduling
+from ...sim.serving.queue import Burst
 from ...sim.serving.steady import Setting, Speculation
 from ...sim.step.memory import worker_memory
 from ...sim.step.step import Step
@@ -64,8 +66,9 @@ def predict_serving(
     rows: Sequence[ServingRow],
     backends: Mapping[str, Backend] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    rounds: float = ROUNDS,
 ) -> Predicted:
-    """Every row's TPOT and TTFT. ``backends``: engines to use instead of the shipped ones."""
+    """Every row's TPOT and TTFT. ``backends``: engines instead of the shipped ones; ``rounds``: requests of each client."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for at, row in enumerate(rows):
         wide = (row.decode.dp > 1, row.prefill is not None and row.prefill.dp > 1, row.prefill is None)
@@ -79,7 +82,7 @@ def predict_serving(
         name = backend_of(mine[0].backend)
         too_large: dict[int, str] = {}
         try:
-            found = _group(mine, backends[name] if backends else load_backend(name), too_large)
+            found = _group(mine, backends[name] if backends else load_backend(name), too_large, rounds)
         except BadInput as error:
             failed |= dict.fromkeys(members, str(error))
             continue
@@ -111,12 +114,12 @@ class Deployed:
     tokens: tuple[Floats, Floats]
 
 
-def deployed(rows: list[ServingRow], backend: Backend, too_large: dict[int, str]) -> Deployed:
+def deployed(rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float = ROUNDS) -> Deployed:
     """``rows``, of one model, system and kind; ``too_large`` is told which rows' weights exceed their GPUs."""
     first = rows[0]
     model, cluster = load_model(first.model), load_cluster(load_calibration(first.system).cluster)
     payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
-    precision = Precision(first.weights, first.experts, first.kv, payload)
+    precision = Precision(first.weights, first.experts, first.kv, payload, _stored(first))
     scale = np.array([1.0 - row.spread / 2.0 for row in rows])
     requests = Requests(np.array([row.isl for row in rows]) * scale, np.array([row.osl for row in rows]) * scale)
     concurrency = np.array([row.concurrency for row in rows], float)
@@ -126,7 +129,11 @@ def deployed(rows: list[ServingRow], backend: Backend, too_large: dict[int, str]
     )
     skew = Skew(spread=backend.expert_spread)  # the suite's scripts balance no experts
     together, scheduling = first.spread == 0.0, Scheduling(poll, wait, fill)
-    setting = Setting(model, cluster, precision, backend, requests, speculation, skew, together=together, scheduling=scheduling)
+    setting = Setting(
+        model, cluster, precision, backend, requests, speculation, skew,
+        together=together, scheduling=scheduling, burst=Burst(rounds, first.spread),
+        pace=np.array([backend.pace(row.version, row.family) for row in rows]),
+    )  # fmt: skip
     exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
     # TensorRT-LLM admits a request only when its whole output has room (GUARANTEED_NO_EVICT, the default of its scheduler); the
     # others take pages as they go, so that sequences hold half their outputs on average.
@@ -161,27 +168,36 @@ def deployed(rows: list[ServingRow], backend: Backend, too_large: dict[int, str]
 
 
 def _group(
-    rows: list[ServingRow], backend: Backend, too_large: dict[int, str]
+    rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float
 ) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
     """TPOT, TTFT, batch, least time and bound [row]."""
     first, cluster = rows[0], load_cluster(load_calibration(rows[0].system).cluster)
-    asked = deployed(rows, backend, too_large)
+    asked = deployed(rows, backend, too_large, rounds)
     setting, decode, prefill, concurrency = asked.setting, asked.decode, asked.prefill, asked.concurrency
     if prefill is None:
         found = aggregated(setting, decode, concurrency=concurrency)
-        one_by_one = found.decode.prompt_s * concurrency / (decode.arrangement.dp * decode.count)
+        served, pool_of = found.decode, decode
     else:
         found = disaggregated(setting, prefill, decode, concurrency=concurrency)
         assert found.prefill is not None
-        one_by_one = found.prefill.prompt_s * concurrency / (prefill.arrangement.dp * prefill.count)
-    # The suite's clients start at once: their first prompts queue up behind each other.
-    first_token = found.ttft_s + (0.5 * one_by_one / ROUNDS if first.spread > 0.0 else 0.0)
+        served, pool_of = found.prefill, prefill
+    # Clients start at once: their first prompts queue up behind each other.
+    first_token = found.ttft_s + setting.burst.first_wait(
+        served.prompt_s, concurrency / (pool_of.arrangement.dp * pool_of.count)
+    )
     size = len(rows)
     step = found.decode.decode
     roof = step.hbm_bytes / cluster.node.gpu.hbm_bandwidth if step is not None else 0.0
     columns = (found.tpot_s, first_token, found.batch, roof)
     tpot, ttft, batch, least = (np.broadcast_to(np.asarray(x, float), size) for x in columns)
     return tpot, ttft, batch, least, _bound(step, size)
+
+
+def _stored(row: ServingRow) -> Stored | None:
+    """The suite's fp8 checkpoints of Llama have one scale a tensor (nvidia/Llama-3.x-*-FP8), all others 128 x 128 blocks."""
+    if row.weights != "fp8" or not row.model.startswith("llama"):
+        return None
+    return Stored(**dict.fromkeys(("attention", "dense", "shared", "experts"), named("fp8 channel")), head=plain("bf16"))
 
 
 def _bound(step: Step | None, size: int) -> NDArray[np.str_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ...hwmodels.plain_file import read_csv
 from ..fit.conformal import JUDGES, LEAST_ROWS, conformal_rows, regimes_of
 from ..predict.predicted import Predicted
 from .rows import REQUIRED, ServingRow, read_serving
-from .shipped import fitted_rows
+from .shipped import certain_rows, fitted_rows
 from .steady import Predicted as Served
 from .steady import backend_of, predict_serving
 
@@ -52,7 +53,7 @@ def _engine_rows(
     backend = load_backend(backend_of(name))
     own = backend.fit is not None and backend.fit.table == path.name and backend.fit.rows_available == len(rows)
     used = fitted_rows(rows) if own and backend.name == name else None
-    sure = _judged(backend, rows, found, used)
+    sure = _mixed(backend, rows, found, _judged(backend, rows, found, used))
     predicted = []
     for i, row in enumerate(rows):
         mode = "aggregated" if row.prefill is None else "disaggregated"
@@ -99,7 +100,7 @@ def _judged(backend: Backend, rows: list[ServingRow], found: Served, used: NDArr
         interval_of(fit.intervals, fit.seen, float(found.tpot_s[i]), 1, points[i], lent[i], foreign[i])
         for i in range(len(rows))
     ]
-    aside = conformal_rows(len(rows), used) if used is not None else np.empty(0, np.intp)
+    aside = certain_rows(rows, conformal_rows(len(rows), used)) if used is not None else np.empty(0, np.intp)
     if len(aside) < LEAST_ROWS:
         return sure
     measured, one_node = np.array([row.tpot_s for row in rows]), np.ones(len(rows), np.int64)
@@ -109,6 +110,22 @@ def _judged(backend: Backend, rows: list[ServingRow], found: Served, used: NDArr
         for i in aside[part::JUDGES]:
             sure[i] = interval_of(regimes, fit.seen, float(found.tpot_s[i]), 1, points[i], lent[i], foreign[i])
     return sure
+
+
+def _mixed(backend: Backend, rows: list[ServingRow], found: Served, sure: list[Interval | None]) -> list[Interval | None]:
+    """Intervals of rows that may have been run with drafts as well hold both: the point stays that without, which the suite
+    runs more often."""
+    at = [i for i, row in enumerate(rows) if row.otherwise]
+    if not at:
+        return sure
+    others = predict_serving([replace(rows[i], drafts=rows[i].otherwise) for i in at], {backend.name: backend}).tpot_s
+    mixed = list(sure)
+    for i, other in zip(at, others, strict=True):
+        if (own := sure[i]) is not None:
+            factor = float(other / found.tpot_s[i])
+            low, high = min(own.low90, factor * own.low90), max(own.high90, factor * own.high90)
+            mixed[i] = replace(own, low90=low, high90=high, why=(*own.why, "with or without multi-token prediction"))
+    return mixed
 
 
 @cache

@@ -59,6 +59,7 @@ class Fleet(Calculator):
         yield Figure("nodes", "nodes by the rates", "", prefill + decode)
         yield Figure("prefill_nodes", "of which prefill", "", prefill)
         yield Figure("decode_nodes", "of which decode", "", decode)
+        yield Figure("peak_over_mean", "nodes that stand there over those that run on average", "", peak / mean)
         yield Figure("bill", "dollars a day", "USD/d", bill)
         yield Figure("revenue", "the same tokens at the API's price", "USD/d", revenue)
         yield Figure("margin", "revenue over cost, less one", "", revenue / bill - 1.0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from ...answer.evaluation import Comparison, Evaluation, Metric
+from ...weigh.headline import comparison_headline
 from ..shell import page
 from ..shell.inputs import inputs
 from ..shell.memory import item_colours, memory_bar
@@ -35,9 +36,10 @@ _SAME = 5e-4  # a relative change that prints as none is neither better nor wors
 def render_comparison(comparison: Comparison, command: str) -> str:
     """The page of ``comparison`` as HTML. ``command`` is what reproduces it."""
     a, b = comparison.a, comparison.b
-    notes = [f"A: {_deployment(a)}", f"B: {_deployment(b)}", *dict.fromkeys((*a.notes, *b.notes))]
+    told = (comparison.sentence, f"A: {_deployment(a)}", f"B: {_deployment(b)}")
+    notes = [*told, *dict.fromkeys((*a.notes, *b.notes))]
     parts = {
-        "answer": opening(f"A: {a.name} · B: {b.name}", "", comparison.sentence, _facts(a, b), notes),
+        "answer": opening(f"A: {a.name} · B: {b.name}", "", comparison_headline(comparison), _facts(a, b), notes),
         "difference": contributions(comparison),
         "walk": walk(comparison),
         "metrics": side_by_side(a, b),

@@ -7,6 +7,7 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from ...answer.evaluation import Explanation
+from ...weigh.headline import explanation_headline
 from ..shell import page
 from ..shell.inputs import inputs
 from ..shell.memory import pools_memory
@@ -36,7 +37,7 @@ def render_explanation(explanation: Explanation, command: str) -> str:
     workers = "; ".join(p.arrangement for p in e.pools)
     facts = metric_facts(e, [fact("GPUs", f"{e.gpus:,}", f"{e.cluster}: {workers}")])
     parts = {
-        "answer": opening(e.name, e.description, explanation.sentence, facts, e.notes),
+        "answer": opening(e.name, e.description, explanation_headline(explanation), facts, (explanation.sentence, *e.notes)),
         "step": steps(e),
         "bounds": bounds(e),
         "sensitivity": tornado(explanation.sensitivities, e),

@@ -22,10 +22,10 @@ def headline(answer: Answer) -> Html:
 
 
 def within(interval: Interval, time_us: float, level: int = 90) -> str:
-    """The interval of ``time_us`` at 90 or 50 %: ``"581 to 611 µs"``."""
+    """The interval of ``time_us`` at 90 or 50 %: ``"581 to 611 us"``."""
     low90, low50, high50, high90 = interval.scaled(time_us)
     low, high = (low90, high90) if level == 90 else (low50, high50)
-    return f"{us(low).removesuffix(' µs')} to {us(high)}"
+    return f"{us(low).removesuffix(' us')} to {us(high)}"
 
 
 def how_sure(layer: LayerResult) -> str:

@@ -50,7 +50,7 @@ def _amounts(kind: str, moved: float, capacity_per_s: float) -> tuple[str, str]:
     if kind == "nic_msg":
         return f"{moved:,.0f} messages", f"{capacity_per_s / 1e6:,.1f} M/s"
     if capacity_per_s < SECONDS_PER_S:
-        return f"{moved * 1e6:,.1f} µs of work", f"{capacity_per_s:,.3g} s of work/s"
+        return f"{moved * 1e6:,.1f} us of work", f"{capacity_per_s:,.3g} s of work/s"
     return decimal_bytes(moved), f"{capacity_per_s / 1e9:,.1f} GB/s"
 
 

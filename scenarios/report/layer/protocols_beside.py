@@ -40,12 +40,12 @@ def _bars(layers: tuple[LayerResult, ...], colours: list[str]) -> Html:
                 "textfont": {"size": 11},
                 "cliponaxis": False,
                 "marker": {"color": colour, "line": {"width": 0}},
-                "hovertemplate": f"{label(layer.protocol)}<br>%{{y}}: %{{x:,.2f}} µs<extra></extra>",
+                "hovertemplate": f"{label(layer.protocol)}<br>%{{y}}: %{{x:,.2f}} us<extra></extra>",
             }
         )
     y = axis(type="category", autorange="reversed", showgrid=False, ticks="")
     longest = max(layer.makespan_ps for layer in layers) / 1e6
-    x = axis("time, µs", range=[0, 1.22 * max(longest, 1e-6)])
+    x = axis("time, us", range=[0, 1.22 * max(longest, 1e-6)])
     drawn = layout(x, y, barmode="group", bargap=0.28, bargroupgap=0.06)
     height = 60 + len(ticks) * (22 + 18 * (len(layers) - 1))
     return figure("comparison-time", traces, drawn, height, "Grouped bars: time of each op by protocol")

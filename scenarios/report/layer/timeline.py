@@ -137,7 +137,7 @@ def _chart(layer: LayerResult, ranks: int, name: str) -> Html:
         ticks="",
     )
     x = axis(
-        "time since the layer's start, µs",
+        "time since the layer's start, us",
         range=[0, layer.makespan_ps / 1e6 * 1.005],
         fixedrange=False,
         rangemode="nonnegative",
@@ -152,7 +152,7 @@ def _chart(layer: LayerResult, ranks: int, name: str) -> Html:
 
 def _hover(s: Span) -> str:
     return (
-        f"<b>{label(s.name)}</b><br>rank {s.rank}, {label(s.stream)}<br>{s.start_ps / 1e6:,.2f} to {s.end_ps / 1e6:,.2f} µs "
+        f"<b>{label(s.name)}</b><br>rank {s.rank}, {label(s.stream)}<br>{s.start_ps / 1e6:,.2f} to {s.end_ps / 1e6:,.2f} us "
         f"({label(us((s.end_ps - s.start_ps) / 1e6))})<br>bound: {label(s.bound)}<br>{label(bound_words(s.bound))}"
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from .page import Html, safe
@@ -12,6 +11,5 @@ def opening(name: object, description: object, sentence: object, facts: Html, no
     """The page's header; ``description`` may be empty."""
     described = f"<p>{safe(description)}</p>" if description else ""
     answer = str(sentence).replace(" -> ", " → ")  # an arrow of two signs breaks at a line's end
-    answer = re.sub(r"(?<=\d) us\b", " µs", answer)  # as the figures have it
     said = "".join(f"<p class=note>{safe(n)}</p>" for n in notes)
     return Html(f"<header id=answer><h1>{safe(name)}</h1>{described}<p class=answer>{safe(answer)}</p>{facts}{said}</header>")

@@ -59,9 +59,9 @@ def _finite(value: object) -> object:
 
 
 def us(value: float) -> str:
-    """Microseconds as text with three or four significant digits: ``"7.31 µs"``, ``"1,240 µs"``."""
+    """Microseconds as text with three or four significant digits: ``"7.31 us"``, ``"1,240 us"``."""
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2
-    return f"{value:,.{digits}f} µs"
+    return f"{value:,.{digits}f} us"
 
 
 def decimal_bytes(value: float) -> str:

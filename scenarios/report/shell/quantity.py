@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ...answer.words.number_text import digits
 
 SHARES = ("mfu", "mbu")  # metrics of no unit that are shares of a peak
-_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _PRICES = {"USD/Mtok": "per Mtok", "USD/h": "per hour", "USD": ""}
 
 

@@ -11,6 +11,8 @@ from ...answer.evaluation import Comparison
 from ...answer.words.glossary import bound_words
 from ...answer.words.leading_metric import HEADINGS, LEADING
 from ...answer.words.number_text import number_text, percent
+from ...weigh.compare import strongest
+from ...weigh.headline import comparison_headline
 from ...weigh.mechanism import StepChange, step_changes
 from .console import say
 from .evaluation import new_table, print_notes, print_sentence, print_table
@@ -22,9 +24,11 @@ _EFFECTS = ("tpot", "ttft", *(key for key in LEADING if key != "tpot"))
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print ``comparison``."""
-    print_sentence(comparison.sentence, console)
+    print_sentence(comparison_headline(comparison), console)
     if not comparison.changes:
         return
+    if most := strongest(comparison.changes, comparison.a):
+        say(most, console)
     say(comparison.mechanism, console)
     _print_changes(comparison, console)
     _print_metrics(comparison, console)

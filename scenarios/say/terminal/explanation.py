@@ -6,6 +6,7 @@ from rich.console import Console
 
 from ...answer.evaluation import Explanation, Sensitivity
 from ...weigh.explain import answer_key, bought, strength
+from ...weigh.headline import explanation_headline
 from .console import say
 from .evaluation import new_table, print_evaluation, print_sentence, print_table
 
@@ -14,7 +15,8 @@ _TELLING = 1e-4
 
 def print_explanation(explanation: Explanation, console: Console) -> None:
     """Print ``explanation``."""
-    print_sentence(explanation.sentence, console)
+    print_sentence(explanation_headline(explanation), console)
+    say(explanation.sentence, console)
     print_evaluation(explanation.evaluation, console)
     key = answer_key(explanation.evaluation, explanation.sensitivities)
     moving = [s for s in explanation.sensitivities if abs(strength(s, key)) > _TELLING]

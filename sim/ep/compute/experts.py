@@ -50,6 +50,8 @@ class ExpertShape:
     """One expert's two GEMMs: [rows, hidden] x [hidden, 2 inter], activation, [rows, inter] x [inter, hidden].
 
     ``projections``: 3 (gate, up and down), or 2 for an expert without a gate, whose first GEMM is [hidden, inter].
+    ``widened_per_s``: weights that an SM widens in a second to what its tensor cores take, 0 where they take them as stored:
+    every tile widens its share of the weights again (Marlin's and Triton's mxfp4 kernels do so in registers).
     """
 
     hidden: Num
@@ -57,6 +59,7 @@ class ExpertShape:
     weights: Dtype
     activations: Dtype
     projections: Num = 3.0
+    widened_per_s: float = 0.0
 
     @property
     def weight_bytes(self) -> Num:
@@ -202,7 +205,8 @@ def block(kind: Kind, counts: Counts, shape: ExpertShape, machine: Machine, k: E
     idle: Num = 0.0
     for width, depth in ((shape.first_width, shape.hidden), (shape.hidden, shape.inter)):
         columns = np.ceil(width / breadth)
-        tensor = tensor + np.ceil(tiles * columns / sms) * (2.0 * height * breadth * depth / rate)
+        tile = 2.0 * height * breadth * depth / rate + (breadth * depth / shape.widened_per_s if shape.widened_per_s else 0.0)
+        tensor = tensor + np.ceil(tiles * columns / sms) * tile
         idle = idle + foreign * columns
     # Triton's outputs are written for every pair and counted there.
     outputs = 0.0 if kind == "triton" else 2.0 * (shape.first_width + shape.hidden)

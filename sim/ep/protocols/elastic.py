@@ -246,5 +246,6 @@ PROTOCOLS = (
         transports=("gin-gda", "gin-proxy", "gin-efa-gda", "gin-efa-proxy"),
         lend=lend,
         caveats=("elastic kernels: launch and SM copies of three published rows on eight H20-3e, the rest is lent",),
+        offered=("sglang", "vllm"),
     ),
 )

@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from ....hwmodels.laws.kernels import smooth_max
 from ..buffer import Buffer, Demand, exact_rows
 from ..chunk import Chunk, share
+from ..limit import Limit, most_ranks
+from ..normal import largest_of
 from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -25,6 +28,11 @@ DISPATCH, COMBINE = "dispatch", "combine"
 #: Chunk sizes (tokens) the DeepEP benchmarks try before they report their best (tests/test_{intranode,internode}.py).
 NVLINK_CHUNKS = {DISPATCH: range(4, 33, 2), COMBINE: range(1, 17)}
 RDMA_CHUNKS = range(4, 33, 4)
+#: Tokens of a chunk that `Buffer.get_dispatch_config` and `get_combine_config` set for 24 to 64 ranks, more than a node has.
+CONFIGURED_CHUNKS = {DISPATCH: 32.0, COMBINE: 1.0}
+NODE_RANKS = 8.0
+#: Below this, messages of a chunk weigh on the chunk that a benchmark finds best; a NIC that the GPU posts to takes many more.
+FEW_MESSAGES_PER_S = 20e6
 #: Messages of a chunk over the NIC: the rows, the new tail behind them, and the credit that comes back for as many.
 CHUNK_MESSAGES = 3.0
 #: Bytes of received rows at which half of the address-translation penalty is paid. No datasheet gives it: between what two free
@@ -60,6 +68,7 @@ class Transfer:
     nvlink_efficiency: float
     nic_efficiency: float
     sharpness: float
+    lone_chunk: float = 0.0  # seconds of a chunk of a ring that a single warp serves, beyond a node's ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,11 @@ class Notify:
     drift_most: float  # how far apart they get in the longest kernel
     token: float  # head fix-up: seconds per token of a channel
     sharpness: float  # how well the fix-up hides beside the barriers
+
+
+#: Nodes that the inter-node kernels are instantiated for, and the largest size of their buffer.
+NODE_COUNTS = (2, 3, 4, 6, 8, 12, 16, 18, 20)
+INT_MAX = 2.0**31 - 1.0
 
 
 def dispatch_row_bytes(shape: Shape, two_hop: bool) -> Num:
@@ -150,21 +164,26 @@ def _one_node(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Sta
     per_channel = _per_channel(shape)
     slower = 1.0 + k.translation * _beyond_reach(shape.tokens * shape.ranks_reached * row_bytes)
     token_s = k.send_token * slower * per_channel
-    row_s = (k.send_row * copy_steps(shape, op) + row_bytes / (k.send_copy * machine.clock_hz)) * slower * per_channel
+    # The warps of a ring wait step after step, so that the fullest ring ends last; what all rings copy, the SM shares out.
+    busiest = _busiest_ring(shape)
+    wait_s, copy_s = k.send_row * copy_steps(shape, op) * busiest, row_bytes / (k.send_copy * machine.clock_hz)
+    row_s = (wait_s + copy_s) * slower * per_channel
     receive_s = (k.receive_token + row_bytes / (k.receive_copy * machine.clock_hz)) * per_channel
     copies = shape.tokens * shape.ranks_reached
     wire = copies * (1.0 - 1.0 / shape.ranks) * row_bytes / (machine.nvlink_bytes_per_s * k.nvlink_efficiency)
     ring_rows = np.ceil(shape.tokens / _channels(shape)) * shape.ranks_reached / shape.ranks
     drained = 1.0 + shape.ranks_reached if back else 1.0  # a combined row is written once and read from each source
+    row_drain_s = drained * row_bytes / (k.drain_copy * machine.clock_hz)
     chunk = Chunk.best(
         NVLINK_CHUNKS[op],
         ring_rows,
         k.chunk,
-        drained * row_bytes / (k.drain_copy * machine.clock_hz),
+        row_drain_s,
         shape.tokens * token_s + copies * row_s,
         (shape.tokens * receive_s, wire),
         k.sharpness,
     )
+    chunk = _of_many_ranks(shape, op, chunk, ring_rows * busiest, k, row_drain_s)
     sender = End.EXPERT if back else End.HOME
     row_loads = (Load("sm_send", row_s + chunk.handshakes_s / copies, sender),)
     token_loads = (Load("sm_send", token_s), Load("sm_receive", receive_s))
@@ -195,15 +214,11 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
     # A wire carries nothing before the forwarders have copied the first chunk of every channel. Where wires bind, that is lost;
     # where SMs do, it is work that counts already.
     fill_s = forwarding / (shape.tokens * per_channel) * share(k.sharpness, np.maximum(nic, nvlink), sending, forwarding)
-    chunk = Chunk.best(
-        RDMA_CHUNKS,
-        ring_rows,
-        k.chunk,
-        row_bytes / (k.drain_copy * machine.clock_hz) + fill_s,
-        sending,
-        (forwarding, nic, nvlink),
-        k.sharpness,
-    )
+    drain_s = row_bytes / (k.drain_copy * machine.clock_hz) + fill_s
+    chunk = Chunk.best(RDMA_CHUNKS, ring_rows, k.chunk, drain_s, sending, (forwarding, nic, nvlink), k.sharpness)
+    if machine.nic_messages_per_s < FEW_MESSAGES_PER_S:
+        messages_s = CHUNK_MESSAGES * shape.expected_rows(Rows.NODE, Path.RAIL) / machine.nic_messages_per_s
+        chunk = _of_few_messages(ring_rows, k, drain_s, sending, (forwarding, nic, nvlink), messages_s)
     # A forwarder reads a dispatched row once and writes every copy; of a combined row it reads every copy and writes their sum.
     forward = (
         Load("sm_forward", forward_s, End.VIA),
@@ -221,6 +236,56 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
     return (
         Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), chunk.drain_s, sharpness=k.sharpness),
     )
+
+
+def _of_few_messages(
+    ring_rows: Num, k: Transfer, row_drain_s: Num, send_s: Num, beside_s: tuple[Num, ...], row_messages_s: Num
+) -> Chunk:
+    """The best of the benchmark's chunks where a chunk's messages are posted one after another: tried one by one."""
+    found: Chunk | None = None
+    least: Num = np.inf
+    for size in RDMA_CHUNKS:
+        rows = np.clip(ring_rows, 1.0, float(size))
+        handshakes_s, drain_s = np.maximum(ring_rows / rows, 1.0) * k.chunk, rows * row_drain_s
+        whole_s = smooth_max(k.sharpness, send_s + handshakes_s, *beside_s, row_messages_s / rows) + drain_s
+        better = whole_s < least
+        first = found or Chunk(rows, handshakes_s, drain_s)
+        found = Chunk(
+            np.where(better, rows, first.rows),
+            np.where(better, handshakes_s, first.handshakes_s),
+            np.where(better, drain_s, first.drain_s),
+        )
+        least = np.minimum(whole_s, least)
+    assert found is not None
+    return found
+
+
+def _of_many_ranks(shape: Shape, op: str, tuned: Chunk, ring_rows: Num, k: Transfer, row_drain_s: Num) -> Chunk:
+    """The chunks of a domain of more ranks than a node's: the library's own, where a benchmark of a node's finds the best.
+
+    The warps of a block are dealt over its rings. The fewer of them serve one, the less hides that each waits for its chunk.
+    """
+    many, fewer = np.asarray(shape.ranks) > NODE_RANKS, shape.ranks / NODE_RANKS
+    if not many.any():
+        return tuned
+    rows = np.clip(ring_rows, 1.0, CONFIGURED_CHUNKS[op])
+    return Chunk(
+        np.where(many, rows, tuned.rows),
+        np.where(many, np.maximum(ring_rows / rows, 1.0) * (k.chunk * fewer + k.lone_chunk), tuned.handshakes_s),
+        np.where(many, rows * row_drain_s * fewer, tuned.drain_s),
+    )
+
+
+def _busiest_ring(shape: Shape) -> Num:
+    """Rows of the fullest ring of a rank over the mean ring's: a ring has a channel's tokens that go to one of the ranks.
+
+    Each token goes there with chance ``ranks_reached / ranks``; the fullest of channels x ranks rings ends the kernel.
+    """
+    tokens, chance = np.ceil(shape.tokens / _channels(shape)), shape.ranks_reached / shape.ranks
+    mean = tokens * chance
+    spread = np.sqrt(mean * np.maximum(1.0 - chance, 0.0))
+    fullest = np.minimum(mean + largest_of(_channels(shape) * shape.ranks) * spread, tokens)
+    return np.maximum(fullest / mean, 1.0)
 
 
 def _channels(shape: Shape) -> Num:
@@ -300,5 +365,18 @@ PROTOCOLS = (
         engines=("vllm", "sglang", "trtllm"),
         transports=("ibgda", "ibrc", "libfabric-proxy"),
         counts=True,
+        limits=(
+            most_ranks(160, "DeepEP's buffer asserts at most 160 ranks, 20 nodes of 8 (csrc/deep_ep.cpp)"),
+            Limit(
+                f"DeepEP's inter-node kernels are instantiated for {', '.join(map(str, NODE_COUNTS))} nodes (csrc/kernels)",
+                lambda asked: (np.asarray(asked.domains) > 1.0) & ~np.isin(asked.domains, NODE_COUNTS),
+                "use one of those",
+            ),
+            Limit(
+                "DeepEP's RDMA buffer is counted in 32 bits: at most 2,147,483,647 bytes",
+                lambda asked: rdma_rings(np.floor(np.asarray(asked.comm_sms) / 2.0), asked.domains, asked.hidden) > INT_MAX,
+                "lower comm_sms, or use fewer nodes",
+            ),
+        ),
     ),
 )

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..buffer import Buffer, Demand
+from ..limit import Asked, Limit, made_for
 from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -164,6 +165,32 @@ def _call(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> 
     return call(shape, machine, k, op, Packing(1.0 if op == COMBINE else writes_of(shape)))
 
 
+def _experts_of_a_domain(asked: Asked) -> Num:
+    each: Num = np.asarray(asked.experts, float) / np.asarray(asked.domains)
+    return each
+
+
+LIMITS = (
+    made_for("NVIDIA", "Hybrid-EP"),
+    Limit("Hybrid-EP reaches at most 32 other domains", lambda asked: asked.domains > 33.0, "use fewer, or wider domains"),
+    Limit("Hybrid-EP's domains hold at most 72 ranks", lambda asked: np.asarray(asked.domain) > 72.0, "use ep of 72 or less"),
+    Limit(
+        "Hybrid-EP moves 16-byte vectors: the hidden size is a multiple of 512 in fp8",
+        lambda asked: np.mod(asked.hidden, 512.0) != 0.0,
+        "use another protocol",
+    ),
+    Limit(
+        "Hybrid-EP's rows carry probabilities in 16-byte vectors: the experts of a domain are a multiple of 4",
+        lambda asked: np.mod(_experts_of_a_domain(asked), 4.0) != 0.0,
+        "change redundant_experts",
+    ),
+    Limit(
+        "Hybrid-EP's queue pairs take 65,535 writes: 21,844 tokens a rank across domains",
+        lambda asked: (np.asarray(asked.domains) > 1.0) & (np.asarray(asked.tokens or 0.0) > 21_844.0),
+        "lower traffic.tokens_per_rank",
+    ),
+)
+
 PROTOCOLS = (
     Protocol(
         name="hybrid-ep",
@@ -180,5 +207,6 @@ PROTOCOLS = (
         on_comm_sms=True,
         replays=False,
         overlaps=True,
+        limits=LIMITS,
     ),
 )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..buffer import Buffer, Demand
+from ..limit import most_ranks
 from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -186,5 +187,13 @@ PROTOCOLS = (
         prompts_by=PROMPTS_BY,
         engines=("vllm", "sglang", "trtllm"),
         transports=("ibgda", "ibrc", "libfabric-proxy"),
+        limits=(
+            most_ranks(
+                64,
+                "over NVSHMEM's libfabric proxy (EFA) DeepEP's low-latency kernels abort between 64 and 128 ranks: retries are"
+                " exhausted (awslabs RESULTS.md)",
+                over="libfabric-proxy",
+            ),
+        ),
     ),
 )

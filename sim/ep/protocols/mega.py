@@ -17,6 +17,7 @@ from ....hwmodels.calibration import Entry, Scope, constants_of, find_entry
 from ..buffer import Buffer, Demand
 from ..compute.experts import ExpertConstants
 from ..compute.fused_experts import BLOCK_ROWS, HOPPER_BLOCK_ROWS, FusedExperts
+from ..limit import hopper_or_blackwell, made_for, most_top_k
 from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Path, Rows, Shape
 from ..stage import Join, Load, Machine, Move, Stage
@@ -100,6 +101,15 @@ PROTOCOLS = (
         layout="masked",
         lend=lend,
         fused=fused,
-        caveats=("counts, barriers and the last sum take what the kernel's authors note, whatever the GPU",),
+        caveats=(
+            "counts, barriers and the last sum take what the kernel's authors note, whatever the GPU",
+            "on Hopper its variants are forks; small kernels under CUDA graphs have been seen twice as fast at decode",
+        ),
+        limits=(
+            made_for("NVIDIA", "DeepGEMM's Mega MoE"),
+            hopper_or_blackwell("DeepGEMM's Mega MoE"),
+            most_top_k(32, "DeepGEMM's Mega MoE keeps at most 32 experts a token"),
+        ),
+        offered=("sglang",),
     ),
 )

@@ -19,6 +19,7 @@ import numpy as np
 
 from ....hwmodels.calibration import Scope, constants_of, find_entry
 from ..buffer import Buffer, Demand
+from ..limit import made_for
 from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import Join, Load, Machine, Move, Stage
@@ -64,15 +65,16 @@ def _call(op: str, version: str, shape: Shape, machine: Machine, k: Any, context
     polls = (("polling of a shared line", POLL_S),) if version == V2 else ()
     launch = (("launch, counts and completion", k.base.launch), *polls)
     if not far:
-        return (_mesh(op, shape, k, launch),)
+        return (_mesh(op, shape, k, launch, version),)
     return _nodes(op, shape, machine, k, launch)
 
 
-def _mesh(op: str, shape: Shape, k: MoriConstants, launch: tuple[tuple[str, Num], ...]) -> Stage:
+def _mesh(op: str, shape: Shape, k: MoriConstants, launch: tuple[tuple[str, Num], ...], version: str) -> Stage:
     size, back = row_bytes(shape, op), op == COMBINE
     link = Load("nvlink", size, efficiency=k.base.nvlink_efficiency)
     moves = (Move(Rows.RANK, Path.SELF, size, (), back), Move(Rows.RANK, Path.NVLINK, size, (link,), back))
-    return Stage(f"{op}.stores" if not back else f"{op}.gather", op, Join.ALL, moves, launch, sharpness=k.base.sharpness)
+    name = ("gather" if back else "slots") if version == V2 else ("pull" if back else "stores")
+    return Stage(f"{op}.{name}", op, Join.ALL, moves, launch, sharpness=k.base.sharpness)
 
 
 def _nodes(op: str, shape: Shape, machine: Machine, k: MoriConstants, launch: tuple[tuple[str, Num], ...]) -> tuple[Stage, ...]:
@@ -113,6 +115,7 @@ def buffers(need: Demand) -> Iterator[Buffer]:
 _MESH = (
     "a pair of GPUs has one link of the mesh: rows to a popular rank cannot borrow the others', which is not counted here",
 )
+_MAKER = (made_for("AMD", "MORI-EP"),)
 
 PROTOCOLS = (
     Protocol(
@@ -130,6 +133,8 @@ PROTOCOLS = (
         lend=partial(lend, V1),
         caveats=_MESH,
         caveats_across=("MORI's InterNodeV1 combine before pull request 546 could be silently wrong (ROCm/mori#475)",),
+        limits=_MAKER,
+        offered=("sglang", "vllm"),
     ),
     Protocol(
         name=V2,
@@ -144,5 +149,6 @@ PROTOCOLS = (
         one_domain=True,
         lend=partial(lend, V2),
         caveats=_MESH,
+        limits=_MAKER,
     ),
 )

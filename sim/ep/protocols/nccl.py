@@ -17,6 +17,7 @@ import numpy as np
 
 from ....hwmodels.calibration import Scope, constants_of, find_entry
 from ..buffer import Buffer, Demand
+from ..limit import made_for, most_top_k
 from ..protocol import Context, Loan, Op, Protocol
 from ..shape import Rows, Shape
 from ..stage import Machine, Stage
@@ -76,6 +77,8 @@ def buffers(need: Demand) -> Iterator[Buffer]:
     yield Buffer("low-latency slots", size, "as DeepEP's layout (sim/ep/protocols/nccl.py)", (("tokens a rank", capacity),))
 
 
+_TOP_K = most_top_k(MOST_TOP_K, f"NCCL EP's kernels are built for at most {MOST_TOP_K} experts a token")
+
 PROTOCOLS = (
     Protocol(
         name=LL,
@@ -95,6 +98,7 @@ PROTOCOLS = (
         overlaps=True,
         prompts_by=HT,
         lend=lend_low_latency,
+        limits=(made_for("NVIDIA", "NCCL EP"), _TOP_K),
     ),
     Protocol(
         name=HT,
@@ -112,5 +116,6 @@ PROTOCOLS = (
         replays=False,
         overlaps=True,
         lend=lend_hybrid,
+        limits=(made_for("NVIDIA", "NCCL EP"), _TOP_K, *hybrid.LIMITS[1:]),
     ),
 )

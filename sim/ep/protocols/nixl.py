@@ -59,5 +59,6 @@ PROTOCOLS = (
         overlaps=True,
         prompts_by=low_latency.PROMPTS_BY,
         lend=lend,
+        offered=("sglang", "vllm"),
     ),
 )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..buffer import Buffer, Demand
+from ..limit import most_ranks
 from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -54,14 +55,24 @@ def combine_row_bytes(shape: Shape) -> Num:
 
 
 def transfer(
-    shape: Shape, machine: Machine, k: SlotConstants, op: str, *, gpus_per_node: Num, fields: Num = 1.0
+    shape: Shape,
+    machine: Machine,
+    k: SlotConstants,
+    op: str,
+    *,
+    gpus_per_node: Num,
+    fields: Num = 1.0,
+    slower: Num = 1.0,
 ) -> tuple[Stage, ...]:
-    """Dispatch or combine: one stage, one copy per (token, distinct rank)."""
+    """Dispatch or combine: one stage, one copy per (token, distinct rank).
+
+    ``slower``: how much longer than on a few ranks what serves one peer takes for a row.
+    """
     back = op == COMBINE
     row_bytes = (combine_row_bytes if back else dispatch_row_bytes)(shape)
     row_s = k.row + k.field_row * (fields - 1.0) + row_bytes / (k.copy * machine.clock_hz)
     ring_row_s = k.peer_row + k.peer_field * (fields - 1.0) + row_bytes / (k.peer_copy * machine.clock_hz)
-    ring_s = ring_row_s / shape.ranks
+    ring_s = ring_row_s / shape.ranks * slower
     work = (Load("sm_send", row_s, End.HOME), Load("sm_forward", ring_s, End.EXPERT))
     moves = (
         Move(Rows.TOKEN, Path.SELF, 0.0, (Load("sm_send", k.token),)),
@@ -102,5 +113,7 @@ PROTOCOLS = (
         far="nvlink-domain",
         one_domain=True,
         engines=("trtllm",),
+        offered=("vllm",),
+        limits=(most_ranks(64, "TensorRT-LLM's one-sided kernel holds the ranks in one 64-bit mask"),),
     ),
 )

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 from ..protocol import Context, Op, Protocol
-from ..shape import Path, Rows, Shape
+from ..shape import Num, Path, Rows, Shape
 from ..stage import Join, Load, Machine, Move, Stage
-from .one_sided import COMBINE, DISPATCH, SlotConstants, buffers, described
+from .one_sided import COMBINE, DISPATCH, SlotConstants, buffers, transfer
+
+#: Peers that one block serves, a warp each.
+PEERS_A_BLOCK = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,19 @@ def prepare(shape: Shape, k: SlotConstants) -> tuple[Stage, ...]:
     return (Stage("notify.prepare", "notify", Join.ALL, (walk, *lists), latency, 0.0, k.flags, k.sharpness),)
 
 
+def channels(ranks: Num, sms: int) -> Num:
+    """Warps that serve one peer: half of the SMs hold blocks of eight warps, each for another peer, to send or to receive.
+
+    ``floor(SMs / 2 / (2 ceil(ranks / 8)))``, at least one (``computeMoeCommChannelCount``, TensorRT-LLM's moeCommKernels.h).
+    """
+    return np.maximum(np.floor(sms / 2.0 / (2.0 * np.ceil(ranks / PEERS_A_BLOCK))), 1.0)
+
+
+def _described(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tuple[Stage, ...]:
+    slower = channels(PEERS_A_BLOCK, machine.sms) / channels(shape.ranks, machine.sms)
+    return transfer(shape, machine, k, op, gpus_per_node=context.gpus_per_node, fields=context.fields, slower=slower)
+
+
 def _prepare(shape: Shape, machine: Machine, k: SlotConstants, context: Context) -> tuple[Stage, ...]:
     return prepare(shape, k)
 
@@ -45,12 +64,13 @@ PROTOCOLS = (
         tables=("nvlink-two-sided",),
         before=(
             Op("prepare", SlotConstants, _prepare, "notify"),
-            Op(DISPATCH, RingConstants, partial(described, DISPATCH)),
+            Op(DISPATCH, RingConstants, partial(_described, DISPATCH)),
         ),
-        after=(Op(COMBINE, RingConstants, partial(described, COMBINE)),),
+        after=(Op(COMBINE, RingConstants, partial(_described, COMBINE)),),
         buffers=buffers,
         near="nvlink-domain",
         far="nvlink-domain",
         one_domain=True,
+        offered=("vllm",),
     ),
 )

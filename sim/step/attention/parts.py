@@ -33,13 +33,14 @@ def attention_parts(
     system: str,
     fp4_weights: float = 1.0,
     fp8_mla: bool = False,
+    fp8_rate: float = 1.0,
 ) -> tuple[Part, ...]:
     """Parts of every kind of attention layer; ``times``: that kind's layers. Arrays in ``arrangement`` and ``batch`` broadcast.
 
     A core costs exactly nothing where ``batch`` has no rows for it. Where kernels are launched one by one (``graphs`` False)
     MLA's projections hold the module's measured host time. Raises Uncalibrated if nobody measured GEMMs or MLA.
     """
-    kernels = GpuKernels.of(gpu, system, fp4_weights)
+    kernels = GpuKernels.of(gpu, system, fp4_weights, fp8_rate)
     precision = replace(precision, weights=precision.of("attention").dtype)
     parts = []
     for kind in model.attention:

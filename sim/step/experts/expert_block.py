@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....hwmodels.backends import Constants
-from ....hwmodels.specs import Cluster
+from ....hwmodels.specs import Cluster, Gpu
 from ...ep.compute.expert_time import ExpertTime, expert_constants, expert_time
 from ...ep.compute.experts import ExpertShape, Kind
 from ...ep.machine import machine_of
 from ...ep.normal import largest_of
 from ...ep.protocol import find_protocol
 from ...inputs.model import MoeModel
+from ...inputs.stored import Format
+from ...precision import Dtype
 from ..part import Num, Part
 from ..tensor import Reach
 from ..worker import Arrangement, Batch, Precision, Skew
@@ -89,14 +91,19 @@ def _by_kind(
     engine: Constants,
 ) -> tuple[Part, Num]:
     machine = machine_of(cluster)
-    activations = precision.experts if precision.experts in machine.tensor_flops else "bf16"
-    # A GPU without tensor cores for the weights' dtype multiplies in bf16, as the bf16 kernels do.
+    stored = precision.of("experts")
+    # A GPU without tensor cores for the weights' dtype multiplies in bf16, as the bf16 kernels do; integers have none anywhere.
+    native = precision.experts in machine.tensor_flops and not stored.name.startswith("int4")
+    activations: Dtype = precision.experts if native else "bf16"
     k, _, source = expert_constants(cluster.calibration, kind, activations)
-    reach = Reach.of(cluster.node.gpu, cluster.calibration)
-    k = replace(k, tensor_efficiency=reach.same_dtype(k.tensor_efficiency), launch=k.launch * engine.expert_launch)
+    gpu = cluster.node.gpu
+    reach = Reach.of(gpu, cluster.calibration).same_dtype(k.tensor_efficiency)
+    reach = reach * fp8_rate(gpu, engine, stored)
+    k = replace(k, tensor_efficiency=reach, launch=k.launch * engine.expert_launch)
+    widened = engine.widened * machine.clock_hz if precision.experts == "fp4" and not native else 0.0
     imbalance = rank_imbalance(model, arrangement, skew)
     width = model.moe_intermediate * model.mlp_matrices / 3.0 / arrangement.moe_tp
-    shape = ExpertShape(float(model.expert_width), width, precision.experts, activations)
+    shape = ExpertShape(float(model.expert_width), width, precision.experts, activations, widened_per_s=widened)
     tokens = np.asarray(batch.mean_tokens * arrangement.dp, float)
     found = expert_time(
         kind,
@@ -132,6 +139,13 @@ def _by_kind(
         source=f"expert-compute {kind}, fitted on {source}",
     )
     return part, np.maximum(found.rows / mean, 1.0) if skew.alpha > 0.0 or skew.counted else 1.0 + imbalance
+
+
+def fp8_rate(gpu: Gpu, engine: Constants, stored: Format) -> float:
+    """Tensor rate of the engine's fp8 kernels over the tabled ones': its own of block-scaled ones where the GPU has fp4 as
+    well; with one scale a channel or tensor they are cuBLAS's."""
+    blocks = stored.dtype == "fp8" and stored.name != "fp8 channel"
+    return engine.fp8_blackwell if blocks and "fp4" in gpu.tensor_flop_per_cycle_sm else 1.0
 
 
 def rank_imbalance(model: MoeModel, arrangement: Arrangement, skew: Skew) -> Num:

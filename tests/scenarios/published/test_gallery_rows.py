@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -101,3 +102,12 @@ expect:
     assert [row.verdict for row in rows] == ["holds", "holds", "missed", "holds"]
     assert "cannot be read in 'h'" in rows[2].refusal
     assert rows[3].simulated == pytest.approx(100, abs=0.2)
+
+
+def test_every_test_of_the_list_is_there() -> None:
+    root = PAGE.parents[1]
+    for tested in load_lists().tests:
+        for place in re.findall(r"[a-z]+/[\w/]+(?:\.py)?(?:::\w+)?", tested.where):
+            file, _, name = place.partition("::")
+            assert (root / file).exists(), place
+            assert not name or f"def {name}(" in (root / file).read_text(encoding="utf-8"), place

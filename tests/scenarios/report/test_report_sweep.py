@@ -99,7 +99,7 @@ def test_a_step_of_a_scale_is_round_and_divides_it_into_a_few(span: float) -> No
 
 
 def test_quantities_in_words() -> None:
-    assert said(0.0312, "s") == "31.2 ms" and said(2.1e-6, "s") == "2.10 µs" and said(0.0, "s") == "0 s"
+    assert said(0.0312, "s") == "31.2 ms" and said(2.1e-6, "s") == "2.10 us" and said(0.0, "s") == "0 s"
     assert said(0.421, "USD/Mtok") == "$0.42 per Mtok" and said(0.114, "", "mfu") == "11.4 %" and said(4096, "") == "4,096"
     assert between(128, 186, "requests/s") == "128 to 186 requests/s" and between(0.9, 1.2, "s") == "900 ms to 1.20 s"
     assert change(10, 11) == "+10 %" and change(10, 9.58) == "−4.2 %" and change(10, 25) == "2.50×" and change(1, 1) == "same"

@@ -58,7 +58,8 @@ print("carrier-pigeon" in said("catalog", "protocols"))
 from epicycle.sim.ep.protocol import protocol_table
 print(protocol_table())
 from epicycle.scenarios.plan.workers import _tried_with
-print(_tried_with("sglang"))
+from epicycle.scenarios.ask.search import Search
+print(_tried_with("sglang", Search()))
 """
     told = run(code, tmp_path).splitlines()
     assert told[0] == "True"

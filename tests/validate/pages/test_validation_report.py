@@ -69,7 +69,7 @@ def test_every_part_is_there_and_every_figure_valid() -> None:
     assert len(drawn) == len(run.groups)
     for spec in drawn.values():
         go.Figure(json.loads(re.sub(r'"var\(--[a-z0-9-]+\)"', '"#123456"', json.dumps(spec))))
-        assert spec["layout"]["xaxis"]["title"]["text"] == "measured, µs"
+        assert spec["layout"]["xaxis"]["title"]["text"] == "measured, us"
 
 
 def test_coverage_of_intervals_by_group() -> None:

@@ -11,7 +11,7 @@ import pytest
 from epicycle.hwmodels.calibration import named_lines
 from epicycle.sim.ep.protocol import find_protocol
 from epicycle.validate.fit.libraries import LAWS, MOST_ROWS, MOST_SHARE, TABLE, documents, rows_of
-from epicycle.validate.tables.published import Figure, read_figures
+from epicycle.validate.tables.published import Figure, read_figures, transport_lines
 from epicycle.validate.tables.published_libraries import protocol_of
 
 
@@ -32,6 +32,25 @@ def test_the_rest_is_predicted(figures: list[Figure], protocol: str, rows: int, 
     assert len(rest) == rows
     assert np.median([abs(f.error_pct) for f in rest]) <= median_pct
     assert all("published rows" in " ".join(f.interval.why) for f in rest if f.protocol == "hybrid-ep")
+
+
+def test_the_second_generation_is_predicted_at_every_batch(figures: list[Figure]) -> None:
+    """Decode inside a node, decode over two ways of posting to EFA, prompts over EFA."""
+    rest = judged(figures, "elastic")
+    batches = {float(f.values["tokens_per_rank"]) for f in rest}
+    assert batches == {1.0, 4.0, 128.0, 256.0, 4096.0} and len(rest) == 17
+    for tokens in batches:
+        assert np.median([abs(f.error_pct) for f in rest if float(f.values["tokens_per_rank"]) == tokens]) <= 15.0
+    assert all(f.interval.low90 <= f.measured_us / f.predicted_us <= f.interval.high90 for f in rest)
+
+
+def test_rows_that_transports_are_from_count_as_taken(figures: list[Figure], tables: Path) -> None:
+    """A library's laws and the transports it runs over take a quarter of its rows together."""
+    rows = rows_of(tables / TABLE)
+    there = Counter(row["lib"] for row in rows.values())
+    taken = Counter(f.values["lib"] for f in figures if f.fitted)
+    assert transport_lines() <= {f.line for f in figures if f.fitted}
+    assert all(count <= min(MOST_ROWS, MOST_SHARE * there[lib]) for lib, count in taken.items()), taken
 
 
 def test_fused_layers_are_predicted_and_so_is_who_wins(figures: list[Figure]) -> None:
@@ -67,6 +86,23 @@ def test_shipped_laws_are_what_the_rows_give(tables: Path) -> None:
     )
 
 
+def test_the_page_of_exchanges_has_the_errors_as_they_are(figures: list[Figure]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "exchanges.md").read_text(encoding="utf-8")
+    for protocol in ("hybrid-ep", "nccl-ep-low-latency", "pplx-garden", "mega-moe", "elastic"):
+        rest = judged(figures, protocol)
+        named = sum(f.protocol == protocol and f.fitted for f in figures)
+        inside = sum(f.interval.low90 * f.predicted_us <= f.measured_us <= f.interval.high90 * f.predicted_us for f in rest)
+        errors = [abs(f.error_pct) for f in rest]
+        line = f"| `{protocol}` | {named} | {len(rest)} | {np.median(errors):.1f} % | {max(errors):.0f} % | {inside} |"
+        assert line in page, line
+
+
+def test_intervals_hold_over_all_libraries(figures: list[Figure]) -> None:
+    rest = [f for f in figures if not f.fitted]
+    inside = [f.interval.low90 * f.predicted_us <= f.measured_us <= f.interval.high90 * f.predicted_us for f in rest]
+    assert sum(inside) >= 0.8 * len(inside)
+
+
 def test_no_library_is_predicted_under_anothers_name(tables: Path) -> None:
     """Every library of both tables has a description of its own, or is skipped and said to have none."""
     for name in ("published_ep.csv", TABLE):
@@ -75,7 +111,7 @@ def test_no_library_is_predicted_under_anothers_name(tables: Path) -> None:
             kernels, library = find_protocol(figure.protocol).kernels, figure.values["lib"]
             said = {"DeepEP-V1(as cited by pplx)": "DeepEP", "DeepEP CX7": "DeepEP", "DeepEP-HybridEP": "Hybrid-EP"}
             word = said.get(library, library.split()[-1] if "TRT" in library else library.split()[0].removesuffix("-V1"))
-            word = {"NCCL-EP": "NCCL EP", "DeepEP-V2": "V2", "UCCL-EP": "DeepEP"}.get(word, word)
+            word = {"NCCL-EP": "NCCL EP", "DeepEP-V2": "V2"}.get(word, word)
             assert word in kernels, (library, figure.protocol, kernels)
         assert name == TABLE or any("pplx-kernels" in reason for reason in skipped)
 
