@@ -171,7 +171,7 @@ def _group(
     rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float
 ) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
     """TPOT, TTFT, batch, least time and bound [row]."""
-    first, cluster = rows[0], load_cluster(load_calibration(rows[0].system).cluster)
+    cluster = load_cluster(load_calibration(rows[0].system).cluster)
     asked = deployed(rows, backend, too_large, rounds)
     setting, decode, prefill, concurrency = asked.setting, asked.decode, asked.prefill, asked.concurrency
     if prefill is None:
