@@ -11,7 +11,7 @@ from ...hwmodels.errors import BadInput
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.request_run import RequestRun
-from ..ask.scenario import load_serving
+from ..ask.scenario import ServingScenario, load_serving
 from ..plan.tails import with_room
 from ..serve.chrome_trace import write_steps
 from ..serve.request_csv import RequestCsv
@@ -48,7 +48,7 @@ def answer_requests(
     """The run of the scenario called ``name``; the files that are written while it is played, handed to ``put``."""
     given = load_serving(name, changes)
     scenario = with_deployment(given)
-    if given.deployment is None and scenario.deployment is not None:
+    if given.deployment is None and isinstance(scenario, ServingScenario) and scenario.deployment is not None:
         found = scenario.model_copy(update={"deployment": with_room(scenario.deployment, given.workload)})
         found.read_from(scenario.document)
         scenario = found

@@ -132,7 +132,8 @@ def _kind(asked: Deployed, setting: Setting, row: ServingRow, tables: list[Table
 def _plain(a: Arrangement) -> Arrangement:
     """``a`` of one row with numbers for its arrays."""
     found = {f.name: getattr(a, f.name) for f in fields(a)}
-    return replace(a, **{name: _one_of(value) for name, value in found.items() if isinstance(value, np.ndarray)})
+    numbers: dict[str, Any] = {name: _one_of(value) for name, value in found.items() if isinstance(value, np.ndarray)}
+    return replace(a, **numbers)
 
 
 def _one_of(value: object) -> float:
