@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .hwmodels.errors import BadInput
-    from .scenarios.api.questions import compare, emit, evaluate, explain, plan, scenario, serve, simulate, sweep
+    from .scenarios.api.questions import compare, emit, evaluate, exchanges, explain, plan, scenario, serve, simulate, sweep
     from .scenarios.api.told import Told
     from .scenarios.ask.layer_scenario import LayerScenario
     from .scenarios.ask.search import Search
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _WHERE = {
     **dict.fromkeys(
-        ("plan", "simulate", "serve", "sweep", "compare", "explain", "evaluate", "emit", "scenario"), ".scenarios.api.questions"
+        ("plan", "simulate", "serve", "sweep", "compare", "exchanges", "explain", "evaluate", "emit", "scenario"),
+        ".scenarios.api.questions",
     ),
     "Told": ".scenarios.api.told",
     "calibrate": ".validate.handing.api",
@@ -57,6 +58,7 @@ __all__ = [
     "compare",
     "emit",
     "evaluate",
+    "exchanges",
     "explain",
     "plan",
     "scenario",

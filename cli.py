@@ -126,6 +126,7 @@ def serve(
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn; default: the scenario's.")] = None,
     json: Json = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line for every request ('-': to stdout).")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as Parquet, with types.")] = None,
     html: Html = None,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the steps as a Chrome / Perfetto trace.")] = None,
     window: Annotated[str, typer.Option("--trace-window", metavar="FROM,TO", help="Seconds that the trace shows.")] = "0,10",
@@ -135,7 +136,7 @@ def serve(
     from .scenarios.weigh.played_requests import changes_of
 
     changes = changes_of(sets or (), trace_in, requests, duration, warmup, seed)
-    return command(scenario, changes, json, csv, html, trace, window)
+    return command(scenario, changes, json, csv, parquet, html, trace, window)
 
 
 @app.command(
@@ -260,6 +261,28 @@ def explain(
     from .scenarios.command.deployment import explain as command
 
     command(scenario, _changes(sets, cluster), step_share, json, csv, html)
+
+
+@app.command(
+    epilog="Protocols that nobody timed are shown and do not win. Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle exchanges deepseek-v3-decode-ep32 --cluster h200-cx7 --set deployment.ep=16 --html which.html"
+)
+def exchanges(
+    scenario: Scenario,
+    sets: Sets = None,
+    cluster: Hardware = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option("--tokens", metavar="N,N,...", help="Tokens a rank to look at.", show_default="1 to 8192, doubling"),
+    ] = None,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
+) -> None:
+    """Say which exchange carries a layer fastest, by tokens a rank, and where the winner flips."""
+    from .scenarios.command.exchanges import exchanges as command
+
+    command(scenario, _changes(sets, cluster), tokens, json, csv, html)
 
 
 @app.command(

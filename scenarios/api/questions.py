@@ -1,4 +1,6 @@
-"""`plan`, `simulate`, `sweep`, `compare` and `explain` as functions. A scenario is a name, a file, its keys, or the record.
+"""`plan`, `simulate`, `sweep`, `compare`, `explain` and `exchanges` as functions.
+
+A scenario is a name, a file, its keys, or the record.
 
 ``sets``: changes as ``--set`` has them, either "path=value" texts or a mapping of paths to values.
 """
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
+from ..answer.exchange_choice import Exchanges
 from ..answer.request_run import RequestRun
 from ..ask.scenario import CalculatorScenario, Scenario, Source, load_layer, load_scenario, load_serving
 from ..calculate.answer import calculator_of
@@ -24,7 +27,7 @@ from .told import Told
 
 Sets = Iterable[str] | Mapping[str, Any]
 Progress = Callable[[int, int], None]
-R = TypeVar("R", Plan, Sweep, Comparison, Explanation)
+R = TypeVar("R", Plan, Sweep, Comparison, Explanation, Exchanges)
 
 
 def scenario(source: Source, *, sets: Sets = ()) -> Scenario:
@@ -82,7 +85,8 @@ def emit(source: Source, target: str, *, sets: Sets = (), checkpoint: str | None
     question = with_deployment(asked).resolve()
     serving = getattr(question, "serving", None)
     assert serving is not None
-    return launch_files(serving, target, question.model, question.cluster, checkpoint)
+    elsewhere = getattr(question, "prefill_cluster", None)
+    return launch_files(serving, target, question.model, question.cluster, checkpoint, elsewhere)
 
 
 def serve(
@@ -158,6 +162,17 @@ def explain(source: Source, *, sets: Sets = (), step: float = 0.1, progress: Pro
     from ..weigh.explain import explain as explained
 
     return told(explained(source, changes(sets), step, progress), "explain", source)
+
+
+def exchanges(
+    source: Source, *, sets: Sets = (), tokens: Iterable[int] | None = None, progress: Progress | None = None
+) -> Told[Exchanges]:
+    """One layer under every exchange that can carry it, by ``tokens`` a rank, and where the winner flips. Raises BadInput."""
+    from ..weigh.exchanges import TOKENS
+    from ..weigh.exchanges import exchanges as weighed
+
+    asked = TOKENS if tokens is None else tuple(tokens)
+    return told(weighed(source, changes(sets), asked, progress), "exchanges", source)
 
 
 def told(record: R, command: str, source: Source) -> Told[R]:

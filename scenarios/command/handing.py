@@ -11,13 +11,14 @@ from typing import Any, TypeVar, cast
 from rich.console import Console
 
 from ..answer.evaluation import Comparison, Explanation, Plan, Sweep
+from ..answer.exchange_choice import Exchanges
 from ..api.told import Told
 from ..say.forms import csv_text, page_writer, print_record
 from ..say.output import Outputs
 from ..say.terminal import console as terminal
 
 Step = Callable[[int, int], None] | None
-Answer = TypeVar("Answer", Plan, Sweep, Comparison, Explanation)
+Answer = TypeVar("Answer", Plan, Sweep, Comparison, Explanation, Exchanges)
 Texts = list[str] | None
 STDOUT = Path("-")
 
