@@ -178,6 +178,7 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         text = f"{question.cluster.calibration} has no measurements of {kernels}: constants of {' and '.join(systems)}"
         # The calibration says why it leans on its relatives; others lend a kernel that none of those has.
         yield f"{text} ({why})" if why and set(systems) <= set(relatives(question.cluster.calibration)) else text
+    yield from _graphs_note(question, program)
     if unmeasured := sorted({source.lender for source in program.sources if source.lender}):
         yield unmeasured_note(program.protocol.name, unmeasured)
     yield from program.protocol.caveats
@@ -192,6 +193,23 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         yield from program.protocol.caveats_across
     if question.traffic.routing.kind in ("power-law", "file"):
         yield "the closed form beside it is for uniform routing, and so were the rows whose residuals made the intervals"
+
+
+def _graphs_note(question: Question, program: Program) -> Iterator[str]:
+    """What ``deployment.cuda_graphs`` means here, where it is given: launches run beside the kernels, and may hide."""
+    asked, protocol = question.deployment.cuda_graphs, program.protocol
+    if asked is None:
+        return
+    if asked and not protocol.replays:
+        yield (
+            f"deployment.cuda_graphs: the experts' kernels are taken as replayed; {protocol.name}'s own are launched one by "
+            "one, since its host waits for counts"
+        )
+    elif asked:
+        yield f"deployment.cuda_graphs: {protocol.name} is replayed, as it is by default"
+    else:
+        launched = "" if protocol.replays else ", as it is by default"
+        yield f"deployment.cuda_graphs: kernels are launched one by one{launched}: the longer of kernels and launches counts"
 
 
 def _expert_note(program: Program) -> Iterator[str]:
