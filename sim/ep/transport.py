@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...hwmodels.catalog import load_transport
 from ...hwmodels.errors import BadInput
-from ...hwmodels.specs import Cluster
+from ...hwmodels.specs import SET_BY_USER, Cluster
 from ...hwmodels.transport import Transport
 from .protocol import find_protocol
 
@@ -45,7 +45,9 @@ def over(cluster: Cluster, protocol: str, asked: str = "") -> Cluster:
     if transport is None:
         return cluster
     node, nic = cluster.node, cluster.node.nic
-    posted = transport.messages_per_s(nic.latency) * node.gpus / node.nics
+    # A cap that the user set; the datasheets say how many a NIC has, and EFA one queue that all share.
+    cap = nic.queue_pairs if nic.sources.get("queue_pairs") == SET_BY_USER else None
+    posted = transport.messages_per_s(nic.latency, cap) * node.gpus / node.nics
     changed: dict[str, float] = {}
     if transport.hand_over:
         changed["latency"] = nic.latency + transport.hand_over

@@ -58,6 +58,15 @@ def test_a_hand_over_is_paid_on_every_trip() -> None:
     assert proxy - plain == pytest.approx(0.7e-6 * trips)
 
 
+def test_fewer_queue_pairs_hold_fewer_messages_under_way() -> None:
+    """A cap that the user sets: two rings of 128 a peer in place of twelve, over trips of 2 x (7.1 + 35) us."""
+    capped = load_cluster("h200-efa", None, {"node.nic.queue_pairs": 2})
+    posted = machine_of(over(capped, "elastic", "gin-efa-proxy")).nic_messages_per_s
+    assert posted == pytest.approx(min(1 / 0.57e-6, 2 * 128 / (2 * 42.1e-6)))
+    one = load_cluster("h200-efa", None, {"node.nic.queue_pairs": 1})
+    assert machine_of(over(one, "elastic", "gin-efa-proxy")).nic_messages_per_s == pytest.approx(128 / (2 * 42.1e-6))
+
+
 @pytest.mark.parametrize(
     ("cluster", "protocol", "asked", "said"),
     [
