@@ -18,7 +18,8 @@ class Transport(Datasheet):
     """``posts``: who writes work requests, threads of the GPU or ``threads`` CPU threads for each GPU. ``message_cost``: such a
     CPU thread's time per message (0 where the GPU posts: the NIC's own). ``hand_over``: what a one-way trip over the network
     takes beyond the NIC's latency. ``queues`` a GPU posts to, each with ``queue_depth`` messages under way at most. ``nics``:
-    whether it posts to connections (verbs) or to AWS's EFA. ``lines`` of ``published_ep_2.csv`` that its numbers are
+    whether it posts to connections (verbs) or to AWS's EFA. ``reaches``: NIC -> share of its rate that many large writes to
+    several nodes reach, where that was measured. ``lines`` of ``published_ep_2.csv`` that its numbers are
     from.
     """
 
@@ -29,6 +30,7 @@ class Transport(Datasheet):
     hand_over: Seconds
     queues: Annotated[int, Field(ge=1)]
     queue_depth: Annotated[int, Field(ge=1)]
+    reaches: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
     lines: tuple[int, ...] = ()
     nics: Literal["verbs", "efa"]
 

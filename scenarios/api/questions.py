@@ -1,4 +1,6 @@
-"""`plan`, `simulate`, `sweep`, `compare` and `explain` as functions. A scenario is a name, a file, its keys, or the record.
+"""`plan`, `simulate`, `sweep`, `compare`, `explain` and `exchanges` as functions.
+
+A scenario is a name, a file, its keys, or the record.
 
 ``sets``: changes as ``--set`` has them, either "path=value" texts or a mapping of paths to values.
 """
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
+from ..answer.exchange_choice import Exchanges
 from ..answer.request_run import RequestRun
 from ..ask.scenario import CalculatorScenario, Scenario, Source, load_layer, load_scenario, load_serving
 from ..calculate.answer import calculator_of
@@ -24,7 +27,7 @@ from .told import Told
 
 Sets = Iterable[str] | Mapping[str, Any]
 Progress = Callable[[int, int], None]
-R = TypeVar("R", Plan, Sweep, Comparison, Explanation)
+R = TypeVar("R", Plan, Sweep, Comparison, Explanation, Exchanges)
 
 
 def scenario(source: Source, *, sets: Sets = ()) -> Scenario:
@@ -82,7 +85,8 @@ def emit(source: Source, target: str, *, sets: Sets = (), checkpoint: str | None
     question = with_deployment(asked).resolve()
     serving = getattr(question, "serving", None)
     assert serving is not None
-    return launch_files(serving, target, question.model, question.cluster, checkpoint)
+    elsewhere = getattr(question, "prefill_cluster", None)
+    return launch_files(serving, target, question.model, question.cluster, checkpoint, elsewhere)
 
 
 def serve(
@@ -92,14 +96,17 @@ def serve(
     trace: str | Path | None = None,
     requests: int | None = None,
     seed: int | None = None,
+    csv: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Told[RequestRun]:
     """The scenario's requests played one by one on its deployment, or on the best found. ``trace``: a file of requests.
 
-    Raises BadInput, OSError.
+    ``csv``: where a line for every request goes as it ends, what ``--csv`` writes (`to_csv` has the distributions: requests are
+    not kept). Raises BadInput, OSError.
     """
     from ...sim.inputs.serving_question import ServingQuestion
     from ..say.record_csv import run_csv
+    from ..serve.request_csv import RequestCsv
     from ..serve.run import serve as played
     from ..weigh.evaluation_of import with_deployment
     from ..weigh.played_requests import changes_of
@@ -109,7 +116,11 @@ def serve(
     question = found.resolve()
     assert isinstance(question, ServingQuestion)
     try:
-        run = played(question, progress=progress)
+        if csv is None:
+            run = played(question, progress=progress)
+        else:
+            with Path(csv).open("w", encoding="utf-8", newline="") as file:
+                run = played(question, progress=progress, sink=RequestCsv(file))
     except Unanswerable as error:
         raise found.error_at(error.key, error) from None
 
@@ -151,6 +162,17 @@ def explain(source: Source, *, sets: Sets = (), step: float = 0.1, progress: Pro
     from ..weigh.explain import explain as explained
 
     return told(explained(source, changes(sets), step, progress), "explain", source)
+
+
+def exchanges(
+    source: Source, *, sets: Sets = (), tokens: Iterable[int] | None = None, progress: Progress | None = None
+) -> Told[Exchanges]:
+    """One layer under every exchange that can carry it, by ``tokens`` a rank, and where the winner flips. Raises BadInput."""
+    from ..weigh.exchanges import TOKENS
+    from ..weigh.exchanges import exchanges as weighed
+
+    asked = TOKENS if tokens is None else tuple(tokens)
+    return told(weighed(source, changes(sets), asked, progress), "exchanges", source)
 
 
 def told(record: R, command: str, source: Source) -> Told[R]:

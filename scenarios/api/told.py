@@ -70,8 +70,13 @@ class Told(Generic[R_co]):
         """Write the page that ``--html`` writes. Raises BadInput if this answer has none."""
         if self._as_page is None:
             raise BadInput(f"a {type(self.record).__name__} has no page of its own: use to_dict or to_pandas")
-        self._as_page(Path(path))
+        self.page(Path(path))
         return Path(path)
+
+    def page(self, path: Path) -> None:
+        """The same, for who wants a writer."""
+        assert self._as_page is not None
+        self._as_page(path)
 
     def _repr_html_(self) -> str:
         rows = list(csv.reader(io.StringIO(self._as_csv())))

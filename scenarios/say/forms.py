@@ -8,13 +8,15 @@ from pathlib import Path
 from rich.console import Console
 
 from ..answer.evaluation import Comparison, Explanation, Plan, Sweep
-from .record_csv import comparison_csv, explanation_csv, plan_csv, sweep_csv
+from ..answer.exchange_choice import Exchanges
+from .record_csv import comparison_csv, exchanges_csv, explanation_csv, plan_csv, sweep_csv
 from .terminal.comparison import print_comparison
+from .terminal.exchanges import print_exchanges
 from .terminal.explanation import print_explanation
 from .terminal.plan import print_plan
 from .terminal.sweep import print_sweep
 
-Record = Plan | Sweep | Comparison | Explanation
+Record = Plan | Sweep | Comparison | Explanation | Exchanges
 
 
 def print_record(record: Record, console: Console) -> None:
@@ -25,6 +27,8 @@ def print_record(record: Record, console: Console) -> None:
         print_sweep(record, console)
     elif isinstance(record, Comparison):
         print_comparison(record, console)
+    elif isinstance(record, Exchanges):
+        print_exchanges(record, console)
     else:
         print_explanation(record, console)
 
@@ -35,6 +39,8 @@ def csv_text(record: Record) -> Iterable[str]:
         return (plan_csv(record),)
     if isinstance(record, Sweep):
         return sweep_csv(record)
+    if isinstance(record, Exchanges):
+        return (exchanges_csv(record),)
     return (comparison_csv(record) if isinstance(record, Comparison) else explanation_csv(record),)
 
 
@@ -48,4 +54,6 @@ def page_writer(record: Record, command: str) -> Callable[[Path], None]:
         return lambda path: report.write_sweep_report(record, path, command)
     if isinstance(record, Comparison):
         return lambda path: report.write_comparison_report(record, path, command)
+    if isinstance(record, Exchanges):
+        return lambda path: report.write_exchanges_report(record, path, command)
     return lambda path: report.write_explanation_report(record, path, command)

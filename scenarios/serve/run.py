@@ -124,7 +124,7 @@ def _closed_form(question: ServingQuestion, engine: Backend | None, load: Load) 
     if load.rate is None:
         arrivals |= {"arrivals": None, "burstiness": None}
     workload = workload.model_copy(update=arrivals)
-    asked = replace(question, workload=workload, requests=None, faults=None, slo=type(question.slo)())
+    asked = replace(question, workload=workload, requests=None, faults=None, slo=type(question.slo)(), seed=0)
     serving = question.serving
     assert serving is not None
     try:
@@ -283,6 +283,7 @@ def _evaluation(
             limits=limits,
             notes=(*notes, *(note for note in closed.notes if "pool is busy" not in note)),
             inputs=inputs,
+            seed=question.seed,
         )
     return Evaluation(
         question.name, question.description, "", question.model.name, question.cluster.label, serving.gpus, serving, metrics,

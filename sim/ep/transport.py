@@ -51,6 +51,8 @@ def over(cluster: Cluster, protocol: str, asked: str = "") -> Cluster:
         changed["latency"] = nic.latency + transport.hand_over
     if posted < nic.message_rate:
         changed["message_rate"] = posted
+    if nic.name in transport.reaches:
+        changed["bandwidth"] = nic.bandwidth * transport.reaches[nic.name]
     if not changed:
         return cluster
     sources = nic.sources | dict.fromkeys(changed, f"derived: {nic.name} behind the transport {transport.name}")

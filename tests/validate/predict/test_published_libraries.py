@@ -86,6 +86,23 @@ def test_shipped_laws_are_what_the_rows_give(tables: Path) -> None:
     )
 
 
+def test_the_page_of_exchanges_has_the_errors_as_they_are(figures: list[Figure]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "exchanges.md").read_text(encoding="utf-8")
+    for protocol in ("hybrid-ep", "nccl-ep-low-latency", "pplx-garden", "mega-moe", "elastic"):
+        rest = judged(figures, protocol)
+        named = sum(f.protocol == protocol and f.fitted for f in figures)
+        inside = sum(f.interval.low90 * f.predicted_us <= f.measured_us <= f.interval.high90 * f.predicted_us for f in rest)
+        errors = [abs(f.error_pct) for f in rest]
+        line = f"| `{protocol}` | {named} | {len(rest)} | {np.median(errors):.1f} % | {max(errors):.0f} % | {inside} |"
+        assert line in page, line
+
+
+def test_intervals_hold_over_all_libraries(figures: list[Figure]) -> None:
+    rest = [f for f in figures if not f.fitted]
+    inside = [f.interval.low90 * f.predicted_us <= f.measured_us <= f.interval.high90 * f.predicted_us for f in rest]
+    assert sum(inside) >= 0.8 * len(inside)
+
+
 def test_no_library_is_predicted_under_anothers_name(tables: Path) -> None:
     """Every library of both tables has a description of its own, or is skipped and said to have none."""
     for name in ("published_ep.csv", TABLE):
@@ -94,7 +111,7 @@ def test_no_library_is_predicted_under_anothers_name(tables: Path) -> None:
             kernels, library = find_protocol(figure.protocol).kernels, figure.values["lib"]
             said = {"DeepEP-V1(as cited by pplx)": "DeepEP", "DeepEP CX7": "DeepEP", "DeepEP-HybridEP": "Hybrid-EP"}
             word = said.get(library, library.split()[-1] if "TRT" in library else library.split()[0].removesuffix("-V1"))
-            word = {"NCCL-EP": "NCCL EP", "DeepEP-V2": "V2", "UCCL-EP": "DeepEP"}.get(word, word)
+            word = {"NCCL-EP": "NCCL EP", "DeepEP-V2": "V2"}.get(word, word)
             assert word in kernels, (library, figure.protocol, kernels)
         assert name == TABLE or any("pplx-kernels" in reason for reason in skipped)
 
