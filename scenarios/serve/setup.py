@@ -26,7 +26,7 @@ from ...sim.serving.requests.loop.layout import Rules
 from ...sim.serving.requests.rules import NEVER, rules_of
 from ...sim.serving.requests.times.shelf import Shelf, shelf_of
 from ...sim.serving.requests.times.step_table import Reach, Table, step_table
-from ...sim.serving.steady import Setting
+from ...sim.serving.steady import Setting, decode_step
 from ...sim.step.memory import WorkerMemory
 from ...sim.step.worker import Arrangement, arrangement_of, precision_of
 from ..answer.evaluate import evaluate
@@ -405,6 +405,15 @@ def _hit_something(faults: Faults, groups: list[Group]) -> None:
             )
 
 
+def _handover(setting: Setting, serving: Serving) -> float:
+    """Seconds from a prefill to a decode worker beside the transfer: the engine's, and the steps, of one sequence here, until a
+    decode worker hands out a first token."""
+    if serving.prefill is None:
+        return 0.0
+    step = decode_step(setting, arrangement_of(serving.decode), 1.0).seconds
+    return setting.engine.handover + setting.engine.handover_steps * float(step)
+
+
 def _rules(
     question: ServingQuestion,
     asked: Requests,
@@ -439,7 +448,7 @@ def _rules(
     layers = question.model.layers
     scaling, drift = asked.scaling, asked.drift
     span_from, span_to = spans or (0.0, 0.0)
-    handover = asked.transfer.handover
+    handover = _handover(setting, serving) if asked.transfer.handover is None else asked.transfer.handover
     return rules_of(
         unit_tokens=unit,
         block_tokens=block,
@@ -459,7 +468,7 @@ def _rules(
         early=asked.transfer.reserve or asked.transfer.by == "layer",
         append=router.append,
         token_bytes=token_bytes(question, setting),
-        move_latency=(question.cluster.node.nic.latency + (setting.engine.handover if handover is None else handover)) * _PS,
+        move_latency=(question.cluster.node.nic.latency + handover) * _PS,
         tool_policy={"keep": 0, "drop": 1, "pin": 2}[tools.cache],
         ttl=(tools.ttl or 0.0) * _PS,
         closed=load.clients,

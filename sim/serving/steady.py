@@ -134,12 +134,8 @@ def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num
     full = prompt_batch(workload, chunk_tokens, alone=False)
     before, last = chunk_seconds(workload, chunk_tokens, lambda chunk: setting.step(eager, chunk).seconds)
     packed = setting.step(eager, full)
-    together = arrangement.dp * full.prefill / new_tokens(workload)  # prompts of a full step, dealt over the worker's hosts
-    # What of a prompt is cached was set up before.
-    export = setting.engine.export * new_tokens(workload) / np.maximum(workload.mean_input, 1.0)
-    hosts = np.maximum(1.0, arrangement.gpus / setting.cluster.node.gpus)
-    per_s = arrangement.pp * together / (packed.seconds + export * together / hosts)
-    ttft = before / arrangement.pp + last + setting.engine.first_token + export
+    per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
+    ttft = before / arrangement.pp + last + setting.engine.first_token
     prompt_s = arrangement.dp / per_s
     boarding = (before + last) / rounds(workload, chunk_tokens) / arrangement.pp
     return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, boarding, prefill=packed)

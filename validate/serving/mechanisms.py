@@ -126,9 +126,6 @@ ENGINE_SWITCHES = (
         "decode workers poll, and send packets, between steps", "TTFT", _without(handover="0 us", handover_steps=0.0),
         lambda row: row.prefill is not None,
     ),
-    EngineSwitch(
-        "one host sets up a transfer for every prompt", "TTFT", _without(export="0 us"), lambda row: row.prefill is not None
-    ),
 )  # fmt: skip
 
 
