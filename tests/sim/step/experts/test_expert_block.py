@@ -208,7 +208,7 @@ def test_a_point_is_the_same_whatever_stands_beside_it() -> None:
 
 @pytest.mark.parametrize("tokens", [4.0, 64.0, 4096.0])
 def test_four_bit_weights_are_widened_where_no_tensor_core_takes_them(tokens: float) -> None:
-    """Every tile widens its weights again: an SM's cycles for each of them, beside the products; nothing where they are taken."""
+    """Every tile widens its weights again: an SM's cycles for each, beside the products; nothing where they are taken."""
     model, batch = load_model("gpt-oss-120b"), Batch(0.0, 0.0, prefill=tokens, chunk=tokens)
     for cluster, slower in (("h100-cx7", True), ("b200-cx7", False)):
         where, a = cluster_of(cluster), Arrangement(1.0, 1.0, 1.0, 1.0)
