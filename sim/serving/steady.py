@@ -65,7 +65,8 @@ _MOST_BUSY = 0.9
 class Setting:
     """What every worker of a deployment shares. ``together``: requests of equal length start at once. ``arrivals``: how evenly
     requests come that are given as a rate; a closed loop's come as others leave, after a ``burst``. ``pace``: what any step
-    takes over the engine's constants, in the version that runs.
+    takes over the engine's constants, in the version that runs. ``holds_back``: groups that balance wait for each
+    other's prompts.
 
     An engine that computes prompts first then keeps them in step: all prompts one after another, all outputs side by side, so
     that a sequence waits for half the others' prompts before its first token and for half after it. One that mixes chunks into
@@ -84,6 +85,7 @@ class Setting:
     arrivals: ArrivalLaw = AT_RANDOM
     burst: Burst = STEADY
     pace: Num = 1.0
+    holds_back: bool = True
 
     @property
     def engine(self) -> Constants:
@@ -168,7 +170,8 @@ def aggregated_worker(
         per_step = np.maximum(others * accepted / output, RARE)
         room = chunk_tokens / new_tokens(setting.workload)
         looked = engine.first_steps + setting.scheduling.steps(per_step, room)
-        looked = looked + held_back(per_step, arrangement.dp, arrangement.balance or setting.backend.balance)
+        if setting.holds_back:
+            looked = looked + held_back(per_step, arrangement.dp, arrangement.balance or setting.backend.balance)
         if waves:
             prompt, whole = _wave_prompt(setting, arrangement, decoding, chunk_tokens)
             tpot = token_s + 0.5 * others * prompt / output
