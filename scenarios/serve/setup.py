@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...hwmodels.backends import Backend, load_backend
+from ...hwmodels.errors import BadInput
 from ...sim.ep.machine import machine_of
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.requests import Faults, Requests, Transfer
@@ -405,13 +406,34 @@ def _hit_something(faults: Faults, groups: list[Group]) -> None:
             )
 
 
-def _handover(setting: Setting, serving: Serving) -> float:
-    """Seconds from a prefill to a decode worker beside the transfer: the engine's, and the steps, of one sequence here, until a
+def _handover(setting: Setting, serving: Serving, batch: float) -> float:
+    """Seconds from a prefill to a decode worker beside the transfer: the engine's, and the steps of ``batch`` sequences until a
     decode worker hands out a first token."""
     if serving.prefill is None:
         return 0.0
-    step = decode_step(setting, arrangement_of(serving.decode), 1.0).seconds
+    step = decode_step(setting, arrangement_of(serving.decode), batch).seconds
     return setting.engine.handover + setting.engine.handover_steps * float(step)
+
+
+def _handover_of(question: ServingQuestion, asked: Requests, setting: Setting, load: Load) -> float:
+    """The handover asked for, else the engine's."""
+    serving = question.serving
+    if asked.transfer.handover is not None or serving is None or serving.prefill is None:
+        return asked.transfer.handover or 0.0
+    return _handover(setting, serving, _mean_batch(question, load))
+
+
+def _mean_batch(question: ServingQuestion, load: Load) -> float:
+    """Sequences that decode together in an attention group at the run's mean load, as the closed form has them; one where it
+    has no answer."""
+    arrivals = {"rate": load.rate or None, "concurrency": load.clients or None}
+    if not load.rate:
+        arrivals |= {"arrivals": None, "burstiness": None}
+    asked = replace(question, workload=question.workload.model_copy(update=arrivals), requests=None, faults=None)
+    try:
+        return float(evaluate(replace(asked, slo=type(question.slo)())).metric("batch").value)
+    except BadInput:
+        return 1.0
 
 
 def _rules(
@@ -448,7 +470,7 @@ def _rules(
     layers = question.model.layers
     scaling, drift = asked.scaling, asked.drift
     span_from, span_to = spans or (0.0, 0.0)
-    handover = _handover(setting, serving) if asked.transfer.handover is None else asked.transfer.handover
+    handover = _handover_of(question, asked, setting, load)
     return rules_of(
         unit_tokens=unit,
         block_tokens=block,
