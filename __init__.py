@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .hwmodels.errors import BadInput
-    from .scenarios.api.questions import compare, emit, evaluate, explain, plan, scenario, serve, simulate, sweep
+    from .scenarios.api.questions import compare, emit, evaluate, exchanges, explain, plan, scenario, serve, simulate, sweep
     from .scenarios.api.told import Told
     from .scenarios.ask.layer_scenario import LayerScenario
     from .scenarios.ask.search import Search
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from .sim.inputs.deployment import Deployment
     from .sim.inputs.serving import Bill, Serving, Slo, Worker, Workload
     from .sim.inputs.traffic import Routing, Traffic
-    from .validate.api import calibrate
+    from .validate.handing.api import calibrate
 
 _WHERE = {
     **dict.fromkeys(
-        ("plan", "simulate", "serve", "sweep", "compare", "explain", "evaluate", "emit", "scenario"), ".scenarios.api.questions"
+        ("plan", "simulate", "serve", "sweep", "compare", "exchanges", "explain", "evaluate", "emit", "scenario"),
+        ".scenarios.api.questions",
     ),
     "Told": ".scenarios.api.told",
-    "calibrate": ".validate.api",
+    "calibrate": ".validate.handing.api",
     "validate": ".validate",
     "LayerScenario": ".scenarios.ask.layer_scenario",
     "ServingScenario": ".scenarios.ask.serving_scenario",
@@ -57,6 +58,7 @@ __all__ = [
     "compare",
     "emit",
     "evaluate",
+    "exchanges",
     "explain",
     "plan",
     "scenario",

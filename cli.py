@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Literal, cast
 
 import typer
 
 from . import __version__
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from .scenarios.answer.evaluation import Comparison, Explanation, Plan, Sweep
-    from .scenarios.api.told import Told
-
-Step = Callable[[int, int], None] | None
-Answer = TypeVar("Answer", "Plan", "Sweep", "Comparison", "Explanation")
 
 app = typer.Typer(
     help="Cycle-level simulator and cost model for Mixture-of-Experts expert-parallel inference.",
@@ -32,7 +21,6 @@ app = typer.Typer(
     epilog="Begin with `epicycle init`, or a shipped scenario: epicycle plan plan-deepseek-v3-h200",
     pretty_exceptions_enable=False,
 )
-_STDOUT = Path("-")
 _Misused = cast(type[Exception], typer.BadParameter.__base__)  # Typer's own class for a command line that is wrong
 
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result as JSON ('-': to stdout).")]
@@ -90,32 +78,9 @@ def simulate(
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Chrome / Perfetto trace.")] = None,
 ) -> None:
     """Play one MoE layer event by event: dispatch, expert compute, combine."""
-    from .scenarios.ask.scenario import load_layer
-    from .scenarios.say.output import Outputs
+    from .scenarios.command.layer import simulate as command
 
-    changes = [*_changes(sets, cluster), *([f"seed={seed}"] if seed is not None else ())]
-    asked = load_layer(scenario, changes)
-    asked.resolve()
-    with Outputs((json, html, trace)) as outputs:
-        from .scenarios.api import questions
-        from .scenarios.say.terminal.layer import print_answer
-
-        with _terminal().busy(f"simulating {asked.name}"):
-            told = questions.simulate(asked)
-        answer = told.record
-        if html is not None:
-            from .scenarios.report import write_report
-
-            again = _again("simulate", [scenario], html, set=changes)
-            outputs.put(html, lambda path: write_report(answer, path, again))
-        if trace is not None:
-            from .sim.layer.chrome_trace import write_trace
-
-            outputs.put(trace, lambda path: write_trace(path, answer))
-        outputs.put(json, lambda path: _write(path, told.to_json()))
-    console = _terminal().console(stderr=outputs.uses_stdout)
-    print_answer(answer, console)
-    _say_written(console, report=html, trace=trace, JSON=json)
+    command(scenario, _changes(sets, cluster), seed, json, html, trace)
 
 
 @app.command(
@@ -138,31 +103,11 @@ def plan(
     json: Json = None,
     csv: Csv = None,
     html: Html = None,
-) -> None:
+) -> int:
     """Find the cheapest deployments that meet a scenario's limits, as a Pareto front."""
-    from .scenarios.ask.scenario import load_serving
+    from .scenarios.command.deployment import plan as command
 
-    sets = _changes(sets, cluster)
-    asked = load_serving(scenario, sets)
-    asked.resolve()
-    if emit is not None:
-        from .scenarios.plan.launch import check_target
-
-        check_target(emit[0], asked.search)
-
-    def found(step: Step) -> Told[Plan]:
-        from .scenarios.api import questions
-
-        return questions.plan(asked, progress=step)
-
-    answer = _answered(found, f"planning {asked.name}", json, csv, html, "plan", [scenario], set=sets)
-    if answer.best is None:
-        raise typer.Exit(3)
-    if emit is not None:
-        from .scenarios.plan.launch import emit_best
-
-        written = emit_best(answer, asked.resolve(), emit[0], emit[1], checkpoint)
-        print("\n".join(f"launch: {path}" for path in written), file=sys.stderr if _STDOUT in (json, csv, html) else sys.stdout)
+    return command(scenario, _changes(sets, cluster), emit, checkpoint, json, csv, html)
 
 
 @app.command(
@@ -181,34 +126,17 @@ def serve(
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn; default: the scenario's.")] = None,
     json: Json = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line for every request ('-': to stdout).")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as Parquet, with types.")] = None,
     html: Html = None,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the steps as a Chrome / Perfetto trace.")] = None,
     window: Annotated[str, typer.Option("--trace-window", metavar="FROM,TO", help="Seconds that the trace shows.")] = "0,10",
-) -> None:
+) -> int:
     """Play a deployment's requests one by one: tails, traces, caches, failures."""
-    from .scenarios.say.output import Outputs
-    from .scenarios.weigh.played_requests import answer_requests, changes_of
+    from .scenarios.command.deployment import serve as command
+    from .scenarios.weigh.played_requests import changes_of
 
     changes = changes_of(sets or (), trace_in, requests, duration, warmup, seed)
-    with Outputs((json, csv, html, trace)) as outputs:
-        with _terminal().progress(f"serving {scenario}") as step:
-            run = answer_requests(scenario, changes, outputs.put, csv, trace, window, step)
-        if html is not None:
-            from .scenarios.report.requests.run_page import write_run_report
-
-            again = _again("serve", [scenario], html, set=changes)
-            outputs.put(html, lambda path: write_run_report(run, path, again))
-        if json is not None:
-            from .scenarios.say.record_json import record_json
-
-            outputs.put(json, lambda path: _write(path, record_json(run)))
-    from .scenarios.say.terminal.serve import print_run
-
-    console = _terminal().console(stderr=outputs.uses_stdout)
-    print_run(run, console)
-    _say_written(console, report=html, requests=csv, trace=trace, JSON=json)
-    if any(not limit.met for limit in run.evaluation.limits):
-        raise typer.Exit(3)
+    return command(scenario, changes, json, csv, parquet, html, trace, window)
 
 
 @app.command(
@@ -247,47 +175,20 @@ def sweep(
     ] = None,
     store: StoreFile = None,
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep finished points; go on from kept ones.")] = True,
-) -> None:
+) -> int:
     """Answer a scenario at many points: every combination of some values, or a design over ranges."""
-    from .scenarios.study.sweep import How, Interrupted, kept_in, workers_for
-    from .scenarios.study.sweep import sweep as swept
+    from .scenarios.command.study import how_of, layers
+    from .scenarios.command.study import sweep as command
 
-    sets = _changes(sets, cluster)
+    sets, overs = _changes(sets, cluster), overs or []
     if engine == "closed":
-        others: dict[str, object] = {
-            "--json": json,
-            "--html": html,
-            "--samples": samples,
-            "--refine": refine,
-            "--workers": workers,
-        }
-        others |= {"--scheduler": scheduler, "--store": store, "--design": design != "grid"}
-        if unused := [name for name, value in others.items() if value]:
-            raise _bad_input(f"--engine closed answers a grid as a table (--csv, --parquet): {', '.join(unused)} is not for it")
-        _layer_table(scenario, overs or [], sets, csv, parquet)
-        return
-    again = _words("sweep", [scenario], over=overs, set=sets)
-    how = How(design, samples, refine, seed, again)
-    with kept_in(store, keep, _terminal().aside) as kept:
-
-        def found(step: Step) -> Told[Sweep]:
-            from .scenarios.api.questions import told
-
-            who = workers_for(workers, scheduler)
-            whole = json is not None or html is not None
-            made = swept(scenario, overs or (), sets, step, workers=who, store=kept, how=how, whole=whole)
-            return told(made, "sweep", scenario)
-
-        try:
-            _answered(found, f"sweeping {scenario}", json, csv, html, "sweep", [scenario], parquet, over=overs, set=sets)
-        except Interrupted as stopped:
-            if stopped.sweep is not None:
-                from .scenarios.say.forms import print_record
-
-                print_record(stopped.sweep, _terminal().console())
-            if kept is not None:
-                _terminal().aside(f"what is answered is kept in {kept.path}: the same command goes on from there")
-            raise typer.Exit(130) from None
+        others: dict[str, object] = {"--json": json, "--html": html, "--samples": samples, "--refine": refine}
+        others |= {"--workers": workers, "--scheduler": scheduler, "--store": store, "--design": design != "grid"}
+        layers(scenario, overs, sets, csv, parquet, others)
+        return 0
+    how = how_of(design, samples, refine, seed, scenario, overs, sets)
+    files = (json, csv, html, parquet)
+    return command(scenario, overs, sets, how, files, workers=workers, scheduler=scheduler, store=store, keep=keep)
 
 
 @app.command(
@@ -311,30 +212,9 @@ def results(
     ] = None,
 ) -> None:
     """List the studies that are kept, show or export one, or forget some."""
-    from .scenarios.api.questions import told
-    from .scenarios.say.terminal.studies import print_studies
-    from .scenarios.study.results import kept_sweep
-    from .scenarios.study.salvage import salvage
-    from .scenarios.study.store import Store, default_store
+    from .scenarios.command.study import results as command
 
-    path = store or default_store()
-    console = _terminal().console()
-    if salvaged is not None:
-        sound, lost = salvage(path, salvaged)
-        console.print(f"{sound} points are as they were written and lie in {salvaged}, {lost} are lost", soft_wrap=True)
-        return
-    if store is not None and not store.exists():
-        raise _bad_input(f"{store}: there is no such store")
-    with Store(path) as kept:
-        if prune or older is not None:
-            for number in prune or ():
-                kept.study(number)
-            console.print(f"{kept.prune(prune or (), older)} points are gone from {path}", soft_wrap=True)
-        elif study is None:
-            print_studies(kept.studies(), path, console)
-        else:
-            shown = told(kept_sweep(kept, study), "results", str(study))
-            _answered(lambda step: shown, "reading", json, csv, html, "results", [str(study)], parquet)
+    command(study, store, prune, older, salvaged, (json, csv, html, parquet))
 
 
 @app.command(
@@ -356,16 +236,9 @@ def compare(
     html: Html = None,
 ) -> None:
     """Set two scenarios side by side: what differs, and which mechanism makes the difference."""
+    from .scenarios.command.deployment import compare as command
 
-    def found(step: Step) -> Told[Comparison]:
-        from .scenarios.api import questions
-
-        return questions.compare(a, b, sets=sets or (), sets_a=sets_a or (), sets_b=sets_b or (), progress=step)
-
-    names = [a, *([b] if b else [])]
-    _answered(
-        found, f"comparing {' and '.join(names)}", json, csv, html, "compare", names, set=sets, set_a=sets_a, set_b=sets_b
-    )
+    command(a, b, sets, sets_a, sets_b, json, csv, html)
 
 
 @app.command(
@@ -385,16 +258,31 @@ def explain(
     html: Html = None,
 ) -> None:
     """Say what an answer is made of, and how much every hardware number would move it."""
+    from .scenarios.command.deployment import explain as command
 
-    sets = _changes(sets, cluster)
+    command(scenario, _changes(sets, cluster), step_share, json, csv, html)
 
-    def found(step: Step) -> Told[Explanation]:
-        from .scenarios.api import questions
 
-        return questions.explain(scenario, sets=sets, step=step_share, progress=step)
+@app.command(
+    epilog="Protocols that nobody timed are shown and do not win. Exit status: 0 answered, 2 bad input. "
+    "Example: epicycle exchanges deepseek-v3-decode-ep32 --cluster h200-cx7 --set deployment.ep=16 --html which.html"
+)
+def exchanges(
+    scenario: Scenario,
+    sets: Sets = None,
+    cluster: Hardware = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option("--tokens", metavar="N,N,...", help="Tokens a rank to look at.", show_default="1 to 8192, doubling"),
+    ] = None,
+    json: Json = None,
+    csv: Csv = None,
+    html: Html = None,
+) -> None:
+    """Say which exchange carries a layer fastest, by tokens a rank, and where the winner flips."""
+    from .scenarios.command.exchanges import exchanges as command
 
-    steps = [f"{step_share:g}"]
-    _answered(found, f"explaining {scenario}", json, csv, html, "explain", [scenario], set=sets, step=steps)
+    command(scenario, _changes(sets, cluster), tokens, json, csv, html)
 
 
 @app.command(
@@ -409,25 +297,9 @@ def gallery(
     html: Html = None,
 ) -> None:
     """Reproduce published systems: what was published against what is simulated, with error and verdict."""
-    from .scenarios.say.output import Outputs
+    from .scenarios.command.beginning import gallery as command
 
-    with Outputs((json, html)) as outputs:
-        from .scenarios.published.gallery import gallery as reproduced
-        from .scenarios.say.gallery_json import gallery_json
-
-        with _terminal().progress("reproducing published systems") as step:
-            found = reproduced(name, step)
-        if html is not None:
-            from .scenarios.report.gallery.gallery_report import write_gallery_report
-
-            again = _again("gallery", [name] if name else [], html)
-            outputs.put(html, lambda path: write_gallery_report(found, path, again))
-        outputs.put(json, lambda path: _write(path, gallery_json(found)))
-    from .scenarios.say.terminal.gallery import print_gallery
-
-    console = _terminal().console(stderr=outputs.uses_stdout)
-    print_gallery(found, console)
-    _say_written(console, report=html, JSON=json)
+    command(name, json, html)
 
 
 @app.command(
@@ -447,33 +319,10 @@ def init(
     backend: Annotated[str | None, typer.Option(help="sglang, vllm or trtllm.")] = None,
 ) -> None:
     """Write a commented scenario to begin with; on a terminal it asks what no option says."""
-    from dataclasses import fields, replace
+    given = dict(locals())
+    from .scenarios.command.beginning import init as command
 
-    from .scenarios.ask.document import parse_document
-    from .scenarios.ask.scenario import ServingScenario, read_scenario
-    from .scenarios.ask.starter import Starter, starter_text
-    from .scenarios.say.output import Outputs
-
-    given = locals()
-    chosen = {f.name: given[f.name] for f in fields(Starter) if given.get(f.name) is not None}
-    asked = Starter(**chosen)
-    if file != _STDOUT:
-        asked = replace(asked, name=file.stem)
-    if file.exists() and file.is_file():
-        raise _bad_input(f"{file}: is there already: name another file, or remove it")
-    if not chosen and sys.stdin.isatty() and sys.stdout.isatty():
-        for f in fields(Starter):
-            if f.name != "name":
-                answer = typer.prompt(f.name.replace("_", " "), default=getattr(asked, f.name))
-                asked = replace(asked, **{f.name: answer})
-    text = starter_text(asked)
-    checked = read_scenario(parse_document(text, str(file)))
-    assert isinstance(checked, ServingScenario), "a starter asks about serving"
-    checked.resolve()
-    with Outputs((file,)) as outputs:
-        outputs.put(file, lambda path: _write(path, text))
-    if file != _STDOUT:
-        print(f"{file}: edit it, then epicycle plan {shlex.quote(str(file))}")
+    command(file, given, typer.prompt)
 
 
 @app.command(
@@ -503,12 +352,9 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON schema of scenario files, or of what a command writes."""
-    from json import dumps
+    from .scenarios.command.beginning import schema as command
 
-    from .scenarios.say.schemas import KINDS
-    from .scenarios.say.schemas import schema as schema_of
-
-    print("\n".join(KINDS) if kind is None else dumps(schema_of(kind), indent=1))
+    command(kind)
 
 
 @app.command(name="catalog", epilog="Example: epicycle catalog gpus h200-sxm; epicycle catalog clusters --json clusters.json")
@@ -523,15 +369,9 @@ def list_catalogue(
     json: Json = None,
 ) -> None:
     """List the hardware, models and scenarios that have a name."""
-    from .scenarios.say.json_text import json_text
-    from .scenarios.say.listing import catalogue_dict, print_catalogue
-    from .scenarios.say.output import Outputs
+    from .scenarios.command.beginning import catalogue
 
-    with Outputs((json,)) as outputs:
-        if json is not None:
-            listed = json_text(catalogue_dict(kind, name))
-            outputs.put(json, lambda path: _write(path, listed))
-    print_catalogue(kind, name, _terminal().console(stderr=outputs.uses_stdout))
+    catalogue(kind, name, json)
 
 
 @app.command(epilog="Example: epicycle validate mine.csv --html errors.html --csv rows.csv")
@@ -548,30 +388,9 @@ def validate(
     ] = None,
 ) -> None:
     """Predict every row of a measurement table and report the error of each group."""
-    from .hwmodels.calibration import standing_in
-    from .scenarios.say.output import Outputs
+    from .validate.handing.command import validate as command
 
-    with Outputs((json, html, csv)) as outputs, standing_in(str(calibration)) if calibration else nullcontext():
-        from .validate.predict.handover import group_records, print_validation, rows_csv, validation_json
-        from .validate.tables.shipped_rows import shipped_or_own
-        from .validate.validate import validate_table
-
-        table = shipped_or_own(table)
-        with _terminal().progress(f"predicting {table.name}") as step:
-            outcome = validate_table(table, engine=engine, progress=step)
-        if html is not None:
-            from .validate.pages.report import write_validation_report
-
-            named = ["--calibration", str(calibration)] if calibration else []
-            again = shlex.join(["epicycle", "validate", str(table), "--engine", engine, *named, "--html", str(html)])
-            groups = group_records(outcome)
-            facts = {"source": table.name, "version": __version__, "command": again, "notes": outcome.notes}
-            outputs.put(html, lambda path: write_validation_report(groups, outcome.rows, outcome.skipped, path, **facts))
-        outputs.put(csv, lambda path: _write(path, rows_csv(outcome)))
-        outputs.put(json, lambda path: _write(path, validation_json(outcome)))
-    console = _terminal().console(stderr=outputs.uses_stdout)
-    print_validation(outcome, console)
-    _say_written(console, report=html, rows=csv, JSON=json)
+    command(table, json, html, csv, engine, calibration)
 
 
 @app.command(epilog="Example: epicycle calibrate mine.csv --system my-cluster --cluster h200-cx7 --out my-cluster.yaml")
@@ -594,24 +413,9 @@ def calibrate(
 
     Of other libraries' exchanges at most 24 rows of each kernel are used; this project's own kernels are fitted together.
     """
-    from .hwmodels.calibration import load_shipped
-    from .hwmodels.catalog import load_cluster
-    from .scenarios.say.output import Outputs
+    from .validate.handing.command import calibrate as command
 
-    with Outputs((out,)) as outputs:
-        from .validate.fit.calibrate import to_yaml
-        from .validate.fit.summary import print_together
-        from .validate.fit.tables import calibrate_all
-        from .validate.tables.shipped_rows import shipped_or_own
-
-        where = cluster or load_shipped(system).cluster
-        relative = load_shipped(relative or load_cluster(where).calibration).system
-        with _terminal().progress(f"fitting {system}") as step:
-            found = calibrate_all([shipped_or_own(table) for table in tables], system, where, relative=relative, progress=step)
-        outputs.put(out, lambda path: _write(path, to_yaml(found.calibration)))
-    console = _terminal().console(stderr=outputs.uses_stdout)
-    print_together(found, console)
-    _say_written(console, calibration=out)
+    command(tables, system, cluster, relative, out)
 
 
 @app.command(name="calibrate-here")
@@ -625,12 +429,9 @@ def calibrate_here(
     ] = None,
 ) -> None:
     """Measure this machine's GPU (under torchrun: its node), fit its constants, and judge them on rows kept aside."""
-    try:
-        from .validate.here.run import calibrate_here as run
+    from .validate.handing.command import calibrate_here as command
 
-        run(work, minutes, system)
-    except ModuleNotFoundError as error:
-        raise _bad_input(f"this needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
+    command(work, minutes, system)
 
 
 @app.command(epilog="Example: epicycle bench --mode virtual --kernels 'gemm_*' --out mine.csv")
@@ -662,24 +463,11 @@ def bench(
     ] = None,
     ranks: Annotated[int | None, typer.Option(min=1, max=64, help="Virtual ranks on the one GPU; default 8.")] = None,
     step_limit: Annotated[float, typer.Option(metavar="SECONDS", help="How long a rank may stay silent.")] = 120.0,
-) -> None:
+) -> int:
     """Check the Triton kernels against their references, then time them on your hardware."""
-    from .scenarios.say.envelope import envelope_json
-    from .scenarios.say.output import Outputs
+    from .validate.handing.command import bench as command
 
-    try:
-        from .validate.bench.run import Asked, BenchFailed, run_bench
-
-        asked = Asked(mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles, tune)
-        asked.check()
-        with Outputs((json,)) as outputs:
-            rows = run_bench(asked, partial(print, file=sys.stderr) if outputs.uses_stdout else print)
-            outputs.put(json, lambda path: _write(path, envelope_json("bench", {"rows": rows})))
-    except ModuleNotFoundError as error:
-        raise _bad_input(f"bench needs {error.name}: pip install 'epicycle[kernels]' (a build of torch for your GPU)") from None
-    except BenchFailed as failed:
-        print(f"error: {failed}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    return command(json, mode, kernels, shapes, out, html, json, ranks, step_limit, system, resume, tiles, tune)
 
 
 def main() -> None:
@@ -727,93 +515,6 @@ def _ending() -> ModuleType:
     return ending
 
 
-def _answered(
-    work: Callable[[Step], Told[Answer]],
-    words: str,
-    json: Path | None,
-    csv: Path | None,
-    html: Path | None,
-    command: str,
-    arguments: list[str],
-    parquet: Path | None = None,
-    **options: list[str] | None,
-) -> Answer:
-    """What ``work`` finds, written in every form asked for and printed. ``options``: those that a page's command repeats."""
-    from .scenarios.say.output import Outputs
-
-    if parquet is not None:
-        from .scenarios.say.record_parquet import parquet_library, write_parquet
-
-        parquet_library()
-    with Outputs((json, csv, html, parquet)) as outputs:
-        from .scenarios.say.forms import csv_text, page_writer, print_record
-
-        with _terminal().progress(words) as step:
-            told = work(step)
-        found = told.record
-        if html is not None:
-            outputs.put(html, page_writer(found, _again(command, arguments, html, **options)))
-        outputs.put(csv, lambda path: _write(path, csv_text(found)))
-        outputs.put(json, lambda path: _write(path, told.to_json()))
-        if parquet is not None:
-            outputs.put(parquet, lambda path: write_parquet(cast("Any", found), path))
-    console = _terminal().console(stderr=outputs.uses_stdout)
-    print_record(found, console)
-    _say_written(console, report=html, table=csv, JSON=json, Parquet=parquet)
-    return found
-
-
-def _layer_table(scenario: str, overs: list[str], sets: list[str], csv: Path | None, parquet: Path | None) -> None:
-    from .scenarios.say.layer_table_files import print_layer_table, write_table
-    from .scenarios.say.output import Outputs
-    from .scenarios.study.layer_table import layer_table
-
-    with Outputs((csv, parquet)) as outputs, _terminal().progress(f"sweeping {scenario}") as step:
-        table = layer_table(scenario, overs, sets, step)
-        outputs.put_all((csv, parquet), lambda paths: write_table(table, *paths))
-    console = _terminal().console(stderr=outputs.uses_stdout)
-    print_layer_table(table, console)
-    _say_written(console, table=csv, Parquet=parquet)
-
-
 def _changes(sets: list[str] | None, cluster: str | None) -> list[str]:
     """``--set`` with ``--cluster`` before it: what is set of the hardware is set of that one."""
     return [*([f"cluster={cluster}"] if cluster is not None else []), *(sets or ())]
-
-
-def _again(command: str, arguments: list[str], html: Path, **options: list[str] | None) -> str:
-    """The command line that would make the same report again."""
-    return f"{_words(command, arguments, **options)} --html {shlex.quote(str(html))}"
-
-
-def _words(command: str, arguments: list[str], **options: list[str] | None) -> str:
-    """A command line as it would be typed."""
-    given = [
-        word for name, values in options.items() for value in values or () for word in (f"--{name.replace('_', '-')}", value)
-    ]
-    return shlex.join(["epicycle", command, *arguments, *given])
-
-
-def _write(path: Path, text: str | Iterable[str]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.writelines([text] if isinstance(text, str) else text)
-
-
-def _terminal() -> ModuleType:
-    """What is printed on, and shows that something is under way; imported only once it is needed."""
-    from .scenarios.say.terminal import console
-
-    return console
-
-
-def _say_written(console: Console, **paths: Path | None) -> None:
-    for what, path in paths.items():
-        if path is not None and str(path) != "-":
-            console.print(f"{what} written to {path}", soft_wrap=True)
-
-
-def _bad_input(text: str) -> Exception:
-    """A refusal; its class is loaded by who refuses."""
-    from .hwmodels.errors import BadInput
-
-    return BadInput(text)

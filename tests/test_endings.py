@@ -53,7 +53,7 @@ def test_a_status_says_whose_turn_it_is(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("epicycle.scenarios.ask.scenario.load_layer", fails)
+    monkeypatch.setattr("epicycle.scenarios.command.layer.load_layer", fails)
     assert words in told(epicycle("simulate", SCENARIO), status)
     monkeypatch.setenv("EPICYCLE_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["epicycle", "simulate", SCENARIO])

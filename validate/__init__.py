@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 
 class _Room(ModuleType):
     def __call__(self, *args: Any, **options: Any) -> Any:
-        from .api import validate
-
-        return validate(*args, **options)
+        return import_module(".handing.api", __name__).validate(*args, **options)
 
 
 sys.modules[__name__].__class__ = _Room

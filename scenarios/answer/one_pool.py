@@ -277,6 +277,9 @@ def _notes(
     memory: WorkerMemory,
     backend: Backend,
 ) -> Iterator[str]:
+    yield from question.unused
+    if question.seed:
+        yield f"not used: seed ({question.seed}), nothing is drawn in closed form"
     yield question.model.said
     other = "prefill" if role == "decode" else "decode"
     yield f"the {role} pool is asked alone: no {other} pool, no wait for one, and no way of the KV cache is in this answer"

@@ -1,4 +1,6 @@
-"""`plan`, `simulate`, `sweep`, `compare` and `explain` as functions. A scenario is a name, a file, its keys, or the record.
+"""`plan`, `simulate`, `sweep`, `compare`, `explain` and `exchanges` as functions.
+
+A scenario is a name, a file, its keys, or the record.
 
 ``sets``: changes as ``--set`` has them, either "path=value" texts or a mapping of paths to values.
 """
@@ -13,18 +15,19 @@ from typing import Any, TypeVar
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
+from ..answer.exchange_choice import Exchanges
 from ..answer.request_run import RequestRun
 from ..ask.scenario import CalculatorScenario, Scenario, Source, load_layer, load_scenario, load_serving
 from ..calculate.answer import calculator_of
 from ..say.answer_json import answer_dict
-from ..say.forms import csv_text, page_writer
+from ..say.forms import Launched, csv_text, page_writer
 from ..say.record_csv import answer_csv
 from ..say.record_json import record_dict
 from .told import Told
 
 Sets = Iterable[str] | Mapping[str, Any]
 Progress = Callable[[int, int], None]
-R = TypeVar("R", Plan, Sweep, Comparison, Explanation)
+R = TypeVar("R", Plan, Sweep, Comparison, Explanation, Exchanges)
 
 
 def scenario(source: Source, *, sets: Sets = ()) -> Scenario:
@@ -44,10 +47,10 @@ def simulate(source: Source, *, sets: Sets = (), seed: int | None = None) -> Tol
     asked = load_layer(source, [*changes(sets), *([f"seed={seed}"] if seed is not None else ())]).resolve()
     answer = played(asked)
 
-    def page(path: Path) -> None:
+    def page(path: Path, command: str) -> None:
         from ..report import write_report
 
-        write_report(answer, path, _command("simulate", source))
+        write_report(answer, path, command or _command("simulate", source))
 
     return Told(answer, answer.sentence, partial(answer_dict, answer), partial(answer_csv, answer), page)
 
@@ -63,11 +66,13 @@ def evaluate(source: Source, *, sets: Sets = ()) -> Told[Evaluation]:
 
 def plan(source: Source, *, sets: Sets = (), progress: Progress | None = None) -> Told[Plan]:
     """The cheapest deployments within the scenario's limits; ``best`` is None where none will do. Raises BadInput."""
+    from ..plan.launch import launched
     from ..weigh.evaluation_of import plan_of
 
     asked = load_serving(source, changes(sets))
-    asked.resolve()
-    return told(plan_of(asked, progress), "plan", source)
+    question = asked.resolve()
+    found = plan_of(asked, progress)
+    return told(found, "plan", source, partial(launched, found, question))
 
 
 def emit(source: Source, target: str, *, sets: Sets = (), checkpoint: str | None = None) -> dict[str, str]:
@@ -82,7 +87,8 @@ def emit(source: Source, target: str, *, sets: Sets = (), checkpoint: str | None
     question = with_deployment(asked).resolve()
     serving = getattr(question, "serving", None)
     assert serving is not None
-    return launch_files(serving, target, question.model, question.cluster, checkpoint)
+    elsewhere = getattr(question, "prefill_cluster", None)
+    return launch_files(serving, target, question.model, question.cluster, checkpoint, elsewhere)
 
 
 def serve(
@@ -92,14 +98,17 @@ def serve(
     trace: str | Path | None = None,
     requests: int | None = None,
     seed: int | None = None,
+    csv: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Told[RequestRun]:
     """The scenario's requests played one by one on its deployment, or on the best found. ``trace``: a file of requests.
 
-    Raises BadInput, OSError.
+    ``csv``: where a line for every request goes as it ends, what ``--csv`` writes (`to_csv` has the distributions: requests are
+    not kept). Raises BadInput, OSError.
     """
     from ...sim.inputs.serving_question import ServingQuestion
     from ..say.record_csv import run_csv
+    from ..serve.request_csv import RequestCsv
     from ..serve.run import serve as played
     from ..weigh.evaluation_of import with_deployment
     from ..weigh.played_requests import changes_of
@@ -109,14 +118,18 @@ def serve(
     question = found.resolve()
     assert isinstance(question, ServingQuestion)
     try:
-        run = played(question, progress=progress)
+        if csv is None:
+            run = played(question, progress=progress)
+        else:
+            with Path(csv).open("w", encoding="utf-8", newline="") as file:
+                run = played(question, progress=progress, sink=RequestCsv(file))
     except Unanswerable as error:
         raise found.error_at(error.key, error) from None
 
-    def page(path: Path) -> None:
+    def page(path: Path, command: str) -> None:
         from ..report.requests.run_page import write_run_report
 
-        write_run_report(run, path, _command("serve", source))
+        write_run_report(run, path, command or _command("serve", source))
 
     return Told(run, run.sentence, partial(record_dict, run), partial(run_csv, run), page)
 
@@ -153,11 +166,22 @@ def explain(source: Source, *, sets: Sets = (), step: float = 0.1, progress: Pro
     return told(explained(source, changes(sets), step, progress), "explain", source)
 
 
-def told(record: R, command: str, source: Source) -> Told[R]:
-    """``record`` with its forms; ``command`` and ``source`` made it."""
+def exchanges(
+    source: Source, *, sets: Sets = (), tokens: Iterable[int] | None = None, progress: Progress | None = None
+) -> Told[Exchanges]:
+    """One layer under every exchange that can carry it, by ``tokens`` a rank, and where the winner flips. Raises BadInput."""
+    from ..weigh.exchanges import TOKENS
+    from ..weigh.exchanges import exchanges as weighed
 
-    def page(path: Path) -> None:
-        page_writer(record, _command(command, source))(path)
+    asked = TOKENS if tokens is None else tuple(tokens)
+    return told(weighed(source, changes(sets), asked, progress), "exchanges", source)
+
+
+def told(record: R, command: str, source: Source, launched: Launched | None = None) -> Told[R]:
+    """``record`` with its forms; ``command`` and ``source`` made it. ``launched``: what starts a plan's best deployment."""
+
+    def page(path: Path, again: str) -> None:
+        page_writer(record, again or _command(command, source), launched)(path)
 
     return Told(record, record.sentence, partial(record_dict, record), lambda: "".join(csv_text(record)), page)
 

@@ -30,7 +30,7 @@ class Told(Generic[R_co]):
         sentence: str,
         as_dict: Callable[[], dict[str, Any]],
         as_csv: Callable[[], str],
-        as_page: Callable[[Path], None] | None = None,
+        as_page: Callable[[Path, str], None] | None = None,
     ) -> None:
         self.record = record
         self.sentence = sentence
@@ -70,8 +70,13 @@ class Told(Generic[R_co]):
         """Write the page that ``--html`` writes. Raises BadInput if this answer has none."""
         if self._as_page is None:
             raise BadInput(f"a {type(self.record).__name__} has no page of its own: use to_dict or to_pandas")
-        self._as_page(Path(path))
+        self.page(Path(path))
         return Path(path)
+
+    def page(self, path: Path, command: str = "") -> None:
+        """The same; ``command``: what the page says makes it again."""
+        assert self._as_page is not None
+        self._as_page(path, command)
 
     def _repr_html_(self) -> str:
         rows = list(csv.reader(io.StringIO(self._as_csv())))

@@ -7,16 +7,53 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from ...sim.ep.protocol import find_protocol
+from ...sim.inputs.model import MoeModel
 from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
+from .search import Search
+
+#: Keys of a search that say how experts lie and are reached.
+_OF_EXPERTS = ("dp", "ep", "protocols", "redundant_experts", "overlap")
+_EXPERTS = (
+    *_OF_EXPERTS,
+    *(f"prefill_{name}" for name in _OF_EXPERTS),
+    "placement",
+    "comm_sms",
+    "experts",
+    "payload",
+    "confirm",
+)
+#: Keys of a search that speak of prefill workers.
+_OF_PREFILL = tuple(name for name in Search.model_fields if name.startswith("prefill_"))
 
 
 def idle_keys(question: ServingQuestion, serving: Serving) -> Iterator[str]:
     """A line for each reason."""
     if tails := [f"slo.{name}" for name in question.slo.tails]:
         yield f"not settled by means: {', '.join(tails)}: `epicycle serve` plays the requests one by one"
+    if question.seed:
+        yield f"not used: seed ({question.seed}), nothing is drawn in closed form"
     for key, reason in (*_of_deployment(serving), *(each for role in serving.workers for each in _of_worker(serving, role))):
         yield f"not used: {key}, {reason}"
+
+
+def idle_search_keys(search: Search, model: MoeModel) -> Iterator[str]:
+    """The same of a search, a line for each reason; what a file's deployment holds is named by its own answer."""
+    reasons: list[tuple[tuple[str, ...], str]] = []
+    if "disaggregated" not in search.modes:
+        reasons.append((_OF_PREFILL, "no deployments with prefill workers are looked for (search.modes)"))
+    if "aggregated" not in search.modes:
+        reasons.append((("chunk_tokens",), "decode workers compute no prompts (search.modes)"))
+    if not search.mtp:
+        reasons.append((("acceptance",), "no tokens are drafted (search.mtp is 0)"))
+    if not model.experts:
+        reasons.append((_EXPERTS, f"{model.name} is dense, it has no experts"))
+    told: set[str] = set()
+    for names, reason in reasons:
+        found = [name for name in names if name not in told and _given(search, name) and not search.is_held(name)]
+        told.update(found)
+        if found:
+            yield f"not used: {', '.join(f'search.{name}' for name in found)}, {reason}"
 
 
 def _of_deployment(serving: Serving) -> Iterator[tuple[str, str]]:

@@ -87,8 +87,17 @@ class ServingScenario(QuestionFile):
         except BadInput as error:
             raise self.error_at(("deployment", "prefill", "cluster"), error) from None
 
+    def looked_for(self) -> ServingQuestion:
+        """The question for a plan, which uses the search that an answer about a given deployment leaves."""
+        return self.model_copy(update={"search": None}).resolve()
+
     def _unused(self) -> tuple[str, ...]:
-        """What stands in command lines that the deployment was read from, and in no answer."""
+        """What changes no number: a search beside a deployment, and what stands in command lines that it is read from."""
+        beside = ("not used: search, the file gives its deployment (`epicycle plan` looks for others)",)
+        searched = beside if self.search is not None and self.deployment is not None else ()
+        return (*searched, *self._left_in_command_lines())
+
+    def _left_in_command_lines(self) -> tuple[str, ...]:
         written = self.document.data.get("deployment") if isinstance(self.document.data, dict) else None
         if not isinstance(written, dict) or "from" not in written:
             return ()

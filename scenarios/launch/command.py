@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...hwmodels.errors import BadInput
 from ...hwmodels.specs import Cluster
@@ -13,7 +13,7 @@ from ...sim.inputs.model import MoeModel
 from ...sim.inputs.serving import Serving, Worker
 from . import sglang, trtllm, vllm
 from .flag_list import FlagList, flag_list
-from .option import Option, Site
+from .option import EngineLacks, Option, Site
 
 TARGETS = ("vllm", "sglang", "trtllm", "dynamo")
 _FILE_OPTION = {"trtllm": "--extra_llm_api_options", "dynamo": "--extra-engine-args"}
@@ -72,12 +72,18 @@ class Command:
 
 
 def commands(
-    serving: Serving, target: str, model: MoeModel, cluster: Cluster, checkpoint: str | None = None
+    serving: Serving,
+    target: str,
+    model: MoeModel,
+    cluster: Cluster,
+    checkpoint: str | None = None,
+    prefill_cluster: Cluster | None = None,
 ) -> tuple[Command, ...]:
     """The command of each kind of worker of ``serving`` for ``target``: an engine, or dynamo around the deployment's engine.
 
-    ``checkpoint``: what the engine loads; default: the model's page on Hugging Face, or ``$MODEL``. Raises BadInput if the
-    target is not the engine that the answer was computed for, or lacks an option.
+    ``checkpoint``: what the engine loads; default: the model's page on Hugging Face, or ``$MODEL``. ``prefill_cluster``: where
+    prompts are computed, if on other hardware. Raises BadInput if the target is not the engine that the answer was computed
+    for, or lacks an option.
     """
     if target not in TARGETS:
         raise BadInput(f"emit {target}: wanted one of {', '.join(TARGETS)}")
@@ -88,8 +94,9 @@ def commands(
         )
     stored = (model.weight_dtype, model.expert_dtype)
     return tuple(
-        _command(role, worker, serving, target, model, checkpoint, Site(key, cluster.node.gpus, stored, checkpoint is not None))
+        _command(role, worker, serving, target, model, checkpoint, Site(key, place.node.gpus, stored, checkpoint is not None))
         for role, key, worker in _workers(serving)
+        for place in [prefill_cluster if key == "prefill" and prefill_cluster is not None else cluster]
     )
 
 
@@ -104,6 +111,12 @@ def _command(
 ) -> Command:
     made: list[Option]
     engine = serving.backend
+    if serving.attention is not None:
+        lever = "its kernels multiply as the KV cache is stored: leave it out, and say kv"
+        raise EngineLacks(engine, "deployment.attention", serving.attention, lever)
+    if worker.transport is not None:
+        lever = "its communication library chooses as it is built: leave it out"
+        raise EngineLacks(engine, f"deployment.{site.role}.transport", worker.transport, lever)
     if engine == "vllm":
         made = list(vllm.options(worker, serving, site))
     elif engine == "sglang":
@@ -161,7 +174,13 @@ def script(command: Command, lists: tuple[FlagList, ...]) -> str:
     many = f"{command.count} instances" if command.count > 1 else "one instance"
     size = f"{command.gpus} GPU{'s' if command.gpus > 1 else ''} on {command.nodes} node{'s' if command.nodes > 1 else ''}"
     head = ["#!/bin/sh", f"# {command.role}: {many} of {size} each. Flags of {'; '.join(each.words for each in lists)}."]
-    if command.nodes > 1:
+    program = command.program
+    if command.nodes > 1 and command.target == "trtllm":
+        program = ("trtllm-llmapi-launch", *program)
+        head.append(
+            f"# Run it once a GPU: srun --mpi=pmix -N {command.nodes} -n {command.gpus} {command.role}.sh, or with mpirun."
+        )
+    elif command.nodes > 1:
         last = command.nodes - 1
         head.append(f"# Run it on every node of an instance, with NODE_RANK=0 to {last} and HEAD=the address of node 0.")
     told = [*command.environment, *command.options]
@@ -170,7 +189,8 @@ def script(command: Command, lists: tuple[FlagList, ...]) -> str:
     if command.settings:
         head.append(f"# {command.settings_file} holds the rest, each with its key.")
     exports = [f"export {o.name}={_quoted(o.value or '')}" for o in command.environment]
-    words = [" ".join([*command.program, command.model]), *map(_word, command.shown)]
+    beside = [replace(o, value=f'$(dirname "$0")/{o.value}') if o.value == command.settings_file else o for o in command.shown]
+    words = [" ".join([*program, command.model]), *map(_word, beside)]
     if command.nodes > 1 and any(o.name == "--data-parallel-start-rank" for o in command.options):
         words.append('$([ "$NODE_RANK" = 0 ] || echo --headless)')
     return "\n".join([*head, "set -eu", *exports, "exec " + " \\\n  ".join(words), ""])

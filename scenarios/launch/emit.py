@@ -37,10 +37,18 @@ def emit(
 
 
 def launch_files(
-    serving: Serving, target: str, model: MoeModel, cluster: Cluster, checkpoint: str | None = None
+    serving: Serving,
+    target: str,
+    model: MoeModel,
+    cluster: Cluster,
+    checkpoint: str | None = None,
+    prefill_cluster: Cluster | None = None,
 ) -> dict[str, str]:
-    """What `emit` writes: name -> text. Raises BadInput for an option that the engine lacks."""
-    made = commands(serving, target, model, cluster, checkpoint)
+    """What `emit` writes: name -> text; ``prefill_cluster``: other hardware that prompts are computed on.
+
+    Raises BadInput for an option that the engine lacks.
+    """
+    made = commands(serving, target, model, cluster, checkpoint, prefill_cluster)
     lists = (flag_list("dynamo"), flag_list(serving.backend)) if target == "dynamo" else (flag_list(target),)
     texts = {}
     for command in made:

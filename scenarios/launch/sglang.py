@@ -11,6 +11,7 @@ from typing import Any
 
 from ...hwmodels.errors import BadInput
 from ...sim.inputs.serving import Serving, Worker
+from . import scheduling
 from .option import DEFAULT_WORKER, EngineLacks, Given, Option, Site, compact, is_balanced, only, quantized, takes_part
 
 ENGINE = "sglang"
@@ -51,6 +52,7 @@ def options(worker: Worker, serving: Serving, site: Site) -> Iterator[Option]:
         if worker.cuda_graphs and site.role == "decode":
             yield Option("--cuda-graph-max-bs-decode", str(worker.batch), f"{at}.batch")
     yield Option("--chunked-prefill-size", str(worker.chunk_tokens * worker.dp), f"{at}.chunk_tokens x dp")
+    yield from scheduling.options(ENGINE, worker, serving, at)
     yield Option("--mem-fraction-static", f"{serving.memory_share:g}", "deployment.memory_share")
     if serving.kv is not None:
         if serving.kv not in _KV:
@@ -83,6 +85,9 @@ def _exchange(worker: Worker, serving: Serving, site: Site, at: str) -> Iterator
     elif worker.protocol == "all-gather":
         yield Option("--moe-a2a-backend", "none", f"{at}.protocol")
     else:
+        if worker.ep != worker.tp * worker.dp:
+            lever = f"with DeepEP its experts lie on all GPUs of a stage: use ep={worker.tp * worker.dp}"
+            raise EngineLacks(ENGINE, f"{at}.ep", worker.ep, lever)
         yield Option("--moe-a2a-backend", "deepep", f"{at}.protocol")
         mode = _DEEPEP[worker.protocol]
         if mode == "auto" and serving.mode == "disaggregated":
@@ -187,6 +192,7 @@ def read(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
             raise BadInput(f"--speculative-eagle-topk {branches}: a tree of drafts is not known to epicycle, use 1")
         whole["mtp"] = given.number("--speculative-num-steps", 1)
         given.number("--speculative-num-draft-tokens", 0)
+    scheduling.read(ENGINE, given, worker, whole)
     if (role := given.word("--disaggregation-mode")) not in (None, "null"):
         whole["role"] = role
     return worker, whole

@@ -10,7 +10,8 @@ from typing import Any
 
 from ...hwmodels.errors import BadInput
 from ...sim.inputs.serving import Serving, Worker
-from .option import EngineLacks, Given, Option, Site, is_balanced, quantized, takes_part
+from . import scheduling
+from .option import DEFAULT_WORKER, EngineLacks, Given, Option, Site, is_balanced, quantized, takes_part
 
 ENGINE = "trtllm"
 PROGRAM = ("trtllm-serve",)
@@ -43,6 +44,9 @@ def options(worker: Worker, serving: Serving, site: Site, experts: int) -> Itera
         if worker.protocol not in METHODS:
             raise EngineLacks(ENGINE, f"{at}.protocol", worker.protocol, f"use one of {', '.join(METHODS)}")
         yield Option(EXCHANGE, METHODS[worker.protocol], f"{at}.protocol")
+        if worker.comm_sms != DEFAULT_WORKER.comm_sms:
+            lever = f"its kernels choose: leave it at {DEFAULT_WORKER.comm_sms}"
+            raise EngineLacks(ENGINE, f"{at}.comm_sms", worker.comm_sms, lever)
     if worker.overlap:
         raise EngineLacks(ENGINE, f"{at}.overlap", "true", "it has no two-batch overlap: use overlap=false")
     if serving.payload is not None:
@@ -61,6 +65,7 @@ def options(worker: Worker, serving: Serving, site: Site, experts: int) -> Itera
             yield Option("cuda_graph_config.max_batch_size", str(worker.batch), f"{at}.batch")
     yield Option("max_num_tokens", str(worker.chunk_tokens), f"{at}.chunk_tokens")
     yield Option("enable_chunked_prefill", "true", f"{at}.chunk_tokens")
+    yield from scheduling.options(ENGINE, worker, serving, at)
     yield Option("kv_cache_config.free_gpu_memory_fraction", f"{serving.memory_share:g}", "deployment.memory_share")
     if serving.kv is not None and serving.kv != "bf16":
         if serving.kv not in _KV:
@@ -111,6 +116,7 @@ def read(given: Given, experts: int) -> tuple[dict[str, Any], dict[str, Any]]:
         whole["memory_share"] = memory
     if (kv := given.word("kv_cache_config.dtype")) not in (None, "auto"):
         whole["kv"] = {name: dtype for dtype, name in _KV.items()}[str(kv)]
+    scheduling.read(ENGINE, given, worker, whole)
     given.word("speculative_config.decoding_type")
     if drafts := given.number("speculative_config.num_nextn_predict_layers", 0):
         whole["mtp"] = drafts

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...hwmodels.errors import BadInput
 from ...sim.inputs.serving import Serving, Worker
+from . import scheduling
 from .option import DEFAULT_WORKER, EngineLacks, Given, Option, Site, compact, is_balanced, only, quantized, takes_part
 
 ENGINE = "vllm"
@@ -56,6 +57,7 @@ def options(worker: Worker, serving: Serving, site: Site) -> Iterator[Option]:
     if worker.batch is not None:
         yield Option("--max-num-seqs", str(worker.batch), f"{at}.batch")
     yield Option("--max-num-batched-tokens", str(worker.chunk_tokens), f"{at}.chunk_tokens")
+    yield from scheduling.options(ENGINE, worker, serving, at)
     yield Option("--gpu-memory-utilization", f"{serving.memory_share:g}", "deployment.memory_share")
     if serving.kv is not None:
         if serving.kv not in _KV:
@@ -174,6 +176,7 @@ def read(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
         if drafts.get("method", "mtp") not in ("mtp", "deepseek_mtp"):
             raise BadInput(f"--speculative-config: epicycle knows the method mtp, got {drafts['method']}")
         whole["mtp"] = int(drafts.get("num_speculative_tokens", 1))
+    scheduling.read(ENGINE, given, worker, whole)
     transfer = given.settings("--kv-transfer-config")
     if transfer:
         whole["role"] = {"kv_producer": "prefill", "kv_consumer": "decode"}.get(str(transfer.get("kv_role")), "")

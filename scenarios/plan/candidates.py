@@ -179,9 +179,10 @@ def _spread(ranked: Ranked, edge: Rows, most: int) -> list[int]:
 def _evaluated(table: Table, row: int) -> Shown | None:
     serving = table.serving(row)
     try:
-        answer = evaluate(replace(table.question, serving=serving))
+        closed = evaluate(replace(table.question, serving=serving, seed=0))  # a plan's seed is that of the exchanges it plays
     except Unanswerable:  # at the very edge of what it carries the table says yes and the evaluation no
         return None
+    answer = replace(closed, seed=table.question.seed)
     moe = table.setting.model.experts > 0
     words = f"{in_words(serving.decode, moe)}, batch {serving.decode.batch}"
     if serving.prefill is not None:

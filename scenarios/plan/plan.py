@@ -20,6 +20,7 @@ from ...hwmodels.errors import BadInput
 from ...hwmodels.units import format_bytes, format_time
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Evaluation, Limit, Plan
+from ..ask.idle_keys import idle_search_keys
 from ..ask.search import Search
 from .candidates import Ranked, Shown, candidates
 from .events import get_ready, longer_tpot_s, played_seconds
@@ -68,7 +69,7 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
     if question.plays:
         shown, missed = played(shown, question)
     best = shown[0].answer if shown and shown[0].candidate.meets else None
-    notes: list[str] = list(search.held)
+    notes: list[str] = [*search.held, *idle_search_keys(search, question.model)]
     limits: tuple[Limit, ...] = ()
     closest: Evaluation | None = None
     if best is not None:
@@ -83,6 +84,8 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
     if progress is not None:
         progress(steps - 1, steps)
     shown = _confirmed(shown, search, question.seed, play)
+    if "confirm" in search.model_fields_set and search.confirm and not any(s.candidate.events_tpot_s for s in shown):
+        notes.append("nothing was played event by event (search.confirm): what meets the limits here exchanges no tokens")
     if progress is not None:
         progress(steps, steps)
     ruled_out: Counter[str] = Counter()

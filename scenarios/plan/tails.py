@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...sim.inputs.feasible import Unanswerable
-from ...sim.inputs.serving import Slo
+from ...sim.inputs.serving import Serving, Slo, Workload
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.evaluation import Limit
 from ..serve.run import serve
@@ -25,13 +25,22 @@ def of_means(slo: Slo) -> Slo:
     return slo.model_copy(update={**dict.fromkeys(slo.tails), **least})
 
 
+def with_room(serving: Serving, workload: Workload) -> Serving:
+    """``serving`` as its requests are played: a plan's batch at an arrival rate is what decodes on average, and no engine that
+    has to carry bursts would be limited to that; memory limits it."""
+    if workload.rate is None:
+        return serving
+    return serving.model_copy(update={"decode": serving.decode.model_copy(update={"batch": None})})
+
+
 def played(shown: list[Shown], question: ServingQuestion) -> tuple[list[Shown], tuple[Limit, ...]]:
     """``shown`` with the first that meets ``question``'s limits request by request in front, those before it marked as missing
     them; and, where none does, the limits of the one that misses least."""
     closest: tuple[float, tuple[Limit, ...]] | None = None
     kept = list(shown)
     for tried in [s for s in shown if s.candidate.meets][:_PLAYED]:
-        asked = replace(tried.table.question, serving=tried.candidate.serving, slo=question.slo)
+        room = with_room(tried.candidate.serving, question.workload)
+        asked = replace(tried.table.question, serving=room, slo=question.slo)
         try:
             answer = serve(asked).evaluation
         except Unanswerable:

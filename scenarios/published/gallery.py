@@ -25,6 +25,7 @@ _SCALES: Mapping[tuple[str, str], float] = {
     ("B", "kB"): 1e-3,
     ("B", "KiB"): 2.0**-10,
     ("B", "GiB"): 2.0**-30,
+    ("B", "Gb"): 8e-9,
     ("B/s", "GB/s"): 1e-9,
     ("B/s", "Gb/s"): 8e-9,
     ("flop/s", "TFLOP/s"): 1e-12,

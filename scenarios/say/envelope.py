@@ -11,7 +11,20 @@ from .json_text import json_text
 
 #: Raised when a key is renamed, removed, or means something else; a new key alone does not raise it.
 SCHEMA_VERSION = 1
-KINDS = ("simulate", "plan", "serve", "sweep", "compare", "explain", "validate", "bench", "catalog", "evaluation", "gallery")
+KINDS = (
+    "simulate",
+    "plan",
+    "serve",
+    "sweep",
+    "compare",
+    "explain",
+    "exchanges",
+    "validate",
+    "bench",
+    "catalog",
+    "evaluation",
+    "gallery",
+)
 
 #: Units of keys that do not end in one. Metrics carry theirs beside their value.
 _SHARED = {"seconds": "s", "flops": "flop", "cost": "USD/h", "mfu": "share", "mbu": "share"}
@@ -34,6 +47,7 @@ UNITS: Mapping[str, Mapping[str, str]] = {
     "serve": {**_SHARED, "distributions": "s", "closed_form": "s", "stages": "s"},
     "compare": {**_SHARED, "effect": "relative change"},
     "explain": {**_SHARED, "more": "relative change", "less": "relative change", "step": "relative change"},
+    "exchanges": {"ratio": "runner-up over winner", "tokens": "a rank"},
     "evaluation": _SHARED,
     "validate": {},
     "bench": {},

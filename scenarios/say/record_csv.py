@@ -11,6 +11,7 @@ from ...hwmodels.interval import UNKNOWN
 from ...sim.inputs.serving import Serving
 from ...sim.layer.result import Answer
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Plan, Sweep
+from ..answer.exchange_choice import Exchanges
 from ..answer.request_run import RequestRun
 from ..answer.words.leading_metric import meets
 from ..weigh.mechanism import step_changes
@@ -133,6 +134,17 @@ def explanation_csv(explanation: Explanation) -> str:
         for s in found
     ]
     return _table(["path", "name", "value", "step", *(f"more:{key}" for key in keys), *(f"less:{key}" for key in keys)], rows)
+
+
+def exchanges_csv(found: Exchanges) -> str:
+    """A row a protocol and number of tokens a rank: its layer with interval, and what of it is exchange and experts."""
+    names = ["protocol", "tokens", "layer_us", "low90_us", "high90_us", "dispatch_us", "experts_us", "combine_us", "known"]
+    rows = [
+        [curve.protocol, tokens, *(getattr(curve, name)[i] for name in names[2:-1]), curve.known]
+        for curve in found.curves
+        for i, tokens in enumerate(found.tokens)
+    ]
+    return _table(names, rows)
 
 
 def _values(evaluation: Evaluation) -> dict[str, float]:

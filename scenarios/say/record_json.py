@@ -13,17 +13,18 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep
+from ..answer.exchange_choice import Exchanges
 from ..answer.request_run import RequestRun
 from .envelope import enveloped
 from .json_text import json_text, rounded
 
-Record = Plan | Sweep | Comparison | Explanation | Evaluation | RequestRun
+Record = Plan | Sweep | Comparison | Explanation | Evaluation | RequestRun | Exchanges
 
 
 def record_dict(record: Record) -> dict[str, Any]:
     """``record`` as plain data, in the envelope that all kinds have."""
     kinds: dict[type, str] = {Plan: "plan", Sweep: "sweep", Comparison: "compare", Explanation: "explain"}
-    kinds |= {Evaluation: "evaluation", RequestRun: "serve"}
+    kinds |= {Evaluation: "evaluation", RequestRun: "serve", Exchanges: "exchanges"}
     whole = _sweep(record) if isinstance(record, Sweep) else _plain(record)
     whole.pop("version", None)
     return enveloped(kinds[type(record)], whole)

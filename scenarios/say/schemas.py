@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from ...hwmodels.errors import UnknownName
 from ..answer.evaluation import Comparison, Evaluation, Explanation, Metric, Plan, Sweep, SweepPoint
+from ..answer.exchange_choice import Exchanges
 from ..answer.request_run import RequestRun
 from ..ask.calculator_scenario import CalculatorScenario
 from ..ask.expectation import Published
@@ -22,7 +23,14 @@ from .envelope import SCHEMA_VERSION
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_RECORDS = {"plan": Plan, "compare": Comparison, "explain": Explanation, "evaluation": Evaluation, "serve": RequestRun}
+_RECORDS = {
+    "plan": Plan,
+    "compare": Comparison,
+    "explain": Explanation,
+    "evaluation": Evaluation,
+    "serve": RequestRun,
+    "exchanges": Exchanges,
+}
 KINDS = (
     "scenario",
     "simulate",
@@ -31,6 +39,7 @@ KINDS = (
     "sweep",
     "compare",
     "explain",
+    "exchanges",
     "evaluation",
     "validate",
     "bench",

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ...hwmodels.backends import Backend, load_backend
-from ...hwmodels.errors import BadInput
 from ...sim.ep.machine import machine_of
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.requests import Faults, Requests, Transfer
@@ -17,6 +16,7 @@ from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.faults.pools import Group
 from ...sim.serving.faults.schedule import Schedule, schedule
+from ...sim.serving.prompts import ROUNDS
 from ...sim.serving.requests.arrivals.conversations import conversations
 from ...sim.serving.requests.arrivals.made_up import Lengths, Wave, arrivals
 from ...sim.serving.requests.arrivals.trace_file import Format, Scale, format_of, trace_chunks
@@ -27,7 +27,7 @@ from ...sim.serving.requests.loop.layout import Rules
 from ...sim.serving.requests.rules import NEVER, rules_of
 from ...sim.serving.requests.times.shelf import Shelf, shelf_of
 from ...sim.serving.requests.times.step_table import Reach, Table, step_table
-from ...sim.serving.steady import Setting, decode_step
+from ...sim.serving.steady import Setting
 from ...sim.step.memory import WorkerMemory
 from ...sim.step.worker import Arrangement, arrangement_of, precision_of
 from ..answer.evaluate import evaluate
@@ -406,36 +406,6 @@ def _hit_something(faults: Faults, groups: list[Group]) -> None:
             )
 
 
-def _handover(setting: Setting, serving: Serving, batch: float) -> float:
-    """Seconds from a prefill to a decode worker beside the transfer: the engine's, and the steps of ``batch`` sequences until a
-    decode worker hands out a first token."""
-    if serving.prefill is None:
-        return 0.0
-    step = decode_step(setting, arrangement_of(serving.decode), batch).seconds
-    return setting.engine.handover + setting.engine.handover_steps * float(step)
-
-
-def _handover_of(question: ServingQuestion, asked: Requests, setting: Setting, load: Load) -> float:
-    """The handover asked for, else the engine's."""
-    serving = question.serving
-    if asked.transfer.handover is not None or serving is None or serving.prefill is None:
-        return asked.transfer.handover or 0.0
-    return _handover(setting, serving, _mean_batch(question, load))
-
-
-def _mean_batch(question: ServingQuestion, load: Load) -> float:
-    """Sequences that decode together in an attention group at the run's mean load, as the closed form has them; one where it
-    has no answer."""
-    arrivals = {"rate": load.rate or None, "concurrency": load.clients or None}
-    if not load.rate:
-        arrivals |= {"arrivals": None, "burstiness": None}
-    asked = replace(question, workload=question.workload.model_copy(update=arrivals), requests=None, faults=None)
-    try:
-        return float(evaluate(replace(asked, slo=type(question.slo)())).metric("batch").value)
-    except BadInput:
-        return 1.0
-
-
 def _rules(
     question: ServingQuestion,
     asked: Requests,
@@ -470,7 +440,7 @@ def _rules(
     layers = question.model.layers
     scaling, drift = asked.scaling, asked.drift
     span_from, span_to = spans or (0.0, 0.0)
-    handover = _handover_of(question, asked, setting, load)
+    handover = asked.transfer.handover
     return rules_of(
         unit_tokens=unit,
         block_tokens=block,
@@ -490,7 +460,8 @@ def _rules(
         early=asked.transfer.reserve or asked.transfer.by == "layer",
         append=router.append,
         token_bytes=token_bytes(question, setting),
-        move_latency=(question.cluster.node.nic.latency + handover) * _PS,
+        handover_steps=setting.engine.handover_steps if handover is None else 0.0,
+        move_latency=(question.cluster.node.nic.latency + (setting.engine.handover if handover is None else handover)) * _PS,
         tool_policy={"keep": 0, "drop": 1, "pin": 2}[tools.cache],
         ttl=(tools.ttl or 0.0) * _PS,
         closed=load.clients,
@@ -504,6 +475,10 @@ def _rules(
         first_token=setting.engine.first_token * _PS,
         stream=scheduler.stream,
         poll=scheduler.poll * _PS,
+        poll_steps=max(1, round(serving.poll_steps)),
+        wait_steps=serving.wait_steps,
+        wait_fill=serving.wait_fill,
+        balance_steps=_patience(setting, serving),
         span_from=span_from * _PS,
         span_to=span_to * _PS,
         scale_every=0 if scaling is None else scaling.every * _PS,
@@ -519,12 +494,19 @@ def _rules(
 def _notes(asked: Requests, serving: Serving, load: Load, unit: int) -> Iterator[str]:
     admission = asked.scheduler.admission or _ADMISSION[serving.backend]
     yield f"{load.said}; KV cache in blocks of {unit} tokens, a request is let in with room for {_ROOM[admission]}"
-    unplayed: list[str] = [name for name in ("poll_steps", "wait_steps", "wait_fill") if name in serving.model_fields_set]
-    unplayed += [f"{role}.balance" for role, worker in _workers(serving) if "balance" in worker.model_fields_set]
-    if unplayed:
-        yield f"deployment.{', deployment.'.join(unplayed)}: known to the closed form only, requests are played without"
+    for role, worker in _workers(serving):
+        if worker.balance == "perfect":
+            yield f"deployment.{role}.balance=perfect is no scheduler's: requests are played dealt out in turn"
+        elif worker.balance is not None and serving.prefill is not None:
+            yield f"deployment.{role}.balance: groups of a pool of its own do not wait for each other's prompts"
     if load.trace is not None and load.trace.block_tokens == 0:
         yield f"the trace ({load.trace.name}) does not say which prompts share a prefix: nothing is found in the prefix cache"
+
+
+def _patience(setting: Setting, serving: Serving) -> int:
+    """Steps for which a group's prompts wait for the other groups'."""
+    rounds = ROUNDS[serving.decode.balance or setting.backend.balance]
+    return int(rounds) if 1.0 < rounds < np.inf and serving.decode.dp > 1 and serving.prefill is None else 0
 
 
 def _workers(serving: Serving) -> Iterator[tuple[str, Worker]]:

@@ -70,7 +70,7 @@ def plan_of(scenario: ServingScenario, progress: Progress | None = None) -> Plan
             search = holding(search, scenario.deployment)
         except NotHeld as error:
             raise scenario.error_at(error.key, error) from None
-    return plan(scenario.resolve(), search, progress)
+    return plan(scenario.looked_for(), search, progress)
 
 
 def with_deployment(scenario: Simulated) -> Simulated:
@@ -105,7 +105,7 @@ def _settled(scenario: ServingScenario, serving: Serving, where: str, gpus: int)
     name = elsewhere or scenario.cluster.name
     nodes = -(-gpus // load_cluster(name, None, overrides).node.gpus)
     cluster = ClusterChoice(name=name, nodes=nodes, overrides=overrides)
-    found = scenario.model_copy(update={"deployment": serving, "cluster": cluster})
+    found = scenario.model_copy(update={"deployment": serving, "cluster": cluster, "search": None})
     found.read_from(scenario.document)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from ...hwmodels.errors import BadInput
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.request_run import RequestRun
-from ..ask.scenario import load_serving
+from ..ask.scenario import ServingScenario, load_serving
+from ..plan.tails import with_room
 from ..serve.chrome_trace import write_steps
 from ..serve.request_csv import RequestCsv
+from ..serve.request_parquet import RequestParquet
 from ..serve.run import serve
 from ..serve.setup import Setup
 from .evaluation_of import with_deployment
@@ -40,9 +43,15 @@ def answer_requests(
     trace: Path | None,
     window: str,
     progress: Callable[[int, int], None] | None,
+    parquet: Path | None = None,
 ) -> RequestRun:
     """The run of the scenario called ``name``; the files that are written while it is played, handed to ``put``."""
-    scenario = with_deployment(load_serving(name, changes))
+    given = load_serving(name, changes)
+    scenario = with_deployment(given)
+    if given.deployment is None and isinstance(scenario, ServingScenario) and scenario.deployment is not None:
+        found = scenario.model_copy(update={"deployment": with_room(scenario.deployment, given.workload)})
+        found.read_from(scenario.document)
+        scenario = found
     question = scenario.resolve()
     assert isinstance(question, ServingQuestion)
     noted: list[tuple[Any, Setup]] = []
@@ -51,23 +60,43 @@ def answer_requests(
         options |= {"window": _window(window), "spans": lambda spans, setup: noted.append((spans.copy(), setup))}
     run: list[RequestRun] = []
 
-    def play(path: Path | None) -> None:
-        if path is None:
-            run.append(serve(question, **options))
-            return
-        with path.open("w", encoding="utf-8", newline="") as file:
-            run.append(serve(question, sink=RequestCsv(file), **options))
+    def play(lines: Path | None, rows: Path | None) -> None:
+        with ExitStack() as open_files:
+            sinks: list[Callable[[Any], None]] = []
+            if lines is not None:
+                sinks.append(RequestCsv(open_files.enter_context(lines.open("w", encoding="utf-8", newline=""))))
+            if rows is not None:
+                sinks.append(open_files.enter_context(RequestParquet(rows)))
+            run.append(serve(question, sink=_each(sinks), **options))
+
+    def with_lines(rows: Path | None) -> None:
+        if csv is None:
+            play(None, rows)
+        else:
+            put(csv, lambda lines: play(lines, rows))
 
     try:
-        if csv is None:
-            play(None)
+        if parquet is None:
+            with_lines(None)
         else:
-            put(csv, play)
+            put(parquet, with_lines)
     except Unanswerable as error:
         raise scenario.error_at(error.key, error) from None
     if trace is not None:
         put(trace, lambda path: write_steps(path, *noted[0]))
     return run[0]
+
+
+def _each(sinks: Sequence[Callable[[Any], None]]) -> Callable[[Any], None] | None:
+    """One sink that hands records on to all."""
+    if not sinks:
+        return None
+
+    def take(records: Any) -> None:
+        for sink in sinks:
+            sink(records)
+
+    return take
 
 
 def _window(text: str) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Networks with switches as graphs: who is how many links from whom, and what an all-to-all does to every link.
 
 A `Fabric` is a symmetric matrix [place, place] of link rates (0: no link; any unit, one way), whose first ``hosts`` places
-are GPUs and the rest are switches. Rates count a bundle of links as one. Sources: rail-only networks of Wang et al. (arXiv
+are GPUs, the rest NICs and switches. Rates count a bundle of links as one. Sources: rail-only networks of Wang et al. (arXiv
 2307.12169), which have no spine and forward over NVLink; leaf and spine of Clos (1953) with oversubscription.
 """
 
@@ -66,12 +66,10 @@ class Fabric:
 def rail_only(nodes: int, gpus: int, nic: float, nvlink: float) -> Fabric:
     """``nodes`` of ``gpus`` on one NVSwitch each; GPU i of every node on rail switch i, and no switch above the rails."""
     hosts = nodes * gpus
-    rates = np.zeros((hosts + nodes + gpus,) * 2)
-    for node in range(nodes):
-        for gpu in range(gpus):
-            host = node * gpus + gpu
-            _join(rates, host, hosts + node, nvlink)
-            _join(rates, host, hosts + nodes + gpu, nic)
+    rates = np.zeros((2 * hosts + nodes + gpus,) * 2)
+    _nodes(rates, hosts, gpus, nic, nvlink)
+    for host in range(hosts):
+        _join(rates, hosts + host, 2 * hosts + nodes + host % gpus, nic)
     return Fabric(rates, hosts)
 
 
@@ -79,18 +77,25 @@ def clos(nodes: int, gpus: int, nic: float, nvlink: float, nodes_per_leaf: int, 
     """Leaves of ``nodes_per_leaf`` whole nodes, each joined to all ``spines`` by 1/``oversubscription`` of its hosts' rate."""
     if nodes % nodes_per_leaf or oversubscription < 1.0:
         raise BadInput(
-            f"{nodes} nodes do not fill leaves of {nodes_per_leaf}, or oversubscription ({oversubscription:g}) is below 1"
+            f"{nodes} nodes do not fill leaves of {nodes_per_leaf}, or oversubscription {oversubscription:g} is below 1"
         )
     hosts, leaves = nodes * gpus, nodes // nodes_per_leaf
-    rates = np.zeros((hosts + nodes + leaves + spines,) * 2)
+    rates = np.zeros((2 * hosts + nodes + leaves + spines,) * 2)
+    _nodes(rates, hosts, gpus, nic, nvlink)
     for host in range(hosts):
-        _join(rates, host, hosts + host // gpus, nvlink)
-        _join(rates, host, hosts + nodes + host // (gpus * nodes_per_leaf), nic)
+        _join(rates, hosts + host, 2 * hosts + nodes + host // (gpus * nodes_per_leaf), nic)
     uplink = nic * gpus * nodes_per_leaf / oversubscription / spines
     for leaf in range(leaves if leaves > 1 else 0):
         for spine in range(spines):
-            _join(rates, hosts + nodes + leaf, hosts + nodes + leaves + spine, uplink)
+            _join(rates, 2 * hosts + nodes + leaf, 2 * hosts + nodes + leaves + spine, uplink)
     return Fabric(rates, hosts)
+
+
+def _nodes(rates: Rates, hosts: int, gpus: int, nic: float, nvlink: float) -> None:
+    """Every GPU on its node's NVSwitch, and on a NIC of its own (place ``hosts`` + GPU), so that NVLink is the shorter way."""
+    for host in range(hosts):
+        _join(rates, host, 2 * hosts + host // gpus, nvlink)
+        _join(rates, host, hosts + host, nic)
 
 
 def full_boards(boards: int, chips: int, link: float) -> Fabric:

@@ -15,9 +15,10 @@ from ..ep.bound import program_seconds
 from ..ep.machine import machine_of
 from ..ep.protocol import describe, find_protocol
 from ..inputs.question import Question
-from .program import EXPERTS, closed_experts, context_of, expert_constants, layout_of, seen_cluster, shape_of
+from .program import EXPERTS, Source, closed_experts, context_of, expert_constants, layout_of, seen_cluster, shape_of
 
-_ROUTED = ("uniform", "balanced", "group-limited")
+#: Ways of routing that have a closed form.
+ROUTED = ("uniform", "balanced", "group-limited")
 
 Floats = NDArray[np.float64]
 
@@ -29,8 +30,8 @@ def layer_seconds(question: Question, tokens: Floats) -> Mapping[str, Floats]:
     routing has no closed form, or nobody measured a kernel.
     """
     kind, deployment = question.traffic.routing.kind, question.deployment
-    if kind not in _ROUTED:
-        raise BadInput(f"traffic.routing.kind {kind}: in closed form there is {', '.join(_ROUTED)}: take --engine events")
+    if kind not in ROUTED:
+        raise BadInput(f"traffic.routing.kind {kind}: in closed form there is {', '.join(ROUTED)}: take --engine events")
     protocol = find_protocol(deployment.protocol)
     most = deployment.max_tokens if protocol.capacity is not None else None
     if most is None:
@@ -57,3 +58,16 @@ def _call(question: Question, tokens: Floats) -> dict[str, Floats]:
         if then:
             found[then] = np.broadcast_to(np.asarray(experts, np.float64), tokens.shape)
     return found
+
+
+def layer_sources(question: Question, tokens: Floats) -> tuple[Source, ...]:
+    """The fitted entries behind `layer_seconds`, an op each. Raises BadInput if nobody measured a kernel."""
+    protocol = find_protocol(question.deployment.protocol)
+    cluster = seen_cluster(question, protocol.name)
+    machine, shape, context = machine_of(cluster), shape_of(question, tokens), context_of(question)
+    scope = protocol.scope(one_domain=layout_of(question).nodes == 1)
+    found = []
+    for op in protocol.ops.values():
+        described = describe(protocol.name, op.name, scope, cluster.calibration, shape, machine, context)
+        found.append(Source(op, described.entry, described.calibrated_on, described.lender))
+    return (*found, *expert_constants(question, protocol)[1])

@@ -13,6 +13,7 @@ from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.units import format_time
 from ..engine import Simulator
 from ..ep.bound import program_seconds
+from ..ep.limit import cautioned
 from ..ep.protocol import unmeasured_note
 from ..ep.transport import transport_of
 from ..fabric.topology import Topology
@@ -21,7 +22,7 @@ from ..precision import ELEMENT_BYTES
 from .count_exchange import count_exchange
 from .holdings import holdings
 from .play import Player
-from .program import EXPERTS, Program, asked_transport, build
+from .program import EXPERTS, Program, Source, asked_transport, build, shape_of
 from .result import Answer, InputRow, LayerResult, PathSegment
 from .timeline import critical_path, links, op_times, spans, traffic
 
@@ -95,28 +96,34 @@ def _layer(question: Question, program: Program, items: tuple) -> LayerResult:  
 
 def _intervals(question: Question, program: Program, path: tuple[PathSegment, ...]) -> dict[str, Interval]:
     """How sure every op is, from the residuals of the entry it used, at its time of one micro-batch and its operating point."""
-    shape, deployment = program.shape, question.deployment
-    point = {name: float(np.asarray(getattr(shape, name))) for name in ("tokens", "hidden", "top_k", "experts", "ranks")}
-    block = {
-        "tokens": float(program.drawn.tokens.sum()),
-        "hidden": float(question.model.hidden),
-        "inter": float(question.model.moe_intermediate),
-        "experts": float(len(program.drawn.slot_load)) / deployment.ep,
-        "weight_bytes": ELEMENT_BYTES[deployment.weights],
-    }
+    tokens, group = float(np.asarray(program.shape.tokens)), float(program.drawn.tokens.sum())
     found = {}
     for source in program.sources:
-        op = source.shown
-        seconds = sum(s.end_ps - s.start_ps for s in path if s.op == op) / 1e12 / program.micro_batches
-        same = load_calibration(source.system).cluster == load_calibration(question.cluster.calibration).cluster
-        borrowed = "" if same else source.system
-        if source.lender:
-            borrowed = f"the {source.lender} kernels on {source.system}"
-        where = block if source.op is None and not source.part else point  # ours: tokens of one rank
-        across = source.op is not None and deployment.ep > question.cluster.nvlink_domain_gpus
-        foreign = why_foreign(question.cluster, across, source.system)
-        found[op] = elsewhere(source.entry.fit.interval(seconds, question.nodes_used, where, borrowed, foreign))
+        seconds = sum(s.end_ps - s.start_ps for s in path if s.op == source.shown) / 1e12 / program.micro_batches
+        found[source.shown] = sureness(question, source, seconds, tokens, group)
     return found
+
+
+def sureness(question: Question, source: Source, seconds: float, tokens: float, group: float) -> Interval:
+    """How sure ``seconds`` of an op are with ``tokens`` on the fullest rank and ``group`` on all."""
+    shape, deployment = shape_of(question, tokens), question.deployment
+    if source.op is None and not source.part:
+        where = {
+            "tokens": group,
+            "hidden": float(question.model.hidden),
+            "inter": float(question.model.moe_intermediate),
+            "experts": (question.model.experts + deployment.redundant_experts) / deployment.ep,
+            "weight_bytes": ELEMENT_BYTES[deployment.weights],
+        }
+    else:  # ours, and those inside an exchange's kernel: tokens of one rank
+        where = {name: float(np.asarray(getattr(shape, name))) for name in ("tokens", "hidden", "top_k", "experts", "ranks")}
+    same = load_calibration(source.system).cluster == load_calibration(question.cluster.calibration).cluster
+    borrowed = "" if same else source.system
+    if source.lender:
+        borrowed = f"the {source.lender} kernels on {source.system}"
+    across = source.op is not None and deployment.ep > question.cluster.nvlink_domain_gpus
+    foreign = why_foreign(question.cluster, across, source.system)
+    return elsewhere(source.entry.fit.interval(seconds, question.nodes_used, where, borrowed, foreign))
 
 
 def _closed_form(program: Program) -> dict[str, float]:
@@ -172,9 +179,11 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         text = f"{question.cluster.calibration} has no measurements of {kernels}: constants of {' and '.join(systems)}"
         # The calibration says why it leans on its relatives; others lend a kernel that none of those has.
         yield f"{text} ({why})" if why and set(systems) <= set(relatives(question.cluster.calibration)) else text
+    yield from _graphs_note(question, program)
     if unmeasured := sorted({source.lender for source in program.sources if source.lender}):
         yield unmeasured_note(program.protocol.name, unmeasured)
     yield from program.protocol.caveats
+    yield from cautioned(program.protocol.cautions, question.asked(program.protocol.name))
     yield from _expert_note(program)
     if program.protocol.slot_rows is not None:
         slot = float(np.asarray(program.protocol.slot_rows(program.shape, question.deployment.capacity_factor)))
@@ -186,6 +195,23 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
         yield from program.protocol.caveats_across
     if question.traffic.routing.kind in ("power-law", "file"):
         yield "the closed form beside it is for uniform routing, and so were the rows whose residuals made the intervals"
+
+
+def _graphs_note(question: Question, program: Program) -> Iterator[str]:
+    """What ``deployment.cuda_graphs`` means here, where it is given: launches run beside the kernels, and may hide."""
+    asked, protocol = question.deployment.cuda_graphs, program.protocol
+    if asked is None:
+        return
+    if asked and not protocol.replays:
+        yield (
+            f"deployment.cuda_graphs: the experts' kernels are taken as replayed; {protocol.name}'s own are launched one by "
+            "one, since its host waits for counts"
+        )
+    elif asked:
+        yield f"deployment.cuda_graphs: {protocol.name} is replayed, as it is by default"
+    else:
+        launched = "" if protocol.replays else ", as it is by default"
+        yield f"deployment.cuda_graphs: kernels are launched one by one{launched}: the longer of kernels and launches counts"
 
 
 def _expert_note(program: Program) -> Iterator[str]:

@@ -194,7 +194,7 @@ def expert_constants(question: Question, protocol: Protocol) -> tuple[ExpertKern
     system, weights = question.cluster.calibration, question.deployment.weights
     if protocol.fused is not None:
         fused = protocol.fused(system)
-        return fused, (Source(None, fused.entry, fused.system),)
+        return fused, (Source(None, fused.entry, fused.system, part="fused"),)
     if protocol.own_experts is not None and replayed(question, protocol):
         own = protocol.own_experts(system, weights)
         if own is not None:

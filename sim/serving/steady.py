@@ -21,7 +21,7 @@ from ..step.part import Num
 from ..step.step import Step, model_step
 from ..step.worker import EVEN, Arrangement, Batch, Precision, Skew, for_prompts
 from .prompts import AT_ONCE, RARE, Scheduling, held_back, joining
-from .queue import AT_RANDOM, STEADY, ArrivalLaw, Burst
+from .queue import AT_RANDOM, STEADY, ArrivalLaw, Burst, queue_wait
 
 
 class Lengths(Protocol):
@@ -181,12 +181,19 @@ def aggregated_worker(
             added, whole = _joining_seconds(setting, arrangement, others, per_step, chunk_tokens, step)
             prompt = added / per_step
             tpot = token_s + engine.prompt_wait * added / accepted
-            busy = np.minimum(added / (accepted * tpot), _MOST_BUSY)
+            places: Num
+            if setting.backend.mixes_prompts:  # a step's rows are places that prompts wait for
+                places, service = np.maximum(1.0, np.floor(room)), whole
+                busy = per_step * rounds(setting.workload, chunk_tokens) / places
+            else:  # prompts have steps of their own, one after another
+                places, service = 1.0, prompt
+                busy = added / (accepted * tpot)
             # A request spends its own prompt's time, half a step before it is taken up if one runs, and others' prompts
             # without a token.
             running = np.minimum(in_flight * met * arrangement.dp, 1.0)
             looking = (0.5 * running + looked) * accepted * tpot
-            waiting = whole + engine.first_token + looking + 0.5 * spread * prompt * busy / (1.0 - busy)
+            queued = queue_wait(service, places, np.minimum(busy, _MOST_BUSY), ArrivalLaw(spread))
+            waiting = whole + engine.first_token + looking + queued
             decoding = np.minimum(np.minimum(in_flight, most), in_flight * output * tpot / (output * tpot + waiting))
             per_group = decoding / (output * tpot)
     ttft = np.maximum(in_flight / per_group - output * tpot, waiting)

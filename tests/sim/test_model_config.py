@@ -414,3 +414,9 @@ def test_interleaved_windows(tmp_path: Path) -> None:
         _write(tmp_path, {**QWEN2_7B, "use_sliding_window": True, "sliding_window": 512, "sliding_window_pattern": 6})
     )
     assert {kind.kind: kind.layers for kind in model.attention} == {"sliding": 24, "gqa": 4}
+
+
+def test_a_pruned_model_is_one_override_away() -> None:
+    qwen = load_model("qwen3-30b-a3b")
+    smaller = with_overrides(qwen, {"experts": 35})
+    assert smaller.active_params == qwen.active_params - qwen.hidden * (128 - 35) * qwen.moe_layers  # the router's rows

@@ -30,17 +30,20 @@ class Ceilings:
 def system_of(gpu: str, named: str | None = None) -> str:
     """The catalogue's system of a GPU: ``named`` if given, else by the GPU's own name ("NVIDIA H200" -> "h200_sxm").
 
-    Raises BadInput (one line) for a name the catalogue lacks.
+    Raises BadInput (one line) for a name the catalogue lacks, or another than that of a GPU which it has.
     """
     known = calibrated_systems()
-    if named is not None:
-        if named not in known:
-            raise BadInput(f"unknown system {named!r}: one of {', '.join(known)}")
-        return named
+    if named is not None and named not in known:
+        raise BadInput(f"unknown system {named!r}: one of {', '.join(known)}")
     try:
-        return system_called(gpu)
+        called = system_called(gpu)
     except UnknownHardware as error:
+        if named is not None:
+            return named
         raise BadInput(f"{error}; or say which system it is nearest to with --system ({', '.join(known)})") from None
+    if named not in (None, called):
+        raise BadInput(f"this GPU, {gpu}, is {called}, not {named}: leave --system out")
+    return called
 
 
 def provenance() -> dict[str, str]:

@@ -25,8 +25,8 @@ from .calibrate import calibrate, to_yaml
 from .collectives import fit_collectives
 from .experts import fit_experts
 from .laws import fit_kernel
-from .own import OwnFit, fit_own
-from .own import calibration_of as calibration_of_own
+from .own.constants import OwnFit, fit_own
+from .own.constants import calibration_of as calibration_of_own
 
 #: Where the tables lie beside a checkout.
 MEASUREMENTS = Path("../shared/measurements")

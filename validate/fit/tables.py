@@ -14,12 +14,13 @@ from ...sim.ep.machine import machine_of
 from ..tables.columns import columns_of
 from ..tables.expert_group import COLUMNS as EXPERTS
 from ..tables.kernel_tables import kind_of, read_groups
+from ..tables.own.faults import refuse_mixtures
 from ..tables.own.rows import OwnRow, is_own, read_own
 from .calibrate import Calibrated, calibrate
 from .experts import fit_experts
 from .laws import fit_kernel
-from .own import OwnFit, entries_of, errors_by_op, fit_own
-from .own_links import link_entries
+from .own.constants import OwnFit, entries_of, errors_by_op, fit_own
+from .own.links import link_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,14 @@ def calibrate_all(
     """
     place = load_cluster(cluster)
     own: list[OwnRow] = []
+    read_from: list[str] = []
     exchanges: Calibrated | None = None
     entries: list[Entry] = []
     for done, table in enumerate(tables):
         header = columns_of(table)
         if is_own(header):
             own += _of(table, system, read_own(table, {}))
+            read_from += [str(table)] * (len(own) - len(read_from))
         elif set(EXPERTS) <= header:
             entries += _some(table, system, fit_experts(table, system, machine_of(place)))
         elif kind := kind_of(header):
@@ -71,6 +74,7 @@ def calibrate_all(
             entries += exchanges.calibration.entries
         if progress and len(tables) > 1:
             progress(done + 1, len(tables))
+    refuse_mixtures([(table_name, row.values) for table_name, row in zip(read_from, own, strict=True)])
     found = _fit_own(own, place.node.gpu, aside) if any(row.parts for row in own) else None
     named = ", ".join(t.name for t in tables if is_own(columns_of(t)))
     if found is not None:
@@ -100,23 +104,7 @@ def _of(table: Path, system: str, rows: list[OwnRow]) -> list[OwnRow]:
     others = sorted({row.system for row in rows} - {system})
     if others:
         raise BadInput(f"{table}: its rows are of {', '.join(others)}, not of {system}: give --system {others[0]}")
-    _check_repeated(table, rows)
     return rows
-
-
-def _check_repeated(table: Path, rows: list[OwnRow]) -> None:
-    """Two rows of one measurement that differ by more than a tenth contradict each other. Raises BadInput."""
-    from ..tables.vocabulary import identity
-
-    seen: dict[object, OwnRow] = {}
-    for row in rows:
-        first = seen.setdefault(identity(row.values), row)
-        if abs(row.latency_us / first.latency_us - 1.0) > 0.1:
-            times = f"{row.latency_us:g} us and {first.latency_us:g} us"
-            raise BadInput(
-                f"{table}: line {row.line} contradicts line {first.line}: {times} of the same {row.op}, {row.tokens} tokens:"
-                " leave one out"
-            )
 
 
 def _some(table: Path, system: str, entries: list[Entry]) -> list[Entry]:

@@ -10,6 +10,7 @@ from ...hwmodels.calibration import Calibration, Entry, load_shipped, standing_i
 from ...hwmodels.errors import BadInput
 from ...hwmodels.specs import Gpu
 from ..fit.calibrate import to_yaml
+from ..fit.own.wanted import rows_that_tell
 from ..fit.tables import Together, calibrate_all
 from ..pages.report import write_validation_report
 from ..predict.handover import group_records
@@ -80,6 +81,9 @@ def conclude(work: Path, say: Callable[[str], None] = print) -> Together:
     for protocol, op, n_long, long, n_short, short in found.own_errors:
         said = [f"{n} rows {side} 20 us: {e:.1f} %" for n, side, e in ((n_long, "from", long), (n_short, "below", short)) if n]
         say(f"{protocol + ' ' + op:45} {'; '.join(said)}")
+    if found.own is not None:
+        for wanted in rows_that_tell(found.own):
+            say(f"these rows do not tell {wanted}")
     for entry in found.entries:
         if entry.scope != "kernel":
             say(f"{entry.protocol + ' ' + entry.op:45} {entry.scope}: {_links(entry)}")

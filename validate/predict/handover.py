@@ -8,11 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ...scenarios.say.envelope import enveloped
 from ...scenarios.say.json_text import json_text
+from ...scenarios.say.terminal.console import say
+from ...scenarios.say.terminal.evaluation import new_table, print_table
 from .predicted import Validation
 
 _NAMES = ("system", "protocol", "op", "nodes", "rows")
@@ -21,31 +21,25 @@ _ERRORS = ("mape_pct", "median_ape_pct", "p90_ape_pct", "bias_pct")
 
 def print_validation(outcome: Validation, console: Console) -> None:
     """Print the groups' errors, then what was skipped and why."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in _NAMES:
-        table.add_column(name, justify="right" if name in ("nodes", "rows") else "left")
-    for name in ("MAPE %", "median %", "p90 %", "bias %", "in 50 %", "in 90 %"):
-        table.add_column(name, justify="right")
+    heads = (*_NAMES[:3], *(f">{name}" for name in _NAMES[3:]))
+    table = new_table(*heads, ">MAPE %", ">median %", ">p90 %", ">bias %", ">in 50 %", ">in 90 %")
     for group in outcome.groups:
-        names = [Text(str(getattr(group, name))) for name in _NAMES]
         errors = [f"{getattr(group, name):{'+.1f' if name == 'bias_pct' else '.1f'}}" for name in _ERRORS]
         covered = ["" if c is None else f"{c:.0f}" for c in (group.covered_50_pct, group.covered_90_pct)]
-        table.add_row(*names, *errors, *covered)
-    console.print(table)
+        table.add_row(*(str(getattr(group, name)) for name in _NAMES), *errors, *covered)
+    print_table("", table, console)
     predicted = sum(group.rows for group in outcome.groups)
     far = sorted(abs(float(row["predicted_us"]) / float(row["latency_us"]) - 1) for row in outcome.rows)
     half = f"; half of the predictions are within {100 * far[len(far) // 2]:.1f} %" if far else ""
-    console.print(f"{predicted:,} rows predicted, {sum(outcome.skipped.values()):,} skipped{half}")
+    say(f"{predicted:,} rows predicted, {sum(outcome.skipped.values()):,} skipped{half}", console)
     for group in outcome.groups:
         if group.mape_without_odd_pct is not None:
             where = f"{group.system} {group.protocol} {group.op}, {group.nodes} nodes"
-            console.print(
-                Text(f"  {where}: {group.mape_without_odd_pct:.1f} % without {group.odd_rows} odd rows"), soft_wrap=True
-            )
+            say(f"{where}: {group.mape_without_odd_pct:.1f} % without {group.odd_rows} odd rows", console)
     for note in outcome.notes:
-        console.print(Text(f"  note: {note}", style="dim"), soft_wrap=True)
+        say(f"note: {note}", console, "dim")
     for reason, rows in outcome.skipped.items():
-        console.print(Text(f"  skipped {rows:,}: {reason}"), soft_wrap=True)
+        say(f"skipped {rows:,}: {reason}", console)
 
 
 def group_records(outcome: Validation) -> list[dict[str, Any]]:

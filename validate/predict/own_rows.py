@@ -19,7 +19,7 @@ from ...sim.ep.protocol import Context, describe
 from ...sim.ep.protocols.epicycle import find_own
 from ..tables.own.launches import Key
 from ..tables.own.node import LAUNCHES, is_of_node, node_seconds, shape_of
-from ..tables.own.rows import DENSE, OwnRow, keys_of, predicted_s, read_own
+from ..tables.own.rows import DENSE, LIBRARY, OwnRow, keys_of, predicted_s, read_own
 from .predicted import Found, Predicted
 
 
@@ -102,7 +102,22 @@ def _notes(rows: list[OwnRow], system: str, entries: dict[Key, tuple[Entry, str]
     named = {row.values["system"] for row in rows} - {system}
     if named:
         notes.append(f"system {', '.join(sorted(repr(n) for n in named))} is {system}, by the GPU's name")
+    theirs, fitted = (sorted(commits) for commits in (_commits(rows), {_commit(e) for e, _ in entries.values()} - {""}))
+    if theirs and fitted and theirs != fitted:
+        notes.append(
+            f"rows of commit {', '.join(theirs)}, constants of commit {', '.join(fitted)}: where kernels changed between them,"
+            " errors are of the kernels, too"
+        )
     lost = sorted({f"{key[1]}: {', '.join(e.fit.undetermined)}" for key, (e, _) in entries.items() if e.fit.undetermined})
     if lost:
-        notes.append(f"no row tells {'; '.join(lost)}: phases timed alone would")
+        notes.append(f"the rows fitted to do not tell {'; '.join(lost)}: epicycle calibrate says which would")
     return notes
+
+
+def _commits(rows: list[OwnRow]) -> set[str]:
+    return {row.values["commit"] for row in rows} - {""}
+
+
+def _commit(entry: Entry) -> str:
+    """The commit whose rows an entry was fitted to, which its library ends in; "" if it names none."""
+    return entry.fit.library.partition(f"{LIBRARY} ")[2]

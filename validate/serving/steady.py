@@ -104,10 +104,22 @@ def backend_of(name: str) -> str:
     return next((engine for engine in backend_names() if engine in name.replace("-", "").replace("tensorrt", "trt")), "vllm")
 
 
-def _group(
-    rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float, held: bool
-) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
-    """TPOT, TTFT, batch, least time and bound [row]; ``too_large`` is told which rows' weights exceed their GPUs."""
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """Rows of one group as the engines ran them. ``tokens``: of KV cache that an attention group has room for, of decode and of
+    prefill workers [row]."""
+
+    setting: Setting
+    decode: PoolShape
+    prefill: PoolShape | None
+    concurrency: Floats
+    tokens: tuple[Floats, Floats]
+
+
+def deployed(
+    rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float = ROUNDS, held: bool = True
+) -> Deployed:
+    """``rows``, of one model, system and kind; ``too_large`` is told which rows' weights exceed their GPUs."""
     first = rows[0]
     model, cluster = load_model(first.model), load_cluster(load_calibration(first.system).cluster)
     payload: Dtype = "bf16" if first.experts == "bf16" else "fp8"
@@ -152,13 +164,24 @@ def _group(
         return PoolShape(shape, count, slots, chunk)
 
     decode = pool([row.decode for row in rows], chunk if first.prefill is None else 0.0)
+    tokens = decode.slots * context
     listed = np.array([row.slots or row.script.slots / row.decode.dp or np.inf for row in rows], float)
     decode = replace(decode, slots=np.minimum(decode.slots, listed))
-    if first.prefill is None:
+    prefill = None if first.prefill is None else pool([row.prefill or row.decode for row in rows], chunk)
+    return Deployed(setting, decode, prefill, concurrency, (tokens, tokens if prefill is None else prefill.slots * context))
+
+
+def _group(
+    rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float, held: bool
+) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
+    """TPOT, TTFT, batch, least time and bound [row]."""
+    cluster = load_cluster(load_calibration(rows[0].system).cluster)
+    asked = deployed(rows, backend, too_large, rounds, held)
+    setting, decode, prefill, concurrency = asked.setting, asked.decode, asked.prefill, asked.concurrency
+    if prefill is None:
         found = aggregated(setting, decode, concurrency=concurrency)
         served, pool_of = found.decode, decode
     else:
-        prefill = pool([row.prefill or row.decode for row in rows], chunk)
         found = disaggregated(setting, prefill, decode, concurrency=concurrency)
         assert found.prefill is not None
         served, pool_of = found.prefill, prefill

@@ -23,7 +23,7 @@ _LIBRARIES: Mapping[str, str | Callable[[Row], str]] = {
     "DeepEP CX7": _deepep,
     "DeepEP-V2": "elastic",
     "DeepEP-HybridEP": "hybrid-ep",
-    "UCCL-EP": _deepep,
+    "UCCL-EP": lambda row: "uccl-low-latency" if row["mode"] == "LL" else "uccl",
     "TRT-LLM NVLinkOneSided": "one-sided",
     "NCCL-EP": lambda row: "nccl-ep-low-latency" if row["mode"] == "LL" else "nccl-ep",
     "MORI-EP": "mori-ep",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
-from ....hwmodels.catalog import load_gpu
+from ....hwmodels.catalog import load_cluster, load_gpu
 from ....hwmodels.laws.attention_bytes import score_bytes, tiled_bytes
+from ....hwmodels.laws.kernels import gemm_bytes, gemm_seconds
 from ....hwmodels.laws.roofline import decode_mfu, memory_roof_tokens_per_second, ridge_flop_per_byte
-from ..calculator import Calculator, Figure, GpuName, ModelChoice, model_of
+from ....sim.step.gpu_kernels import GpuKernels
+from ..calculator import Calculator, ClusterName, Figure, GpuName, ModelChoice, model_of
 
 
 class Roofline(Calculator):
@@ -83,4 +87,32 @@ class AttentionBytes(Calculator):
         yield Figure("intensity", "flop per byte, tiled", "flop/B", flops / tiled)
 
 
-KINDS = (Roofline, MemoryRoof, AttentionBytes)
+class GemmKernel(Calculator):
+    """One [m, k] x [k, n] product on a GPU as its calibration has it: time, flop/s, bytes a second; beside the roofline."""
+
+    kind: Literal["gemm"] = "gemm"
+    cluster: ClusterName
+    dtype: Literal["bf16", "fp8", "fp4"] = "bf16"
+    m: int = Field(ge=1)
+    n: int = Field(ge=1)
+    k: int = Field(ge=1)
+
+    def figures(self) -> Iterator[Figure]:
+        cluster = load_cluster(self.cluster)
+        gpu = cluster.node.gpu
+        constants = replace(GpuKernels.of(gpu, cluster.calibration).constants(self.dtype), host=0.0)
+        m, n, k = (np.asarray(float(x)) for x in (self.m, self.n, self.k))
+        native = self.dtype in gpu.tensor_flop_per_cycle_sm
+        seconds, moved = (
+            float(gemm_seconds(m, n, k, self.dtype, gpu, constants)),
+            float(gemm_bytes(m, n, k, self.dtype, native)),
+        )
+        flops = 2.0 * self.m * self.n * self.k
+        roof = max(flops / gpu.tensor_flops(self.dtype if native else "bf16"), moved / gpu.hbm_bandwidth)
+        yield Figure("rate", "flop/s", "flop/s", flops / seconds)
+        yield Figure("bandwidth", "bytes of operands and result a second", "B/s", moved / seconds)
+        yield Figure("time", "time of the kernel", "s", seconds)
+        yield Figure("of_roof", "share of the roofline", "", roof / seconds)
+
+
+KINDS = (Roofline, MemoryRoof, AttentionBytes, GemmKernel)

@@ -114,8 +114,9 @@ def new_table(*columns: str) -> TextTable:
 
 
 def print_table(title: str, table: TextTable, console: Console) -> None:
-    """Print ``table`` under its title, with an empty line before it."""
-    console.print()
-    say(title, console, "bold")
+    """Print ``table`` under its title, with an empty line before it; "": the table alone."""
+    if title:
+        console.print()
+        say(title, console, "bold")
     for line, heading in table.lines(console.width):
         console.print(Text(line, style="dim" if heading else ""), soft_wrap=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from rich.console import Console
-from rich.text import Text
 
 from ....hwmodels.units import format_time
 from ....sim.serving.requests.tally import PERCENTILES, name_of
 from ...answer.request_run import RequestRun
 from ...answer.words.number_text import number_text
+from .console import say
 from .evaluation import new_table, print_limits, print_sentence, print_table
 
 _WORDS = {"ttft": "time to first token", "tpot": "time per output token", "itl": "between two tokens", "e2e": "arrival to end"}
@@ -45,9 +45,9 @@ def print_run(run: RequestRun, console: Console) -> None:
     if run.slowest:
         _print_slowest(run, console)
     for note in run.evaluation.notes:
-        console.print(Text(note, style="dim"), soft_wrap=True)
+        say(note, console, "dim")
     if run.evaluation.why_wide:
-        console.print(Text(f"times are sure to their intervals only: {'; '.join(run.evaluation.why_wide)}", style="dim"))
+        say(f"times are sure to their intervals only: {'; '.join(run.evaluation.why_wide)}", console, "dim")
 
 
 def _print_slowest(run: RequestRun, console: Console) -> None:

@@ -6,6 +6,7 @@ mask word, hence 64 ranks; values, scales, ids and weights in planes of their ow
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,8 @@ def _op(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tu
     """A field more where values are narrower than bf16: their block scales lie in a plane of their own."""
     scaled = np.where(np.asarray(shape.payload_bytes) < 2.0 * np.asarray(shape.hidden), 2.0, 1.0)
     fields = 1.0 if op == COMBINE else np.maximum(scaled, context.fields)
-    return one_sided.transfer(shape, machine, k, op, gpus_per_node=context.gpus_per_node, fields=fields)
+    (stage,) = one_sided.transfer(shape, machine, k, op, gpus_per_node=context.gpus_per_node, fields=fields)
+    return (replace(stage, name=f"{op}.planes"),)
 
 
 PROTOCOLS = (

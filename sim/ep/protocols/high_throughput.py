@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ....hwmodels.laws.kernels import smooth_max
 from ..buffer import Buffer, Demand, exact_rows
 from ..chunk import Chunk, share
 from ..limit import Limit, most_ranks
@@ -30,6 +31,8 @@ RDMA_CHUNKS = range(4, 33, 4)
 #: Tokens of a chunk that `Buffer.get_dispatch_config` and `get_combine_config` set for 24 to 64 ranks, more than a node has.
 CONFIGURED_CHUNKS = {DISPATCH: 32.0, COMBINE: 1.0}
 NODE_RANKS = 8.0
+#: Below this, messages of a chunk weigh on the chunk that a benchmark finds best; a NIC that the GPU posts to takes many more.
+FEW_MESSAGES_PER_S = 20e6
 #: Messages of a chunk over the NIC: the rows, the new tail behind them, and the credit that comes back for as many.
 CHUNK_MESSAGES = 3.0
 #: Bytes of received rows at which half of the address-translation penalty is paid. No datasheet gives it: between what two free
@@ -211,15 +214,11 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
     # A wire carries nothing before the forwarders have copied the first chunk of every channel. Where wires bind, that is lost;
     # where SMs do, it is work that counts already.
     fill_s = forwarding / (shape.tokens * per_channel) * share(k.sharpness, np.maximum(nic, nvlink), sending, forwarding)
-    chunk = Chunk.best(
-        RDMA_CHUNKS,
-        ring_rows,
-        k.chunk,
-        row_bytes / (k.drain_copy * machine.clock_hz) + fill_s,
-        sending,
-        (forwarding, nic, nvlink),
-        k.sharpness,
-    )
+    drain_s = row_bytes / (k.drain_copy * machine.clock_hz) + fill_s
+    chunk = Chunk.best(RDMA_CHUNKS, ring_rows, k.chunk, drain_s, sending, (forwarding, nic, nvlink), k.sharpness)
+    if machine.nic_messages_per_s < FEW_MESSAGES_PER_S:
+        messages_s = CHUNK_MESSAGES * shape.expected_rows(Rows.NODE, Path.RAIL) / machine.nic_messages_per_s
+        chunk = _of_few_messages(ring_rows, k, drain_s, sending, (forwarding, nic, nvlink), messages_s)
     # A forwarder reads a dispatched row once and writes every copy; of a combined row it reads every copy and writes their sum.
     forward = (
         Load("sm_forward", forward_s, End.VIA),
@@ -237,6 +236,28 @@ def _two_hop(shape: Shape, machine: Machine, k: Transfer, op: str) -> tuple[Stag
     return (
         Stage(f"{op}.stream", op, Join.ALL, moves, (("launch and barriers", launch),), chunk.drain_s, sharpness=k.sharpness),
     )
+
+
+def _of_few_messages(
+    ring_rows: Num, k: Transfer, row_drain_s: Num, send_s: Num, beside_s: tuple[Num, ...], row_messages_s: Num
+) -> Chunk:
+    """The best of the benchmark's chunks where a chunk's messages are posted one after another: tried one by one."""
+    found: Chunk | None = None
+    least: Num = np.inf
+    for size in RDMA_CHUNKS:
+        rows = np.clip(ring_rows, 1.0, float(size))
+        handshakes_s, drain_s = np.maximum(ring_rows / rows, 1.0) * k.chunk, rows * row_drain_s
+        whole_s = smooth_max(k.sharpness, send_s + handshakes_s, *beside_s, row_messages_s / rows) + drain_s
+        better = whole_s < least
+        first = found or Chunk(rows, handshakes_s, drain_s)
+        found = Chunk(
+            np.where(better, rows, first.rows),
+            np.where(better, handshakes_s, first.handshakes_s),
+            np.where(better, drain_s, first.drain_s),
+        )
+        least = np.minimum(whole_s, least)
+    assert found is not None
+    return found
 
 
 def _of_many_ranks(shape: Shape, op: str, tuned: Chunk, ring_rows: Num, k: Transfer, row_drain_s: Num) -> Chunk:
@@ -355,6 +376,13 @@ PROTOCOLS = (
                 "DeepEP's RDMA buffer is counted in 32 bits: at most 2,147,483,647 bytes",
                 lambda asked: rdma_rings(np.floor(np.asarray(asked.comm_sms) / 2.0), asked.domains, asked.hidden) > INT_MAX,
                 "lower comm_sms, or use fewer nodes",
+            ),
+        ),
+        cautions=(
+            Limit(
+                "with 16 nodes DeepEP's own benchmark stops at a combine chunk larger than a ring's share (internode.cu)",
+                lambda asked: np.asarray(asked.domains) == 16.0,
+                "its default configuration passes",
             ),
         ),
     ),

@@ -101,7 +101,10 @@ PROTOCOLS = (
         layout="masked",
         lend=lend,
         fused=fused,
-        caveats=("counts, barriers and the last sum take what the kernel's authors note, whatever the GPU",),
+        caveats=(
+            "counts, barriers and the last sum take what the kernel's authors note, whatever the GPU",
+            "on Hopper its variants are forks; small kernels under CUDA graphs have been seen twice as fast at decode",
+        ),
         limits=(
             made_for("NVIDIA", "DeepGEMM's Mega MoE"),
             hopper_or_blackwell("DeepGEMM's Mega MoE"),

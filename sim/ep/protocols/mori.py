@@ -65,15 +65,16 @@ def _call(op: str, version: str, shape: Shape, machine: Machine, k: Any, context
     polls = (("polling of a shared line", POLL_S),) if version == V2 else ()
     launch = (("launch, counts and completion", k.base.launch), *polls)
     if not far:
-        return (_mesh(op, shape, k, launch),)
+        return (_mesh(op, shape, k, launch, version),)
     return _nodes(op, shape, machine, k, launch)
 
 
-def _mesh(op: str, shape: Shape, k: MoriConstants, launch: tuple[tuple[str, Num], ...]) -> Stage:
+def _mesh(op: str, shape: Shape, k: MoriConstants, launch: tuple[tuple[str, Num], ...], version: str) -> Stage:
     size, back = row_bytes(shape, op), op == COMBINE
     link = Load("nvlink", size, efficiency=k.base.nvlink_efficiency)
     moves = (Move(Rows.RANK, Path.SELF, size, (), back), Move(Rows.RANK, Path.NVLINK, size, (link,), back))
-    return Stage(f"{op}.stores" if not back else f"{op}.gather", op, Join.ALL, moves, launch, sharpness=k.base.sharpness)
+    name = ("gather" if back else "slots") if version == V2 else ("pull" if back else "stores")
+    return Stage(f"{op}.{name}", op, Join.ALL, moves, launch, sharpness=k.base.sharpness)
 
 
 def _nodes(op: str, shape: Shape, machine: Machine, k: MoriConstants, launch: tuple[tuple[str, Num], ...]) -> tuple[Stage, ...]:

@@ -53,7 +53,8 @@ def _op(op: str, shape: Shape, machine: Machine, k: Any, context: Context) -> tu
     posts = Move(Rows.PAIR, Path.RDMA, 0.0, (Load("nic_msg", writes),), back=op == COMBINE)
     across = np.where(np.asarray(shape.nodes) > 1.0, k.waits * machine.wire_latency_s / FITTED_LATENCY_S, 0.0)
     waits = ("CPU worker and completions", across)
-    return (replace(send, moves=(*rows, posts), latencies=(send.latencies[0], waits), crossings=0), *others)
+    name = f"{op}.writes" if op == COMBINE else f"{op}.routes and writes"
+    return (replace(send, name=name, moves=(*rows, posts), latencies=(send.latencies[0], waits), crossings=0), *others)
 
 
 def _in_one_write(move: Move) -> Move:

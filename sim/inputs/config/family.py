@@ -8,7 +8,7 @@ from typing import Any
 
 from ....hwmodels.errors import BadInput
 from .document import clipped
-from .families import hybrids, linear, mla, plain, step, windows
+from .families import gated, hybrids, linear, mla, plain, step, windows
 from .keys import Keys
 
 Reader = Callable[[Keys], dict[str, Any]]
@@ -23,10 +23,19 @@ MODEL_TYPES: dict[str, Reader] = {
         ("qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text"), plain.qwen_dense
     ),
     **dict.fromkeys(("mixtral", "olmoe", "flex_olmo", "granitemoe", "granitemoeshared"), plain.mixtral),
-    "phimoe": plain.mixtral,
+    **dict.fromkeys(("phimoe", "granitemoe_swa"), plain.mixtral),
+    **dict.fromkeys(("glm", "glm4", "glm4v_text", "iquestcoder", "cwm", "granite_swa"), plain.llama),
+    "starcoder2": plain.arcee,
+    **dict.fromkeys(("mellum", "flint", "kolibri1"), plain.qwen_moe),
+    "laguna": gated.laguna,
+    "beam": gated.beam,
+    "muse_spark_text": gated.muse_spark,
+    "hy_v4": gated.hunyuan4,
+    "lara_mini": gated.lara,
     "minimax_m2": plain.minimax_m2,
     **dict.fromkeys(
-        ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_thinker"), plain.qwen_moe
+        ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_thinker", "interns1_pro_text"),
+        plain.qwen_moe,
     ),
     **dict.fromkeys(("glm4_moe", "glm4v_moe_text", "dots1", "solar_open"), plain.glm_moe),
     "hy_v3": plain.hy_v3,
@@ -46,6 +55,7 @@ MODEL_TYPES: dict[str, Reader] = {
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa", "mistral4", "axk1"), mla.deepseek),
     "glm4_moe_lite": mla.lite,
     "deepseek_v4": mla.deepseek_v4,
+    "pangu_ultra_moe": mla.pangu,
     **dict.fromkeys(("longcat_flash", "longcat"), mla.longcat),
     "mistral_params": mla.mistral_params,
     "gemma2": windows.gemma2,
@@ -78,6 +88,8 @@ MODEL_TYPES |= {
     **dict.fromkeys(("qwen3_vl_moe", "qwen3_omni_moe"), plain.qwen_moe),
     "qwen3_vl": plain.qwen_dense,
     "glm4v_moe": plain.glm_moe,
+    "glm4v": plain.llama,
+    "muse_spark": gated.muse_spark,
     "llama4": windows.llama4,
     "gemma3": windows.gemma3,
     "gemma4": windows.gemma4,
@@ -103,10 +115,51 @@ ARCHITECTURES: dict[str, Reader] = {
     "DeepseekV2ForCausalLM": mla.deepseek,
     "DeepseekV3ForCausalLM": mla.deepseek,
     "DeepseekV32ForCausalLM": mla.deepseek,
+    "PanguUltraMoEForCausalLM": mla.pangu,
     "MiniMaxM3ForCausalLM": windows.minimax_m3,
     "MiMoV2FlashForCausalLM": windows.mimo,
     "HYV3ForCausalLM": plain.hy_v3,
     "KimiLinearForCausalLM": linear.kimi_linear,
+}
+
+
+#: Families that are known and not read, and why: what of them no description of layers here holds.
+NOT_READ: dict[str, str] = {
+    **dict.fromkeys(
+        ("ernie4_5_vl_moe", "ernie4_5_moe_vl", "Ernie4_5_VLMoeForConditionalGeneration"),
+        "moe_intermediate_size: experts of images lie beside those of text and are narrower, one width is read",
+    ),
+    **dict.fromkeys(("jetmoe", "JetMoeForCausalLM"), "num_local_experts: attention has experts too, which are not read"),
+    **dict.fromkeys(("zaya", "ZayaForCausalLM"), "cca_time0: attention in a convolved, compressed space is not read"),
+    **dict.fromkeys(
+        ("gemma3n", "gemma3n_text"), "altup_num_inputs: four residual streams and MLPs of several widths are not read"
+    ),
+    **dict.fromkeys(
+        ("deci", "nemotron-nas", "DeciLMForCausalLM"),
+        "block_configs: layers that each have heads and a width of their own are not read",
+    ),
+    "NemotronHPuzzleForCausalLM": "block_configs: layers that each have experts and a width of their own are not read",
+    **dict.fromkeys(
+        ("zamba", "zamba2"), "hybrid_layer_ids: attention blocks that several layers share, with adapters, are not read"
+    ),
+    **dict.fromkeys(
+        ("longcat_flash_ngram", "LongcatFlashNgramForCausalLM"),
+        "ngram_vocab_size_ratio: embeddings of several tokens are not read",
+    ),
+    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), "ngram_embedding: embeddings of several tokens are not read"),
+    **dict.fromkeys(("glm5_next", "glm5_next_text"), "index_kpool: an indexer whose keys stand for several tokens is not read"),
+    **dict.fromkeys(
+        ("mistral_large4", "mistral_large4_text"), "kv_source_layers: latent caches that layers share are not read"
+    ),
+    **dict.fromkeys(
+        ("dots3_note", "dots3_note_text"), "per_layer_config: layers that each have a latent width of their own are not read"
+    ),
+    **dict.fromkeys(
+        ("inkling_mm_model", "inkling_text", "inkling2", "inkling2_text"),
+        "conv_kernel_size: convolutions over keys, values and what enters a block are not read",
+    ),
+    "axk2": "gated_norm_rank: norms with a gate, and queries joined with it, are not read",
+    "k2_horizon": "mova_num_experts: values that are mixed of experts are not read",
 }
 
 
@@ -116,6 +169,10 @@ def reader_of(kinds: Sequence[str], where: str) -> Reader:
         for kind in kinds:
             if kind in table:
                 return table[kind]
+    if known := next((kind for kind in kinds if kind in NOT_READ), None):
+        raise BadInput(
+            f"{where}: {known} is a family that is not read: {NOT_READ[known]}; give the model's fields as a preset file"
+        )
     if not kinds:
         raise BadInput(f"{where}: neither architectures nor model_type says what model this is: add model_type")
     said = clipped(kinds[-1])

@@ -58,7 +58,7 @@ rope_ratio original_max_position_embeddings initial_context_length max_window_la
 mrope_section nope_layer_interval attention_bias qkv_bias use_bias use_qkv_bias bias attention_out_bias mlp_bias
 mamba_conv_bias
 mamba_proj_bias conv_bias use_conv_bias add_bias_linear add_qkv_bias o_bias projectors_bias lm_head_bias attention_qkv_bias
-use_qk_norm qk_norm qk_layernorm use_qk_layernorm qk_norm_type use_norm use_attention_bias
+layer_rope_theta use_qk_norm qk_norm qk_layernorm use_qk_layernorm qk_norm_type use_norm use_attention_bias
 """
 _TOKENS = """
 boi_token_index eoi_token_index image_token_index video_token_index audio_token_index image_token_id video_token_id

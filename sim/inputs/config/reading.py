@@ -47,7 +47,7 @@ def read_config(path: Path) -> Read:
     stored = stored_of(keys, path.parent / "hf_quant_config.json", facts)
     named = {key for each in (keys, *inside) for key in close(each)}
     named |= {key for each in found.outside for key in close(each, outside=True)}
-    unused = tuple(sorted(named))
+    unused = (*sorted(named), *found.overruled)
     _experts_read(found.kinds, facts, keys)
     if stored is not None:
         plain = {"weight_dtype": stored.formats.dense.dtype, "expert_dtype": stored.formats.experts.dtype}

@@ -29,17 +29,23 @@ _PARTS = (
     "vq",
     "codec",
     "sam",
+    "projection",
+    "merged_",
+    "alignment_",
+    "insert_layer_id",
+    "out_hidden_size",
 )
 
 
 class Unwrapped:
     """``keys``: of the language model. ``outside``: of the wrappers around it. ``kinds``: every architecture and model_type,
-    inner ones first. ``towers``: whether weights lie beside the language model's.
+    inner ones first. ``towers``: whether weights lie beside the language model's. ``overruled``: what a wrapper says otherwise.
     """
 
     def __init__(self, document: Mapping[str, Any], where: str) -> None:
         self.outside: list[Keys] = []
         self.towers = False
+        self.overruled: list[str] = []
         self.kinds: list[str] = []
         table = dict(document)
         while True:
@@ -65,6 +71,8 @@ class Unwrapped:
                 keys.ignore(name)
             elif name in inner and inner[name] == value:
                 keys.ignore(name)
+            elif name == "tie_word_embeddings" and inner.get(name) is not None and value is not None:
+                self.overruled.append(f"{name} of the wrapper ({shown(value)}), the language model says {shown(inner[name])}")
         keys.ignore("use_unified_vision_chunk", "merge_kernel_size", "tile_tag", "candidate_resolutions", "downsample_ratio")
         keys.ignore("dynamic_image_size", "use_thumbnail", "template", "ps_version", "min_dynamic_patch", "max_dynamic_patch")
         keys.ignore("select_layer", "pad2square", "use_backbone_lora", "use_llm_lora", "force_image_size", "global_view_pos")

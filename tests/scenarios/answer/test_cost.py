@@ -217,3 +217,23 @@ def test_what_nobody_prices_costs_nan_and_says_why(gpu: str, basis: Any, why: st
 def test_an_unknown_gpu_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match="did you mean 'h100-sxm'"):
         cost_of(8, "h100", 8, 1.0, 1.0, PRICES, basis="owned")
+
+
+def test_of_owned_gpus_little_of_the_bill_follows_the_tokens() -> None:
+    """What would reconcile "six times at 10 %" with "pays above 90 %" is 40 % of the bill (scenario idle-cost): it is 7 %."""
+    owned = cost_of(8, "h100-sxm", 8, 1.0, 1.0, load_prices(), basis="owned")
+    assert owned.load_usd_per_hour / owned.usd_per_hour == pytest.approx(0.07, abs=0.01)
+
+
+def test_a_fixed_cost_moves_the_utilisation_of_break_even() -> None:
+    prices, at_full, crossing = load_prices(), 20.0, []
+    api = prices.api_of("deepseek-v3")
+    for fixed in (0.0, 20.0):
+        tokens = (1000 * at_full, 300 * at_full)
+        used = utilisation_of(2.0, at_full)
+        cost = cost_of(8, "h100-sxm", 8, *tokens, prices, utilisation=used, fixed_usd_per_hour=fixed)
+        meets = break_even(cost, api)
+        assert meets.times_api == pytest.approx(10 * meets.utilisation)
+        crossing.append(meets.utilisation)
+    hourly_api = 3600 * at_full * (1000 * api.input + 300 * api.output) / 1e6
+    assert crossing == pytest.approx([16 / hourly_api, 36 / hourly_api])

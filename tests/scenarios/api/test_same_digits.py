@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 import epicycle
+import epicycle as epicycle_python
+from epicycle.hwmodels.units import format_time
 from epicycle.scenarios.answer.words.number_text import number_text
 
 SERVE, PLAN = "serve-deepseek-v3-h200", "plan-deepseek-v3-h200"
@@ -51,7 +53,7 @@ def test_one_question_one_set_of_digits(command: str, epicycle: Callable[..., An
     assert python.to_json() == written
     if command != "simulate":
         assert python.to_csv() == (tmp_path / "a.csv").read_bytes().decode()
-    page = re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", (tmp_path / "a.html").read_text("utf-8"), flags=re.S)
+    page = _page(tmp_path)
     told = json.loads(written)
     if command == "simulate":
         for op in told["layers"][0]["ops"]:
@@ -67,3 +69,57 @@ def test_one_question_one_set_of_digits(command: str, epicycle: Callable[..., An
                 assert shown in done.out, (key, shown)
                 assert f"{metric['value']:.12g}" in cells or command == "plan"
             assert any(n == pytest.approx(float(shown.replace(",", "")), rel=6e-3) for n in _numbers(page)), (key, shown)
+
+
+def test_requests_have_one_set_of_digits(epicycle: Callable[..., Any], tmp_path: Path) -> None:
+    done = epicycle("serve", SERVE, "--requests", "300", "--json", "a.json", "--html", "a.html", "--csv", "a.csv")
+    assert done.status == 0, done.err
+    python = epicycle_python.serve(SERVE, requests=300, csv=tmp_path / "b.csv")
+    assert python.to_json() == (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+    told = json.loads(python.to_json())
+    page = _page(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8")))
+    table = {row["distribution"]: row for row in csv.DictReader(io.StringIO(python.to_csv()))}
+    for key in ("ttft", "tpot"):
+        found = told["distributions"][key]
+        assert sum(float(row[f"{key}_s"]) for row in rows) / len(rows) == pytest.approx(found["mean"], rel=1e-6)
+        assert table[key]["mean_s"] == f"{found['mean']:.12g}"
+        for value in (found["mean"], found["percentile"]["p99"]):
+            shown = format_time(value)
+            assert shown in done.out, (key, shown)
+            assert shown.split()[0] in page, (key, shown)
+
+
+def test_a_validation_has_one_set_of_digits(epicycle: Callable[..., Any], tmp_path: Path) -> None:
+    table = "h200-2026-11-27.gemm.csv"
+    done = epicycle("validate", table, "--json", "a.json", "--html", "a.html", "--csv", "a.csv")
+    assert done.status == 0, done.err
+    python = epicycle_python.validate(table)
+    assert python.to_json() == (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert python.to_csv() == (tmp_path / "a.csv").read_text(encoding="utf-8")
+    told, page = json.loads(python.to_json()), _page(tmp_path)
+    rows = list(csv.DictReader(io.StringIO(python.to_csv())))
+    assert sum(group["rows"] for group in told["groups"]) == len(rows)
+    for group in told["groups"]:
+        assert f"{group['mape_pct']:.1f}" in done.out
+        assert f"{group['mape_pct']:.1f}" in page
+    errors = [abs(float(row["predicted_us"]) / float(row["latency_us"]) - 1.0) for row in rows]
+    counted = sum(group["rows"] * group["mape_pct"] for group in told["groups"]) / len(rows)
+    assert 100 * sum(errors) / len(rows) == pytest.approx(counted, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cluster", "model"])
+def test_a_catalogue_entry_says_on_the_terminal_what_it_says_in_json(name: str, epicycle: Callable[..., Any]) -> None:
+    kind, entry = {"cluster": ("nics", "connectx7-400g"), "model": ("models", "deepseek-v3")}[name]
+    told = epicycle("catalog", kind, entry, "--json", "-")
+    shown = epicycle("catalog", kind, entry).out
+    entries = json.loads(told.out)["entries"]
+    listed = entries if isinstance(entries, list) else [entries]
+    words = [str(value) for each in listed for value in each.values() if isinstance(value, str) and len(value) < 20]
+    assert words and all(word in shown for word in words)
+
+
+def _page(folder: Path) -> str:
+    html = (folder / "a.html").read_text("utf-8")
+    return re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", html, flags=re.S)

@@ -143,6 +143,7 @@ SECOND: dict[str, dict[str, Any]] = {
     "ownership": {"gpu": "h100-sxm", "capital": 1.0, "power": 1.0},
     "roofline": {"gpu": "h200-sxm", "batch": 64},
     "memory-roof": {"gpu": "l4", "model": "llama-3.1-8b"},
+    "gemm": {"cluster": "h100-cx7", "m": 100, "n": 3000, "k": 2000},
     "attention-bytes": {"gpu": "h200-sxm", "context": 100, "queries": 1, "heads": 4, "kv_heads": 2, "head_dim": 64},
 }
 
@@ -301,7 +302,7 @@ def test_uplinks_bound_an_oversubscribed_clos_and_nothing_bounds_rails_alone() -
     wide, narrow = figures("switched-network"), figures("switched-network", oversubscription=4)
     assert narrow["rate"] < wide["rate"] / 1.5
     rails = {"shape": "rail-only", "nodes_per_leaf": 1, "spines": 1}
-    assert figures("switched-network", **rails)["diameter"] == 4
+    assert figures("switched-network", **rails)["diameter"] == 6
     with pytest.raises(ScenarioError, match="are a Clos'"):
         figures("switched-network", **rails | {"spines": 2})
 
@@ -316,3 +317,9 @@ def test_an_offload_that_crosses_for_nothing_is_the_gpu_s_own_time() -> None:
 def test_a_drain_that_forestalls_all_leaves_no_bad_day() -> None:
     assert figures("failures", drained=1)["bad_days"] == figures("failures", drained=1)["lost"] == 0
     assert figures("failures", drained=0.5)["bad_days"] < figures("failures")["bad_days"]
+
+
+def test_a_gemm_stays_below_its_roofline_and_nears_it_as_it_grows() -> None:
+    small, large = figures("gemm"), figures("gemm", m=8192, n=8192, k=8192)
+    assert small["of_roof"] < large["of_roof"] < 1
+    assert large["rate"] * large["time"] == pytest.approx(2 * 8192**3)

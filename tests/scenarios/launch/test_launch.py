@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +24,7 @@ from epicycle.scenarios.launch.from_command import deployment_from
 from epicycle.scenarios.launch.option import EngineLacks
 from epicycle.scenarios.launch.read_flags import read_wheel
 from epicycle.sim.inputs.model import load_model
-from epicycle.sim.inputs.serving import Serving
+from epicycle.sim.inputs.serving import Serving, Worker
 
 MODEL, CLUSTER = load_model("deepseek-v3"), load_cluster("h200-cx7", 16)
 WIDE = {"dp": 32, "ep": 32, "batch": 128, "redundant_experts": 32}
@@ -144,6 +149,92 @@ def test_other_spellings_and_flags_that_no_answer_uses() -> None:
     )
     assert (read.keys["decode"]["tp"], read.keys["decode"]["dp"]) == (1, 16)
     assert read.unused == ("--stream-interval 4: a flag that no answer stands on",)
+
+
+#: Keys that are no flag of an engine: properties of requests, how many instances, and where they run.
+NO_FLAG = {"acceptance", "count", "cluster", "mode", "prefill", "decode", "backend"}
+#: A value that differs from what holds without it.
+OTHER: dict[str, object] = {
+    **{"tp": 2, "dp": 8, "pp": 2, "ep": 8, "dcp": 2, "protocol": "all-gather", "comm_sms": 40, "redundant_experts": 32},
+    **{"placement": "contiguous", "overlap": True, "cuda_graphs": False, "batch": 7, "chunk_tokens": 4096, "balance": "wait"},
+    **{"weights": "fp4", "experts": "fp4", "kv": "fp8", "payload": "bf16", "attention": "fp8", "mtp": 1, "memory_share": 0.7},
+    **{"transport": "gin-gda", "poll_steps": 30, "wait_steps": 5, "wait_fill": 0.5},
+}
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_every_key_of_a_deployment_becomes_a_flag_or_is_refused(engine: str) -> None:
+    """What an answer stands on is in the commands, or the engine lacks it: nothing is dropped."""
+    worker = {"tp": 1, "dp": 16, "ep": 16, "protocol": "high-throughput"}
+    keys: dict[str, Any] = {"backend": engine, "decode": worker}
+    before = launch_files(Serving.model_validate(keys), engine, MODEL, CLUSTER)
+    assert set(Serving.model_fields) | set(Worker.model_fields) == NO_FLAG | set(OTHER)
+    for key, value in OTHER.items():
+        if key in Worker.model_fields:
+            wide = {"tp": 2, "dp": 8} if key in ("dcp", "tp", "dp") else {}
+            asked = {**keys, "decode": {**worker, **wide, key: value}}
+        else:
+            asked = {**keys, key: value, **({"wait_steps": 5} if key == "wait_fill" else {})}
+        try:
+            serving = Serving.model_validate(asked)
+            after = launch_files(serving, engine, MODEL, CLUSTER)
+        except ValueError as refused:  # EngineLacks among them
+            assert key in str(refused) or "wait_steps" in str(refused), (key, refused)
+            continue
+        if (engine, key) == ("trtllm", "placement"):
+            continue  # experts in their order is what it does untold
+        assert after != before, f"{engine} is not told {key}={value}"
+        read = deployment_from(yaml.safe_load(after["deployment.yaml"])["deployment"]["from"], MODEL.experts, _kept(after))
+        assert read.unused == (), key
+        if key in Worker.model_fields:
+            assert read.keys["decode"].get(key, Worker.model_fields[key].default) == value, key
+        else:
+            assert read.keys.get(key) == value, key
+
+
+def _kept(files: dict[str, str]) -> Path:
+    folder = Path(tempfile.mkdtemp())
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_every_token_is_handed_out_as_it_is_answered() -> None:
+    for engine in ("vllm", "sglang", "trtllm"):
+        files = launch_files(Serving.model_validate({"backend": engine}), engine, MODEL, CLUSTER)
+        text = files["aggregated.sh"] + files.get("aggregated.yaml", "")
+        assert re.search(r"^ *(--stream-interval 1|stream_interval: 1)", text, re.MULTILINE), text
+
+
+def test_a_script_finds_its_settings_wherever_it_is_called_from(tmp_path: Path) -> None:
+    files = launch_files(Serving.model_validate({"backend": "trtllm", "decode": {"tp": 8}}), "trtllm", MODEL, CLUSTER)
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (tmp_path / "trtllm-serve").write_text('#!/bin/sh\nfor a in "$@"; do last=$a; done\ncat "$last"\n')
+    (tmp_path / "trtllm-serve").chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", str(folder / "aggregated.sh")],
+        cwd="/",
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == files["aggregated.yaml"], done.stderr
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm", "dynamo"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_script_is_one_that_a_shell_reads(engine: str, shape: str) -> None:
+    try:
+        files = launch_files(_serving(engine, shape), engine, MODEL, CLUSTER)
+    except EngineLacks:
+        return
+    for name, text in files.items():
+        if name.endswith(".sh"):
+            subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=True)
 
 
 def test_a_scenario_takes_its_deployment_from_a_command_line() -> None:

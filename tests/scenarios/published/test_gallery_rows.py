@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from epicycle.scenarios.ask.gallery import published_names
+from epicycle.scenarios.ask.gallery import gallery_path, published_names
 from epicycle.scenarios.published.gallery import gallery
 from epicycle.scenarios.published.lists import load_lists
 from epicycle.scenarios.published.picture import picture
@@ -101,3 +102,18 @@ expect:
     assert [row.verdict for row in rows] == ["holds", "holds", "missed", "holds"]
     assert "cannot be read in 'h'" in rows[2].refusal
     assert rows[3].simulated == pytest.approx(100, abs=0.2)
+
+
+def test_every_test_of_the_list_is_there() -> None:
+    root = PAGE.parents[1]
+    for tested in load_lists().tests:
+        for place in re.findall(r"[a-z]+/[\w/]+(?:\.py)?(?:::\w+)?", tested.where):
+            file, _, name = place.partition("::")
+            assert (root / file).exists(), place
+            assert not name or f"def {name}(" in (root / file).read_text(encoding="utf-8"), place
+
+
+def test_a_system_that_no_list_has_is_one_short_file() -> None:
+    text = gallery_path("distserve-kv-transfer").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 60
+    assert [row.verdict for row in gallery("distserve-kv-transfer").rows] == ["holds", "corrected", "no claim"]

@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "deployment.capacity_factor": ("2.0", ("deployment.protocol=padded-all-to-all",)),
     "deployment.reserved_sms": ("20", ()),
     "deployment.cuda_graphs": ("true", ("deployment.protocol=high-throughput",)),
+    "deployment.transport": ("ibrc", ()),
 }
 RECORDS: tuple[tuple[str, Any, set[str]], ...] = (
     ("", LayerScenario, {"name", "description", "traffic", "deployment"}),
@@ -93,10 +94,7 @@ def played(sets: list[str]) -> str:
     return json.dumps({key: value for key, value in found.items() if key != "inputs"}, sort_keys=True, default=str)
 
 
-SILENT = pytest.mark.xfail(strict=True, reason="a replayed high-throughput layer is told as one launched: to be named")
-
-
-@pytest.mark.parametrize("key", [pytest.param(k, marks=SILENT) if k == "deployment.cuda_graphs" else k for k in LAYERS])
+@pytest.mark.parametrize("key", LAYERS)
 def test_a_key_of_a_layer_changes_its_answer(key: str, counts: dict[str, Path]) -> None:
     value, beside = LAYERS[key]
     sets = [named(each, counts) for each in (*LAYER, *beside)]

@@ -23,6 +23,10 @@ QUESTIONS = {
     "compare": ("compare", "serve-deepseek-v3-h200", "--set", "cluster.node.nic=connectx8-800g"),
     "explain": ("explain", "serve-deepseek-v3-h200"),
     "catalog": ("catalog", "gpus"),
+    "serve": ("serve", "serve-deepseek-v3-h200", "--requests", "200"),
+    "validate": ("validate", "h200-2026-11-27.grouped_gemm.csv"),
+    "calibrate": ("calibrate", "h200-2026-11-27.gemm.csv", "--system", "h200_sxm"),
+    "layers": ("compare", "ep-anatomy", "--set", "cluster.node.nic=connectx8-800g"),
 }
 
 
@@ -59,6 +63,14 @@ def test_a_plan_s_headline_is_short_and_its_rows_say_what_they_are(
     numbered = [line.split()[0] for line in lines[table + 1 :] if re.match(r" *\d+  ", line)]
     assert numbered[:2] == ["1", "2"]
     assert numbered.count("1") == 2  # in the table, and in the list of arrangements
+
+
+@pytest.mark.parametrize("name", ["plan", "sweep", "compare", "layers", "explain"])
+def test_a_headline_has_at_most_thirty_words(name: str, epicycle: Callable[..., Any]) -> None:
+    first = epicycle(*QUESTIONS[name]).out.splitlines()[0]
+    assert len(first.split()) <= 30, first
+    if name in ("plan", "explain"):
+        assert all(word in first for word in ("GPUs", "$", "TPOT", "TTFT")), first
 
 
 CELLS = st.lists(st.text("ab cd-ef/gh", max_size=60), min_size=4, max_size=4)

@@ -44,7 +44,7 @@ def test_rows_hide_behind_the_products_but_for_the_longer_one(products: FusedExp
     wire = seconds(replace(products, fill=0.0, base=replace(products.base, tensor_efficiency=1.0, hbm_efficiency=1.0)), tokens)[
         1
     ]
-    assert gemm <= whole <= gemm + wire
+    assert gemm * (1 - 1e-12) <= whole <= gemm + wire  # where nothing is left over, they differ by rounding
 
 
 def test_more_tokens_take_longer(products: FusedExperts) -> None:

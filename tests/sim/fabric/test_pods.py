@@ -56,3 +56,15 @@ def test_every_pair_of_boards_and_of_groups_has_its_link() -> None:
     assert links.sum() == 2 * (5 * 4 * 6 + 5 * 6 + 10)
     groups = links.reshape(5, 16, 5, 16).sum(axis=(1, 3))
     assert (groups[~np.eye(5, dtype=bool)] == 1).all()
+
+
+def test_an_all_to_all_fills_the_links_between_groups_first() -> None:
+    links = boardfly()
+    load = all_to_all_load(links)
+    chips = len(links)
+    assert load.sum() == pytest.approx(hops(links).mean * chips * (chips - 1))
+    one, other = np.nonzero(links)
+    outer = one // 32 != other // 32
+    assert load[one, other][outer].min() > load[one, other][~outer].mean()
+    # One link between two groups of 32 carries their 1,024 messages and more: others pass through.
+    assert load[one, other][outer].mean() == pytest.approx(1601, rel=0.01)

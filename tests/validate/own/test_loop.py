@@ -12,11 +12,10 @@ import pytest
 
 from epicycle.hwmodels.calibration import find_entry, load_calibration, standing_in
 from epicycle.hwmodels.catalog import load_cluster
-from epicycle.hwmodels.errors import BadInput
 from epicycle.hwmodels.specs import Gpu
 from epicycle.validate.bench.rows import Rows
 from epicycle.validate.fit.calibrate import to_yaml
-from epicycle.validate.fit.own import fit_own
+from epicycle.validate.fit.own.constants import fit_own
 from epicycle.validate.fit.tables import calibrate_all
 from epicycle.validate.here.run import conclude, mode_here
 from epicycle.validate.tables.own.node import LAUNCHES, node_seconds
@@ -161,41 +160,6 @@ def test_what_a_torchrun_measures() -> None:
     assert mode_here({}) == "virtual"
     assert mode_here({"LOCAL_RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8"}) == "node"
     assert mode_here({"LOCAL_RANK": "3", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}) == "cluster"
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (
-            lambda t: t.replace("NVIDIA H200", "NVIDIA GT 710").replace("h200,", "gt710,"),
-            "line 2: no GPU of the catalogue is called",
-        ),
-        (lambda t: t[:-40], "its last line is only half written"),
-        (
-            lambda t: t + t.splitlines()[1].replace("1fc0ff6dae4e", "0000") + "\n",
-            "rows of several commits (0000, 1fc0ff6dae4e)",
-        ),
-        (lambda t: t + t.splitlines()[1].replace("NVIDIA H200", "NVIDIA H100 80GB HBM3") + "\n", "rows of several gpus"),
-        (
-            lambda t: t + t.splitlines()[1].replace(",2.994,", ",4.5,") + "\n",
-            "contradicts line 2: 4.5 us and 2.994 us of the same",
-        ),
-        (lambda t: t.replace(",2.994,", ",soon,"), "latency_us: wanted a time above zero, got 'soon'"),
-        (lambda t: t.splitlines()[0] + "\n", "has a header and no rows"),
-    ],
-)
-def test_bad_rows_are_one_clear_line(change, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_text(change(TABLES[1].read_text()))
-    with pytest.raises(BadInput) as refused:
-        calibrate_all([path], "h200_sxm", "h200-cx7")
-    assert said in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-def test_rows_of_another_system_name_it(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="its rows are of h200_sxm, not of h100_sxm: give --system h200_sxm"):
-        calibrate_all([TABLES[1]], "h100_sxm", "h100-cx7")
 
 
 def test_a_gpu_without_rows_uses_those_of_the_h200() -> None:

@@ -21,6 +21,7 @@ from ....hwmodels.specs import Gpu
 from ....sim.ep.compute.own_kernels import OwnMove, OwnProduct, move_seconds
 from ....sim.ep.protocols.epicycle import HT, KERNELS, LL, TWO_HOP
 from ..vocabulary import scope_of
+from .faults import check_words, refuse_contradictions, refuse_mixtures, refuse_torn, sizes_of
 from .launches import PROGRAM_PER_TILE_UNTIL, Key, Part, Sizes, exchange_parts, single_parts
 
 LIBRARY = "epicycle-triton"
@@ -58,56 +59,45 @@ def is_own(header: set[str]) -> bool:
 def read_own(path: Path, gpu_of: dict[str, Gpu]) -> list[OwnRow]:
     """All rows of a bench file. ``gpu_of``: system -> its GPU, filled as systems are met.
 
-    Raises BadInput, one line with file and line, for a half-written line, a number that is none, a GPU that the catalogue
-    lacks, rows of several systems, or of several commits.
+    Raises BadInput, one line with file and line, for a half-written line, a word or number that is none, a GPU that the
+    catalogue lacks, rows of several systems, GPUs or commits, or two that contradict each other.
     """
     text = read_text(path, MOST_TABLE_BYTES, "a table")
     reader = Reader(path, text)
     records = [(reader.line_num, record) for record in reader]
-    if not records:
-        raise BadInput(f"{path}: the table has a header and no rows")
-    last = records[-1][0]
-    for line, record in records:
-        if None in record or None in record.values():
-            what = "its last line is only half written: leave it out" if line == last else "too few or too many columns"
-            raise BadInput(f"{path}: line {line}: {what} (epicycle bench --resume does)")
-    for name in ("gpu", "commit"):
-        found = sorted({str(record[name]) for _, record in records if record[name]})
-        if len(found) > 1:
-            raise BadInput(f"{path}: rows of several {name}s ({', '.join(found)}): one file, one machine, one commit")
-    if not text.endswith("\n"):
-        raise BadInput(f"{path}: line {last}: its last line is only half written: leave it out (epicycle bench --resume does)")
-    return [_row(path, line, record, gpu_of) for line, record in records]
+    refuse_torn(path, text, records)
+    refuse_mixtures([(str(path), record) for _, record in records])
+    rows = [_row(path, line, record, gpu_of) for line, record in records]
+    systems = sorted({row.system for row in rows})
+    if len(systems) > 1:
+        raise BadInput(f"{path}: rows of several systems ({', '.join(systems)}): one file, one machine, one commit")
+    refuse_contradictions(path, [(row.line, row.values, row.latency_us) for row in rows])
+    return rows
 
 
 def _row(path: Path, line: int, record: dict[str, str], gpu_of: dict[str, Gpu]) -> OwnRow:
-    def number(column: str) -> int:
-        try:
-            value = float(record.get(column) or 0)
-        except ValueError:
-            raise BadInput(f"{path}: line {line}: {column}: wanted a number, got {record[column]!r}") from None
-        return int(value)
-
     try:
         latency = float(record["latency_us"])
     except ValueError:
         latency = -1.0
     if not 0.0 < latency < 1e9:
         raise BadInput(f"{path}: line {line}: latency_us: wanted a time above zero, got {record['latency_us']!r}")
-    system = record["system"]
-    if system not in calibrated_systems():
-        try:
-            system = system_called(system or record["gpu"])
-        except UnknownHardware as error:
-            raise BadInput(f"{path}: line {line}: {error}") from None
+    try:
+        system = (
+            record["system"] if record["system"] in calibrated_systems() else system_called(record["system"] or record["gpu"])
+        )
+        check_words(record, system)
+        size = sizes_of(record)
+    except (UnknownHardware, ValueError) as error:
+        raise BadInput(f"{path}: line {line}: {error}") from None
     if system not in gpu_of:
         gpu_of[system] = load_cluster(load_calibration(system).cluster).node.gpu
     protocol, op, scope = record.get("protocol") or KERNELS, record.get("op") or record.get("kernel") or "", scope_of(record)
-    tokens = number("tokens_per_rank") or number("tokens") // max(number("ep"), 1)
+    tokens = size["tokens_per_rank"] or size["tokens"] // max(size["ep"], 1)
     shape = Sizes(
-        tokens, number("virtual_ranks") or number("ep") or number("nodes") * number("gpus_per_node") or 1, number("hidden"),
-        number("inter") or 2048, number("top_k"), number("experts"), "fp8" in (record.get("payload_dtype") or record["dtype"]),
-        gpu_of[system].l2_capacity or 0.0, record["date"] <= PROGRAM_PER_TILE_UNTIL,
+        tokens, size["ranks"], size["hidden"], size["inter"] or 2048, size["top_k"], size["experts"],
+        "fp8" in (record.get("payload_dtype") or record["dtype"]), gpu_of[system].l2_capacity or 0.0,
+        record["date"] <= PROGRAM_PER_TILE_UNTIL,
     )  # fmt: skip
     parts, reason = _parts(protocol, op, scope, record, shape)
     return OwnRow(line, record, system, protocol, op, scope, tokens, latency, parts, reason)

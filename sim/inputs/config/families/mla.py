@@ -24,6 +24,24 @@ def deepseek(keys: Keys) -> Facts:
     return {**tables(keys), "layers": layers, "attention": attention, **block}
 
 
+def pangu(keys: Keys) -> Facts:
+    """openPangu Ultra MoE: DeepSeek-V3's shape, as its first files and its later ones spell it."""
+    layers = layer_count(keys)
+    keys.ignore("num_key_value_heads", "sandwich_norm", "router_enable_expert_bias")
+    own = {
+        "kind": "mla",
+        "heads": keys.count("num_attention_heads"),
+        "kv_lora_rank": keys.count("kv_lora_rank", "attention_kv_lora_dim"),
+        "rope_head_dim": keys.count("qk_rope_head_dim", "attention_qk_rope_dim"),
+        "nope_head_dim": keys.count("qk_nope_head_dim", "attention_qk_dim"),
+        "v_head_dim": keys.count("v_head_dim", "attention_v_dim"),
+        "q_lora_rank": keys.optional("q_lora_rank", "attention_q_lora_dim"),
+    }
+    mask = after_dense(keys, layers, "first_k_dense_replace", "num_dense_layers")
+    block = experts(keys, mask, count=("n_routed_experts", "num_routed_experts"), shared=SHARED, **groups(keys))
+    return {**tables(keys), "layers": layers, "attention": [{**own, "layers": layers}], **block}
+
+
 def lite(keys: Keys) -> Facts:
     """Of the same shape, with one dense layer first where no key says otherwise."""
     layers = layer_count(keys)

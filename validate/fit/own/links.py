@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from ...hwmodels.calibration import Entry, Fit, Scope
-from ...hwmodels.constant import write_constant
-from ...hwmodels.specs import Cluster
-from ...sim.ep.compute.own_kernels import OwnMove
-from ...sim.ep.protocol import find_protocol
-from ..tables.own.node import CROSSING, is_of_node, node_seconds
-from ..tables.own.rows import OwnRow
+from ....hwmodels.calibration import Entry, Fit, Scope
+from ....hwmodels.constant import write_constant
+from ....hwmodels.specs import Cluster
+from ....sim.ep.compute.own_kernels import OwnMove
+from ....sim.ep.protocol import find_protocol
+from ...tables.own.node import CROSSING, is_of_node, node_seconds
+from ...tables.own.rows import OwnRow
+from .constants import library_of
 
 #: A link's share below which rows do not say how fast it was: something else was the bottleneck.
 _LEAST_CHANGE = 0.01
@@ -54,14 +55,14 @@ def _entry(protocol: str, op: str, scope: Scope, rows: list[OwnRow], cluster: Cl
     tokens = [float(row.tokens) for row in rows]
     record = Fit(
         table=table,
-        library=rows[0].values["library"],
+        library=library_of(rows),
         rows=len(rows),
         rows_available=len(rows),
         mape_fit_pct=round(float(np.abs(np.expm1(error)).mean() * 100), 2),
         residual_log_sd=round(float(error.std()), 4),
         undetermined=() if shown else (name,),
         seen={"tokens": (min(tokens), max(tokens))},
-        method="least absolute log error over one link efficiency (validate/fit/own_links.py)",
+        method="least absolute log error over one link efficiency (validate/fit/own/links.py)",
     )
     names = ("launch", "chain", "chain_cold", "hbm_efficiency", "sharpness", "chain_row", "nvlink_efficiency", "nic_efficiency")
     values = {n: write_constant(n, float(getattr(constants, n))) for n in names}

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from ...hwmodels.calibration import Calibration, Entry, Fit
-from ...hwmodels.constant import write_constant
-from ...hwmodels.specs import Gpu
-from ...sim.ep.compute.own_kernels import OwnMove, OwnProduct
-from ...sim.ep.protocols.epicycle import HT, KERNELS, LL
-from ..tables.own.launches import Key
-from ..tables.own.rows import OwnRow, keys_of, predicted_s
-from .conformal import regimes_of
+from ....hwmodels.calibration import Calibration, Entry, Fit
+from ....hwmodels.constant import write_constant
+from ....hwmodels.specs import Gpu
+from ....sim.ep.compute.own_kernels import OwnMove, OwnProduct
+from ....sim.ep.protocols.epicycle import HT, KERNELS, LL
+from ...tables.own.launches import Key
+from ...tables.own.rows import LIBRARY, OwnRow, keys_of, predicted_s
+from ..conformal import regimes_of
 
 #: Kernels that read little and post stores: their bytes hide the chain of the next row.
 POSTING = frozenset({(HT, "dispatch"), (HT, "notify_post"), (LL, "dispatch_send"), (KERNELS, "permute"), (KERNELS, "quantise")})
@@ -47,6 +47,8 @@ _EITHER = 20.0
 #: Loads that must return before the next: nothing overlaps.
 _WAITING = 1.0
 _ROBUST = 0.05
+#: A share of a rate is told when its standard deviation is below this; a time when it is below the time itself.
+_TOLD_SHARE = 0.15
 #: name -> (start, low, high) of what is shared, then of every kernel.
 _SHARED = {"launch": (1.2, 0.5, 2.5), "cold": (0.6, 0.0, 4.0), "posting": (2.0, 1.0, 12.0), "empty": (1.5, 0.0, 8.0)}
 _MOVE = {"chain": (1.5, 0.0, 40.0), "hbm_efficiency": (0.7, 0.1, 1.0)}
@@ -58,10 +60,12 @@ _PRODUCT = {
 
 @dataclass(frozen=True, slots=True)
 class OwnFit:
-    """Constants by key, those at a bound or that no row shows, and the rows they were fitted to and predict."""
+    """Constants by key, those at a bound or that the rows cannot tell, one standard deviation of the others (microseconds or
+    shares), and the rows they were fitted to and predict. Key None: what all kernels share."""
 
     constants: dict[Key, OwnMove | OwnProduct]
-    undetermined: dict[Key, tuple[str, ...]]
+    undetermined: dict[Key | None, tuple[str, ...]]
+    deviation: dict[Key | None, dict[str, float]]
     rows: tuple[OwnRow, ...]
     used: NDArray[np.bool_]
     predicted_s: NDArray[np.float64]
@@ -101,14 +105,27 @@ def fit_own(rows: Sequence[OwnRow], gpu: Gpu, used: NDArray[np.bool_] | None = N
         residuals, limits[:, 0], bounds=(limits[:, 1], limits[:, 2]), loss="soft_l1", f_scale=_ROBUST, x_scale=limits[:, 2]
     )
     k = constants(solution.x)
-    moved = np.abs(np.asarray(solution.jac)[: len(chosen)]).sum(axis=0)
-    lost: dict[Key, list[str]] = {key: [] for key in k}
-    for (owner, name), at, slope in zip(names, solution.active_mask, moved, strict=True):
-        if owner is not None and (at or slope < 1e-6):
+    deviation = _deviations(np.asarray(solution.jac), np.asarray(solution.fun)[: len(chosen)])
+    lost: dict[Key | None, list[str]] = {key: [] for key in (None, *k)}
+    sure: dict[Key | None, dict[str, float]] = {key: {} for key in (None, *k)}
+    for (owner, name), at, value, sd in zip(names, solution.active_mask, solution.x.tolist(), deviation.tolist(), strict=True):
+        told = sd < (_TOLD_SHARE if name.endswith("efficiency") else value - (name == "sharpness"))
+        if at or not told:
             lost[owner].append(name)
+        else:
+            sure[owner][name] = sd
     everything = predicted_s(list(rows), gpu, k)
     shared = {name: float(v) for (owner, name), v in zip(names, solution.x, strict=True) if owner is None}
-    return OwnFit(k, {key: tuple(n) for key, n in lost.items()}, rows, used, everything, shared)
+    return OwnFit(k, {key: tuple(n) for key, n in lost.items()}, sure, rows, used, everything, shared)
+
+
+def _deviations(jacobian: NDArray[np.float64], residuals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One standard deviation of every fitted number, in its own unit: the residuals' spread, never below `_ROBUST` of rows as
+    few as the numbers, through what rows say of it beside all others."""
+    spare = max(len(residuals) - jacobian.shape[1], 0)
+    spread = float(np.sqrt(np.sum(residuals**2) / spare)) if spare else 0.0
+    spread = max(spread, _ROBUST if spare < jacobian.shape[1] else 0.0)
+    return np.asarray(spread * np.sqrt(np.diag(np.linalg.pinv(jacobian.T @ jacobian))))
 
 
 def entries_of(found: OwnFit, table: str) -> tuple[Entry, ...]:
@@ -116,28 +133,60 @@ def entries_of(found: OwnFit, table: str) -> tuple[Entry, ...]:
     entries = []
     errors = np.log(found.predicted_s / np.array([row.measured_s for row in found.rows]))
     for key, k in found.constants.items():
-        mine = np.array([key in {part.key for part in row.parts} and len(row.parts) <= 2 for row in found.rows])
-        mine = mine if mine.any() else np.array([key in {part.key for part in row.parts} for row in found.rows])
+        mine = _rows_of(key, found.rows)
         fitted, rest = mine & found.used, mine & ~found.used
         seen = np.array([row.tokens for row, m in zip(found.rows, mine, strict=True) if m], float)
         record = Fit(
             table=table,
-            library=found.rows[0].values["library"] or "epicycle-triton",
+            library=library_of(found.rows),
             rows=int(fitted.sum()),
             rows_available=int(mine.sum()),
             mape_fit_pct=_mape(errors[fitted]),
             mape_rest_pct=_mape(errors[rest]) if rest.any() else None,
             residual_log_sd=round(float(errors[fitted].std()), 4),
-            undetermined=found.undetermined.get(key, ()),
+            undetermined=undetermined_of(found, key),
+            uncertainty=_uncertainty(found, key),
             seen={"tokens": (float(seen.min()), float(seen.max()))},
             intervals=regimes_of(
                 found.predicted_s[mine], np.array([r.measured_s for r in found.rows])[mine], np.ones(int(mine.sum()), np.int64)
             ),
-            method="soft-L1 loss on log error, all kernels together (validate/fit/own.py)",
+            method="soft-L1 loss on log error, all kernels together (validate/fit/own/constants.py)",
         )
         values = {f.name: write_constant(f.name, float(getattr(k, f.name))) for f in fields(k)}
         entries.append(Entry(protocol=key[0], op=key[1], scope="kernel", constants=values, fit=record))
     return tuple(entries)
+
+
+def undetermined_of(found: OwnFit, key: Key) -> tuple[str, ...]:
+    """The constants of ``key`` that the rows cannot tell, those it shares with others among them."""
+    own = {field.name for field in fields(found.constants[key])}
+    lent = [name for (of, name), lender in _LENT.items() if of == key and name in found.undetermined.get(lender, ())]
+    names = (*found.undetermined.get(_same(key), ()), *lent, *found.undetermined[None])
+    return tuple(dict.fromkeys(name for name in names if name in own))
+
+
+def _uncertainty(found: OwnFit, key: Key) -> dict[str, str | float]:
+    own = {field.name for field in fields(found.constants[key])}
+    known = {**found.deviation[None], **found.deviation.get(_same(key), {})}
+    return {
+        n: write_constant(n, sd if n.endswith("efficiency") or n == "sharpness" else sd * 1e-6)
+        for n, sd in known.items()
+        if n in own
+    }
+
+
+def library_of(rows: Sequence[OwnRow]) -> str:
+    """Our kernels and the commit they were of, which rows say."""
+    commits = sorted({row.values["commit"] for row in rows if row.values["commit"]})
+    return " ".join((LIBRARY, *commits))
+
+
+def _rows_of(key: Key, rows: Sequence[OwnRow]) -> NDArray[np.bool_]:
+    """The rows that tell a kernel's residuals: those of it alone, else those it is part of, else those of the same code."""
+    alone = np.array([len(row.parts) <= 2 for row in rows])
+    part = np.array([key in {part.key for part in row.parts} for row in rows])
+    same = np.array([_same(key) in {_same(part.key) for part in row.parts} for row in rows])
+    return next(found for found in (part & alone, part, same) if found.any())
 
 
 def calibration_of(found: OwnFit, table: str, system: str, cluster: str, relative: str | None, why: str) -> Calibration:
