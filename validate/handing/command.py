@@ -71,7 +71,7 @@ def bench(json: Path | None, *asked_for: object) -> int:
     from ...scenarios.say.envelope import envelope_json
 
     try:
-        from ..bench.run import Asked, BenchFailed, run_bench
+        from ..bench import Asked, BenchFailed, run_bench
 
         asked = Asked(*asked_for)  # type: ignore[arg-type]
         asked.check()
