@@ -317,6 +317,9 @@ def init(
     ttft: Annotated[str | None, typer.Option(help="Time to first token, e.g. '2 s'.")] = None,
     tpot: Annotated[str | None, typer.Option(help="Time per output token, e.g. '50 ms'.")] = None,
     backend: Annotated[str | None, typer.Option(help="sglang, vllm or trtllm.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="A request trace: its mean lengths and rate.")
+    ] = None,
 ) -> None:
     """Write a commented scenario to begin with; on a terminal it asks what no option says."""
     given = dict(locals())

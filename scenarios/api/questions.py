@@ -110,11 +110,10 @@ def serve(
     from ..say.record_csv import run_csv
     from ..serve.request_csv import RequestCsv
     from ..serve.run import serve as played
-    from ..weigh.evaluation_of import with_deployment
-    from ..weigh.played_requests import changes_of
+    from ..weigh.played_requests import changes_of, noticed, settled
 
     asked = changes_of(changes(sets), None if trace is None else Path(trace), requests, None, None, seed)
-    found = with_deployment(load_serving(source, asked))
+    found, notes = settled(source, asked)
     question = found.resolve()
     assert isinstance(question, ServingQuestion)
     try:
@@ -125,6 +124,7 @@ def serve(
                 run = played(question, progress=progress, sink=RequestCsv(file))
     except Unanswerable as error:
         raise found.error_at(error.key, error) from None
+    run = noticed(run, notes)
 
     def page(path: Path, command: str) -> None:
         from ..report.requests.run_page import write_run_report

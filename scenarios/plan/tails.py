@@ -38,12 +38,14 @@ def played(shown: list[Shown], question: ServingQuestion) -> tuple[list[Shown], 
     them; and, where none does, the limits of the one that misses least."""
     closest: tuple[float, tuple[Limit, ...]] | None = None
     kept = list(shown)
+    unasked: Unanswerable | None = None
     for tried in [s for s in shown if s.candidate.meets][:_PLAYED]:
         room = with_room(tried.candidate.serving, question.workload)
         asked = replace(tried.table.question, serving=room, slo=question.slo)
         try:
             answer = serve(asked).evaluation
-        except Unanswerable:
+        except Unanswerable as error:
+            unasked = error
             continue
         at = kept.index(tried)
         if all(limit.met for limit in answer.limits):
@@ -53,5 +55,7 @@ def played(shown: list[Shown], question: ServingQuestion) -> tuple[list[Shown], 
         miss = max(max(x.got / x.wanted, x.wanted / max(x.got, 1e-9)) for x in answer.limits if not x.met)
         if closest is None or miss < closest[0]:
             closest = (miss, answer.limits)
+    if closest is None and unasked is not None:  # none could be played, and why is the answer
+        raise unasked
     kept = [replace(s, candidate=replace(s.candidate, meets=False)) for s in kept]
     return kept, closest[1] if closest is not None else ()

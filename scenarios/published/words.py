@@ -10,7 +10,16 @@ VERDICTS: tuple[Verdict, ...] = ("holds", "corrected", "no claim", "missed")
 def summary(found: Gallery) -> str:
     """One line: how many figures, and of each verdict how many."""
     counts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if found.count(verdict))
-    return f"{len(found.rows)} figures of {len(found.entries)} scenarios: {counts}"
+    return f"{len(found.rows)} figures of {len(found.entries)} scenario{'s' * (len(found.entries) != 1)}: {counts}"
+
+
+def predicted_share(found: Gallery) -> str:
+    """How many of the predicted figures that were published are within their tolerance; "" without any."""
+    held, missed = found.count("holds", "predicted"), found.count("missed", "predicted")
+    if not held + missed:
+        return ""
+    share = f"{100 * held / (held + missed):.0f} %"
+    return f"Of {held + missed} predicted figures that were published, {held} are within their tolerance ({share})."
 
 
 def figure_words(row: Row) -> str:

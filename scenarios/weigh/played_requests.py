@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ...hwmodels.errors import BadInput
 from ...sim.inputs.feasible import Unanswerable
 from ...sim.inputs.serving_question import ServingQuestion
 from ..answer.request_run import RequestRun
-from ..ask.scenario import ServingScenario, load_serving
+from ..ask.scenario import ServingScenario, Source, load_serving
 from ..plan.tails import with_room
 from ..serve.chrome_trace import write_steps
 from ..serve.request_csv import RequestCsv
@@ -20,6 +21,9 @@ from ..serve.run import serve
 from ..serve.setup import Setup
 from .evaluation_of import with_deployment
 
+#: What a trace takes the place of.
+_LOAD = ("rate", "concurrency", "arrivals", "burstiness")
+_TRACE = "requests.trace.file="
 #: Lets a writer make the file at a path, and puts it in place when the command has succeeded.
 Put = Callable[[Path | None, Callable[[Path], None]], None]
 
@@ -35,6 +39,35 @@ def changes_of(
     return changes + [f"{key}={value}" for key, value in given.items() if value is not None]
 
 
+def settled(source: Source, changes: Sequence[str]) -> tuple[ServingScenario, tuple[str, ...]]:
+    """The scenario with a deployment, its own or the best found with room for bursts, and what is to be said of its load.
+
+    A trace brings its own arrivals: a rate (or requests in flight) of the scenario is what a deployment is looked for with, and
+    gives way to the trace. Raises BadInput.
+    """
+    traced = any(change.startswith(_TRACE) for change in changes)
+    asked = load_serving(source, [c for c in changes if not (traced and c.startswith("requests."))])
+    given = [key for key in _LOAD if getattr(asked.workload, key) is not None] if traced else []
+    whole = load_serving(source, [*changes, *(f"workload.{key}=null" for key in given)])
+    said = [f"workload.{key} ({getattr(asked.workload, key):g})" for key in given if key in ("rate", "concurrency")]
+    notes = [f"the trace has its own arrivals, in place of {' and '.join(said)}"] if said else []
+    if whole.deployment is None:
+        best = with_deployment(asked)
+        assert isinstance(best, ServingScenario) and best.deployment is not None
+        room = with_room(best.deployment, asked.workload)
+        found = best.model_copy(update={"workload": whole.workload, "requests": whole.requests, "deployment": room})
+        found.read_from(whole.document)
+        whole = found
+        if said:
+            notes.append("the deployment is the best that the scenario's search finds for the load that it says")
+    return whole, tuple(notes)
+
+
+def noticed(run: RequestRun, notes: tuple[str, ...]) -> RequestRun:
+    """``run`` with ``notes`` before its own."""
+    return replace(run, evaluation=replace(run.evaluation, notes=(*notes, *run.evaluation.notes))) if notes else run
+
+
 def answer_requests(
     name: str,
     changes: Sequence[str],
@@ -46,12 +79,7 @@ def answer_requests(
     parquet: Path | None = None,
 ) -> RequestRun:
     """The run of the scenario called ``name``; the files that are written while it is played, handed to ``put``."""
-    given = load_serving(name, changes)
-    scenario = with_deployment(given)
-    if given.deployment is None and isinstance(scenario, ServingScenario) and scenario.deployment is not None:
-        found = scenario.model_copy(update={"deployment": with_room(scenario.deployment, given.workload)})
-        found.read_from(scenario.document)
-        scenario = found
+    scenario, notes = settled(name, changes)
     question = scenario.resolve()
     assert isinstance(question, ServingQuestion)
     noted: list[tuple[Any, Setup]] = []
@@ -84,7 +112,7 @@ def answer_requests(
         raise scenario.error_at(error.key, error) from None
     if trace is not None:
         put(trace, lambda path: write_steps(path, *noted[0]))
-    return run[0]
+    return noticed(run[0], notes)
 
 
 def _each(sinks: Sequence[Callable[[Any], None]]) -> Callable[[Any], None] | None:

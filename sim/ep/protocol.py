@@ -252,4 +252,4 @@ def _other_wire(stage: Stage, extra_s: float) -> Stage:
     if extra_s == 0.0 or not any(load.resource in ("nic", "nic_msg") for move in far for load in move.loads):
         return stage
     more = np.maximum(extra_s * stage.crossings, -np.asarray(stage.latency_s))
-    return replace(stage, latencies=(*stage.latencies, ("NIC latency against the calibrated NIC", more)))
+    return replace(stage, latencies=(*stage.latencies, ("NIC latency and hand-over against the calibrated ones", more)))

@@ -30,7 +30,7 @@ def test_a_deployment_exchanges_by_it_and_says_that_nobody_measured_it() -> None
         assert set(sources) == {"dispatch", "combine"}
         assert all("by the fit of high-throughput on h100_sxm" in source for source in sources.values())
         assert {"elastic slots", "ordered rows"} <= {item.name for item in pool.memory}
-    assert any("elastic leans on other kernels" in note for note in found.notes)
+    assert any("elastic leans on other kernels" in note and "published row" in note for note in found.notes)
     assert not any("elastic" in note for note in measured.notes)
 
 

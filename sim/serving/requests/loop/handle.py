@@ -94,6 +94,7 @@ def rules_handle(rules: Rules) -> Any:
         rules.append,
         rules.token_bytes,
         rules.move_latency,
+        rules.handover_steps,
         rules.tool_policy,
         rules.ttl,
         rules.closed,

@@ -258,7 +258,8 @@ def _duration(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -
             k.before / max(k.pieces, 1), p > 0, world.scratch[2],
         )  # fmt: skip
         seconds += max(0.0, own - out[OWN])
-    return float(max(seconds, out[QUEUED]))
+    seconds = max(seconds, out[QUEUED])
+    return float(seconds)
 
 
 @njit(cache=True)
@@ -417,7 +418,7 @@ def _prompt_done(world: World, rules: Rules, slot: int, rank: int, now: int) -> 
         if r.flow < 0:  # all but the last layer's came before: that one has the port to itself
             rate = min(world.port[rank], world.port[r.far])
             last = r.input * rules.token_bytes / rules.layers / rate
-            push(world, now + rules.move_latency + int(last * 1e12), MOVED, slot, int(r.epoch))
+            push(world, now + taken_up_after(world, rules, slot) + int(last * 1e12), MOVED, slot, int(r.epoch))
     elif rules.early:
         move(world, rules, slot, now)
     else:
@@ -445,6 +446,13 @@ def first_token(world: World, rules: Rules, slot: int, rank: int, now: int) -> N
         finish(world, rules, slot, now, SERVED)
     else:
         join(world, rules, slot, rank, now)
+
+
+@njit(cache=True)
+def taken_up_after(world: World, rules: Rules, slot: int) -> int:
+    """ps between a cache's arrival and the request's first step there."""
+    far = world.workers[world.ranks[world.reqs[slot].far].worker]
+    return int(rules.move_latency) + int(rules.handover_steps * far.last_step)
 
 
 @njit(cache=True)
