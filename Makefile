@@ -102,6 +102,9 @@ gallery-page: $(VENV)/.light  ## reproduce all published systems and write docs/
 bench-serving: $(VENV)/.light  ## play requests one by one: a hundred thousand, and a day of 96 GPUs
 	$(BIN)/python tests/benchmarks/serving_speed.py
 
+replay: $(VENV)/.light  ## replay the measured deployments request by request, beside the closed form (needs the tables)
+	$(BIN)/python tests/benchmarks/replay_errors.py $(TABLES)/serving.csv
+
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(OLDEST) $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 

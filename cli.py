@@ -126,6 +126,7 @@ def serve(
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn; default: the scenario's.")] = None,
     json: Json = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line for every request ('-': to stdout).")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as Parquet, with types.")] = None,
     html: Html = None,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the steps as a Chrome / Perfetto trace.")] = None,
     window: Annotated[str, typer.Option("--trace-window", metavar="FROM,TO", help="Seconds that the trace shows.")] = "0,10",
@@ -135,7 +136,7 @@ def serve(
     from .scenarios.weigh.played_requests import changes_of
 
     changes = changes_of(sets or (), trace_in, requests, duration, warmup, seed)
-    return command(scenario, changes, json, csv, html, trace, window)
+    return command(scenario, changes, json, csv, parquet, html, trace, window)
 
 
 @app.command(
@@ -316,6 +317,9 @@ def init(
     ttft: Annotated[str | None, typer.Option(help="Time to first token, e.g. '2 s'.")] = None,
     tpot: Annotated[str | None, typer.Option(help="Time per output token, e.g. '50 ms'.")] = None,
     backend: Annotated[str | None, typer.Option(help="sglang, vllm or trtllm.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="A request trace: its mean lengths and rate.")
+    ] = None,
 ) -> None:
     """Write a commented scenario to begin with; on a terminal it asks what no option says."""
     given = dict(locals())

@@ -38,8 +38,8 @@ class Transport(Datasheet):
         """Whether it is made for that NIC."""
         return nic.verbs == (self.nics == "verbs")
 
-    def messages_per_s(self, latency_s: float) -> float:
+    def messages_per_s(self, latency_s: float, most_queues: int | None = None) -> float:
         """Messages a second that one GPU posts at most, over trips of ``latency_s`` one way: by its threads, and by how many
-        may be under way."""
-        under_way = self.queues * self.queue_depth / (2.0 * (latency_s + self.hand_over))
+        may be under way, on ``most_queues`` queues if there is a cap."""
+        under_way = min(self.queues, most_queues or self.queues) * self.queue_depth / (2.0 * (latency_s + self.hand_over))
         return min(under_way, self.threads / self.message_cost) if self.message_cost else under_way

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..hwmodels.errors import BadInput
+from .predict.collectivex_rows import collectivex_rows
 from .predict.ep_timings import ep_rows
 from .predict.expert_rows import expert_rows
 from .predict.kernel_rows import kernel_rows
@@ -15,6 +16,7 @@ from .predict.published_rows import published_rows
 from .serving.field import COLUMNS as FIELD
 from .serving.field import field_table
 from .serving.table import COLUMNS, serving_table
+from .tables.collectivex import is_collectivex
 from .tables.columns import columns_of
 from .tables.expert_group import COLUMNS as EXPERTS
 from .tables.kernel_tables import kind_of
@@ -28,7 +30,7 @@ def validate_table(path: Path, *, engine: str = "closed", progress: Progress | N
     """Predict ``path`` with the closed form or, ``engine="events"``, event by event on seeded uniform draws.
 
     Its header says which kind of table it is: EP timings (all engines), published figures, kernels on one GPU or node,
-    measured deployments, or field reports beside their scenarios.
+    measured deployments, or field reports beside their scenarios. A JSON file holds CollectiveX's cases.
     Raises BadInput for a malformed table or one of which no row can be predicted.
     """
     found = _other_table(path)
@@ -45,6 +47,8 @@ def validate_table(path: Path, *, engine: str = "closed", progress: Progress | N
 
 def _other_table(path: Path) -> Found | None:
     """The predicted rows, skips and notes of any table but EP timings; None for those (or for a table of no kind)."""
+    if is_collectivex(path):
+        return collectivex_rows(path)
     header = columns_of(path)
     if is_own(header):
         return own_rows(path)

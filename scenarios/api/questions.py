@@ -20,7 +20,7 @@ from ..answer.request_run import RequestRun
 from ..ask.scenario import CalculatorScenario, Scenario, Source, load_layer, load_scenario, load_serving
 from ..calculate.answer import calculator_of
 from ..say.answer_json import answer_dict
-from ..say.forms import csv_text, page_writer
+from ..say.forms import Launched, csv_text, page_writer
 from ..say.record_csv import answer_csv
 from ..say.record_json import record_dict
 from .told import Told
@@ -47,10 +47,10 @@ def simulate(source: Source, *, sets: Sets = (), seed: int | None = None) -> Tol
     asked = load_layer(source, [*changes(sets), *([f"seed={seed}"] if seed is not None else ())]).resolve()
     answer = played(asked)
 
-    def page(path: Path) -> None:
+    def page(path: Path, command: str) -> None:
         from ..report import write_report
 
-        write_report(answer, path, _command("simulate", source))
+        write_report(answer, path, command or _command("simulate", source))
 
     return Told(answer, answer.sentence, partial(answer_dict, answer), partial(answer_csv, answer), page)
 
@@ -66,11 +66,13 @@ def evaluate(source: Source, *, sets: Sets = ()) -> Told[Evaluation]:
 
 def plan(source: Source, *, sets: Sets = (), progress: Progress | None = None) -> Told[Plan]:
     """The cheapest deployments within the scenario's limits; ``best`` is None where none will do. Raises BadInput."""
+    from ..plan.launch import launched
     from ..weigh.evaluation_of import plan_of
 
     asked = load_serving(source, changes(sets))
-    asked.resolve()
-    return told(plan_of(asked, progress), "plan", source)
+    question = asked.resolve()
+    found = plan_of(asked, progress)
+    return told(found, "plan", source, partial(launched, found, question))
 
 
 def emit(source: Source, target: str, *, sets: Sets = (), checkpoint: str | None = None) -> dict[str, str]:
@@ -108,11 +110,10 @@ def serve(
     from ..say.record_csv import run_csv
     from ..serve.request_csv import RequestCsv
     from ..serve.run import serve as played
-    from ..weigh.evaluation_of import with_deployment
-    from ..weigh.played_requests import changes_of
+    from ..weigh.played_requests import changes_of, noticed, settled
 
     asked = changes_of(changes(sets), None if trace is None else Path(trace), requests, None, None, seed)
-    found = with_deployment(load_serving(source, asked))
+    found, notes = settled(source, asked)
     question = found.resolve()
     assert isinstance(question, ServingQuestion)
     try:
@@ -123,11 +124,12 @@ def serve(
                 run = played(question, progress=progress, sink=RequestCsv(file))
     except Unanswerable as error:
         raise found.error_at(error.key, error) from None
+    run = noticed(run, notes)
 
-    def page(path: Path) -> None:
+    def page(path: Path, command: str) -> None:
         from ..report.requests.run_page import write_run_report
 
-        write_run_report(run, path, _command("serve", source))
+        write_run_report(run, path, command or _command("serve", source))
 
     return Told(run, run.sentence, partial(record_dict, run), partial(run_csv, run), page)
 
@@ -175,11 +177,11 @@ def exchanges(
     return told(weighed(source, changes(sets), asked, progress), "exchanges", source)
 
 
-def told(record: R, command: str, source: Source) -> Told[R]:
-    """``record`` with its forms; ``command`` and ``source`` made it."""
+def told(record: R, command: str, source: Source, launched: Launched | None = None) -> Told[R]:
+    """``record`` with its forms; ``command`` and ``source`` made it. ``launched``: what starts a plan's best deployment."""
 
-    def page(path: Path) -> None:
-        page_writer(record, _command(command, source))(path)
+    def page(path: Path, again: str) -> None:
+        page_writer(record, again or _command(command, source), launched)(path)
 
     return Told(record, record.sentence, partial(record_dict, record), lambda: "".join(csv_text(record)), page)
 

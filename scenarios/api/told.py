@@ -30,7 +30,7 @@ class Told(Generic[R_co]):
         sentence: str,
         as_dict: Callable[[], dict[str, Any]],
         as_csv: Callable[[], str],
-        as_page: Callable[[Path], None] | None = None,
+        as_page: Callable[[Path, str], None] | None = None,
     ) -> None:
         self.record = record
         self.sentence = sentence
@@ -73,10 +73,10 @@ class Told(Generic[R_co]):
         self.page(Path(path))
         return Path(path)
 
-    def page(self, path: Path) -> None:
-        """The same, for who wants a writer."""
+    def page(self, path: Path, command: str = "") -> None:
+        """The same; ``command``: what the page says makes it again."""
         assert self._as_page is not None
-        self._as_page(path)
+        self._as_page(path, command)
 
     def _repr_html_(self) -> str:
         rows = list(csv.reader(io.StringIO(self._as_csv())))

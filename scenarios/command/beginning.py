@@ -13,7 +13,7 @@ from typing import Any
 from ...hwmodels.errors import BadInput
 from ..ask.document import parse_document
 from ..ask.scenario import ServingScenario, read_scenario
-from ..ask.starter import Starter, starter_text
+from ..ask.starter import Starter, of_trace, starter_text
 from ..say.output import Outputs
 from ..say.terminal import console as terminal
 from .handing import STDOUT, again, say_written, write
@@ -23,13 +23,16 @@ def init(file: Path, given: Mapping[str, Any], ask: Callable[..., Any]) -> None:
     """Write a commented scenario. ``given``: what the options say; on a terminal ``ask`` asks for the rest. Raises BadInput."""
     chosen = {f.name: given[f.name] for f in fields(Starter) if given.get(f.name) is not None}
     asked = Starter(**chosen)
+    if given.get("trace") is not None:
+        asked = of_trace(asked, given["trace"], chosen)
+        chosen["said"] = asked.said
     if file != STDOUT:
         asked = replace(asked, name=file.stem)
     if file.exists() and file.is_file():
         raise BadInput(f"{file}: is there already: name another file, or remove it")
     if not chosen and sys.stdin.isatty() and sys.stdout.isatty():
         for f in fields(Starter):
-            if f.name != "name":
+            if f.name not in ("name", "said"):
                 answer = ask(f.name.replace("_", " "), default=getattr(asked, f.name))
                 asked = replace(asked, **{f.name: answer})
     text = starter_text(asked)
@@ -40,6 +43,9 @@ def init(file: Path, given: Mapping[str, Any], ask: Callable[..., Any]) -> None:
         outputs.put(file, lambda path: write(path, text))
     if file != STDOUT:
         print(f"{file}: edit it, then epicycle plan {shlex.quote(str(file))}")
+        if given.get("trace") is not None:
+            trace = shlex.quote(str(given["trace"]))
+            print(f"and the best of it under the trace itself: epicycle serve {shlex.quote(str(file))} --trace-in {trace}")
 
 
 def catalogue(kind: str | None, name: str | None, json: Path | None) -> None:

@@ -51,6 +51,7 @@ def serve(
     changes: list[str],
     json: Path | None,
     csv: Path | None,
+    parquet: Path | None,
     html: Path | None,
     trace: Path | None,
     window: str,
@@ -59,9 +60,9 @@ def serve(
     from ..say.terminal.serve import print_run
     from ..weigh.played_requests import answer_requests
 
-    with Outputs((json, csv, html, trace)) as outputs:
+    with Outputs((json, csv, parquet, html, trace)) as outputs:
         with terminal.progress(f"serving {scenario}") as step:
-            run = answer_requests(scenario, changes, outputs.put, csv, trace, window, step)
+            run = answer_requests(scenario, changes, outputs.put, csv, trace, window, step, parquet)
         if html is not None:
             from ..report.requests.run_page import write_run_report
 
@@ -72,7 +73,7 @@ def serve(
             outputs.put(json, lambda path: write(path, record_json(run)))
     console = terminal.console(stderr=outputs.uses_stdout)
     print_run(run, console)
-    say_written(console, report=html, requests=csv, trace=trace, JSON=json)
+    say_written(console, report=html, requests=csv, Parquet=parquet, trace=trace, JSON=json)
     return UNMET if any(not limit.met for limit in run.evaluation.limits) else 0
 
 

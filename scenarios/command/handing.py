@@ -13,7 +13,7 @@ from rich.console import Console
 from ..answer.evaluation import Comparison, Explanation, Plan, Sweep
 from ..answer.exchange_choice import Exchanges
 from ..api.told import Told
-from ..say.forms import csv_text, page_writer, print_record
+from ..say.forms import csv_text, print_record
 from ..say.output import Outputs
 from ..say.terminal import console as terminal
 
@@ -45,7 +45,7 @@ def answered(
             told = work(step)
         found = told.record
         if html is not None:
-            outputs.put(html, page_writer(found, again(command, arguments, html, **options)))
+            outputs.put(html, lambda path: told.page(path, again(command, arguments, html, **options)))
         outputs.put(csv, lambda path: write(path, csv_text(found)))
         outputs.put(json, lambda path: write(path, told.to_json()))
         if parquet is not None:

@@ -25,9 +25,7 @@ def simulate(
             told = questions.simulate(asked)
         answer = told.record
         if html is not None:
-            from ..report import write_report
-
-            outputs.put(html, lambda path: write_report(answer, path, again("simulate", [scenario], html, set=changes)))
+            outputs.put(html, lambda path: told.page(path, again("simulate", [scenario], html, set=changes)))
         if trace is not None:
             from ...sim.layer.chrome_trace import write_trace
 

@@ -37,6 +37,19 @@ def best_files(plan: Plan, question: ServingQuestion, target: str, checkpoint: s
     return launch_files(serving, target, model, cluster, checkpoint)
 
 
+def launched(plan: Plan, question: ServingQuestion) -> dict[str, dict[str, str] | str]:
+    """What starts the best deployment with its engine, and with Dynamo around that: files, or why there are none."""
+    if plan.best is None or plan.best.serving is None:
+        return {}
+    found: dict[str, dict[str, str] | str] = {}
+    for target in (plan.best.serving.backend, "dynamo"):
+        try:
+            found[target] = best_files(plan, question, target)
+        except BadInput as refused:
+            found[target] = str(refused)
+    return found
+
+
 def _best(plan: Plan, question: ServingQuestion) -> tuple[Serving, MoeModel, Cluster]:
     if plan.best is None or plan.best.serving is None:
         raise BadInput("nothing to launch: no deployment meets the limits")

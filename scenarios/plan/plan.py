@@ -146,7 +146,8 @@ def _confirmed(shown: list[Shown], search: Search, seed: int, play: Play) -> lis
 def _events(shown: Shown, known: dict[object, float | None], seed: int, play: Play) -> float | None:
     table, serving = shown.table, shown.candidate.serving
     setting = replace(table.setting, backend=load_backend(serving.backend))
-    batch = shown.answer.metric("batch").value
+    found = {metric.key: metric.value for metric in shown.answer.metrics}  # that of requests one by one has no batch
+    batch = found.get("batch", float(serving.decode.batch or 1))
     key = (table.question.cluster.label, serving.backend, serving.decode.model_copy(update={"count": 1}), batch)
     if key not in known:
         known[key] = longer_tpot_s(setting, table.question.workload.routing, serving.decode, batch, seed, play)

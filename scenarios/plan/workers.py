@@ -20,7 +20,7 @@ from ...hwmodels.errors import Uncalibrated
 from ...sim.ep.limit import Asked, can_run
 from ...sim.ep.protocol import all_protocols, find_protocol
 from ...sim.ep.protocols import DEFAULT
-from ...sim.ep.transport import transport_of
+from ...sim.ep.transport import can_cross, transport_of
 from ...sim.inputs.traffic import Routing
 from ...sim.serving.queue import ArrivalLaw
 from ...sim.serving.steady import Rates, Setting, aggregated_worker, decode_worker, prefill_worker
@@ -298,7 +298,9 @@ def _of_kind(columns: tuple[Floats, ...], kind: Kind, setting: Setting, search: 
         able = inside  # what nobody measured across nodes goes there only where it is asked for
     elif record.rails:
         able = inside | (ranks % domain == 0)
-    transport = transport_of(cluster, kind.protocol)
+    crosses = can_cross(cluster, kind.protocol)
+    able = able if crosses else able & inside
+    transport = transport_of(cluster, kind.protocol) if crosses else None
     model, redundant = setting.model, columns[4]
     wanted = Asked(
         system=load_calibration(cluster.calibration).system,

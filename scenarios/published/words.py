@@ -10,7 +10,7 @@ VERDICTS: tuple[Verdict, ...] = ("holds", "corrected", "no claim", "missed")
 def summary(found: Gallery) -> str:
     """One line: how many figures, and of each verdict how many."""
     counts = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if found.count(verdict))
-    return f"{len(found.rows)} figures of {len(found.entries)} scenarios: {counts}"
+    return f"{len(found.rows)} figures of {len(found.entries)} scenario{'s' * (len(found.entries) != 1)}: {counts}"
 
 
 def figure_words(row: Row) -> str:

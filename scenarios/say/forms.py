@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from .terminal.plan import print_plan
 from .terminal.sweep import print_sweep
 
 Record = Plan | Sweep | Comparison | Explanation | Exchanges
+Launched = Callable[[], Mapping[str, Mapping[str, str] | str]]
 
 
 def print_record(record: Record, console: Console) -> None:
@@ -44,12 +45,13 @@ def csv_text(record: Record) -> Iterable[str]:
     return (comparison_csv(record) if isinstance(record, Comparison) else explanation_csv(record),)
 
 
-def page_writer(record: Record, command: str) -> Callable[[Path], None]:
-    """What writes the page of ``record`` to a path. ``command`` is what reproduces it."""
+def page_writer(record: Record, command: str, launched: Launched | None = None) -> Callable[[Path], None]:
+    """What writes the page of ``record`` to a path. ``command`` is what reproduces it; ``launched`` says what starts a plan's
+    best deployment."""
     from .. import report  # the plotting library is loaded by who wants a page
 
     if isinstance(record, Plan):
-        return lambda path: report.write_plan_report(record, path, command)
+        return lambda path: report.write_plan_report(record, path, command, launched() if launched else None)
     if isinstance(record, Sweep):
         return lambda path: report.write_sweep_report(record, path, command)
     if isinstance(record, Comparison):

@@ -20,6 +20,7 @@ from ...sim.inputs.model import MoeModel, load_model, model_names
 from ..ask.gallery import gallery_names, gallery_path
 from ..ask.scenario import load_scenario
 from .envelope import enveloped
+from .protocol_anatomy import own_rows, stages_of
 from .terminal.console import say
 from .terminal.text_table import TextTable
 
@@ -63,7 +64,7 @@ def print_catalogue(kind: str | None, name: str | None, console: Console) -> Non
     elif name is None:
         _print(_overview(kind), console)
     elif kind == "protocols":
-        _print(_table(("key", "value"), _protocol(name).items()), console)
+        _print(_table(("key", "value"), _whole_protocol(name).items()), console)
     elif kind == "scenarios":
         console.print(Text(gallery_path(name).read_text(encoding="utf-8")), soft_wrap=True)
     else:
@@ -86,7 +87,7 @@ def catalogue_dict(kind: str | None, name: str | None) -> dict[str, Any]:
     elif name is None:
         entries = [_ROW[kind](each) for each in _names(kind)]
     elif kind == "protocols":
-        entries = _protocol(name)
+        entries = _whole_protocol(name)
     elif kind == "scenarios":
         entries = {"text": gallery_path(name).read_text(encoding="utf-8")}
     else:
@@ -208,6 +209,13 @@ def _model(name: str) -> dict[str, str]:
 
 def _protocol(name: str) -> dict[str, str]:
     return find_protocol(name).row
+
+
+def _whole_protocol(name: str) -> dict[str, str]:
+    """All that is known of one: its row of the list, what carries its messages, its measured rows, and its stages in order."""
+    record = find_protocol(name)
+    transports = {"transports": ", ".join(record.transports) or "none to choose: its messages meet the NIC as it is"}
+    return {**record.row, **transports, "its own rows": own_rows(record), **dict(stages_of(record))}
 
 
 def _backend(name: str) -> dict[str, str]:

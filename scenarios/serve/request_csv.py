@@ -14,7 +14,7 @@ COLUMNS = (
     "prefill_s", "transfer_s", "lost_s", "cached_tokens", "loaded_tokens", "preempted", "tries", "wasted_tokens", "worker",
     "session", "turn", "priority",
 )  # fmt: skip
-_STATUS = {int(at.SERVED): "served", int(at.FAILED): "failed", int(at.REJECTED): "refused", int(at.EXPIRED): "gave up"}
+STATUS = {int(at.SERVED): "served", int(at.FAILED): "failed", int(at.REJECTED): "refused", int(at.EXPIRED): "gave up"}
 
 
 class RequestCsv:
@@ -31,7 +31,7 @@ class RequestCsv:
             tpot = (end - first) / (r["output"] - 1) if served and r["output"] > 1 else None
             self._rows.writerow([
                 r["id"], _s(r["arrival"]), _s(r["first"]) if r["first"] >= 0 else "", _s(r["end"]), r["input"], r["output"],
-                _STATUS[int(r["status"])], f"{first - r['arrival'] * 1e-12:.9f}" if r["first"] >= 0 else "",
+                STATUS[int(r["status"])], f"{first - r['arrival'] * 1e-12:.9f}" if r["first"] >= 0 else "",
                 "" if tpot is None else f"{tpot:.9f}", _s(r["waited"]), _s(r["prefilled"]), _s(r["moved"]), _s(r["lost"]),
                 r["hit"], r["loaded"], r["preempted"], r["tries"], r["wasted"], r["worker"],
                 r["session"] if r["session"] >= 0 else "", r["turn"], r["priority"],

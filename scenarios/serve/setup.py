@@ -16,6 +16,7 @@ from ...sim.inputs.serving import Serving, Worker
 from ...sim.inputs.serving_question import ServingQuestion
 from ...sim.serving.faults.pools import Group
 from ...sim.serving.faults.schedule import Schedule, schedule
+from ...sim.serving.prompts import ROUNDS
 from ...sim.serving.requests.arrivals.conversations import conversations
 from ...sim.serving.requests.arrivals.made_up import Lengths, Wave, arrivals
 from ...sim.serving.requests.arrivals.trace_file import Format, Scale, format_of, trace_chunks
@@ -459,6 +460,7 @@ def _rules(
         early=asked.transfer.reserve or asked.transfer.by == "layer",
         append=router.append,
         token_bytes=token_bytes(question, setting),
+        handover_steps=setting.engine.handover_steps if handover is None else 0.0,
         move_latency=(question.cluster.node.nic.latency + (setting.engine.handover if handover is None else handover)) * _PS,
         tool_policy={"keep": 0, "drop": 1, "pin": 2}[tools.cache],
         ttl=(tools.ttl or 0.0) * _PS,
@@ -473,6 +475,10 @@ def _rules(
         first_token=setting.engine.first_token * _PS,
         stream=scheduler.stream,
         poll=scheduler.poll * _PS,
+        poll_steps=max(1, round(serving.poll_steps)),
+        wait_steps=serving.wait_steps,
+        wait_fill=serving.wait_fill,
+        balance_steps=_patience(setting, serving),
         span_from=span_from * _PS,
         span_to=span_to * _PS,
         scale_every=0 if scaling is None else scaling.every * _PS,
@@ -488,12 +494,19 @@ def _rules(
 def _notes(asked: Requests, serving: Serving, load: Load, unit: int) -> Iterator[str]:
     admission = asked.scheduler.admission or _ADMISSION[serving.backend]
     yield f"{load.said}; KV cache in blocks of {unit} tokens, a request is let in with room for {_ROOM[admission]}"
-    unplayed: list[str] = [name for name in ("poll_steps", "wait_steps", "wait_fill") if name in serving.model_fields_set]
-    unplayed += [f"{role}.balance" for role, worker in _workers(serving) if "balance" in worker.model_fields_set]
-    if unplayed:
-        yield f"deployment.{', deployment.'.join(unplayed)}: known to the closed form only, requests are played without"
+    for role, worker in _workers(serving):
+        if worker.balance == "perfect":
+            yield f"deployment.{role}.balance=perfect is no scheduler's: requests are played dealt out in turn"
+        elif worker.balance is not None and serving.prefill is not None:
+            yield f"deployment.{role}.balance: groups of a pool of its own do not wait for each other's prompts"
     if load.trace is not None and load.trace.block_tokens == 0:
         yield f"the trace ({load.trace.name}) does not say which prompts share a prefix: nothing is found in the prefix cache"
+
+
+def _patience(setting: Setting, serving: Serving) -> int:
+    """Steps for which a group's prompts wait for the other groups'."""
+    rounds = ROUNDS[serving.decode.balance or setting.backend.balance]
+    return int(rounds) if 1.0 < rounds < np.inf and serving.decode.dp > 1 and serving.prefill is None else 0
 
 
 def _workers(serving: Serving) -> Iterator[tuple[str, Worker]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...sim.inputs.serving import Slo
 from ...sim.serving.requests.loop import layout as at
-from ...sim.serving.requests.tally import Histogram
+from ...sim.serving.requests.tally import Histogram, together
 from ..answer.request_run import Slow
 
 _SHOWN = 20
@@ -98,9 +99,37 @@ class Weighed:
                 int(one["output"]), stages, int(one["tries"]), int(one["preempted"]),
             )  # fmt: skip
             entry = (float(ttft[i]), -slow.id, slow)
-            (heapq.heappush if len(self._slowest) < _SHOWN else heapq.heapreplace)(self._slowest, entry)
+            self.keep(entry)
+
+    def keep(self, entry: tuple[float, int, Slow]) -> None:
+        """One of the slowest, if it is."""
+        if len(self._slowest) < _SHOWN:
+            heapq.heappush(self._slowest, entry)
+        elif entry > self._slowest[0]:
+            heapq.heapreplace(self._slowest, entry)
+
+    @property
+    def kept_slowest(self) -> tuple[tuple[float, int, Slow], ...]:
+        """As `keep` takes them."""
+        return tuple(self._slowest)
 
     @property
     def slowest(self) -> tuple[Slow, ...]:
         """By their time to first token, the slowest first."""
         return tuple(slow for _, _, slow in sorted(self._slowest, key=lambda e: (-e[0], -e[1])))
+
+
+def merge(runs: Sequence[Weighed]) -> Weighed:
+    """The requests of several runs together."""
+    whole = Weighed(runs[0].slo, 0.0, runs[0].talks)
+    whole.warmup = runs[0].warmup
+    whole.histograms = {key: together([run.histograms[key] for run in runs]) for key in whole.histograms}
+    for run in runs:
+        for mine, theirs in ((whole.counts, run.counts), (whole.tokens, run.tokens), (whole.after, run.after)):
+            for name, count in theirs.items():
+                mine[name] += count
+        whole.preempted += run.preempted
+        whole.tries += run.tries
+        for entry in run.kept_slowest:
+            whole.keep(entry)
+    return whole

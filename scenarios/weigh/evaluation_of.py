@@ -70,7 +70,10 @@ def plan_of(scenario: ServingScenario, progress: Progress | None = None) -> Plan
             search = holding(search, scenario.deployment)
         except NotHeld as error:
             raise scenario.error_at(error.key, error) from None
-    return plan(scenario.looked_for(), search, progress)
+    try:
+        return plan(scenario.looked_for(), search, progress)
+    except Unanswerable as error:
+        raise scenario.error_at(error.key, error) from None
 
 
 def with_deployment(scenario: Simulated) -> Simulated:

@@ -18,7 +18,8 @@ Beyond = bool | np.bool_ | NDArray[np.bool_]
 #: Beginnings of a system's name by whose hardware it is; what begins otherwise is NVIDIA's.
 _MAKERS = {"mi": "AMD", "tpu": "Google", "trainium": "AWS", "ascend": "Huawei"}
 #: Systems whose GPUs are Hopper (sm_90) or Blackwell (sm_100, sm_103).
-_HOPPER_OR_BLACKWELL = ("h100", "h200", "h20_", "h800", "b200", "b300", "gb200", "gb300")
+_BLACKWELL = ("b200", "b300", "gb200", "gb300")
+_HOPPER_OR_BLACKWELL = ("h100", "h200", "h20_", "h800", *_BLACKWELL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class Asked:
     def domains(self) -> Num:
         domains: Num = np.ceil(np.asarray(self.ranks, float) / np.asarray(self.domain, float))
         return domains
+
+    @property
+    def blackwell(self) -> bool:
+        return self.system.startswith(_BLACKWELL)
 
     @property
     def maker(self) -> str:
@@ -88,6 +93,11 @@ def most_top_k(most: int, why: str) -> Limit:
 def why_not(limits: Sequence[Limit], asked: Asked) -> Limit | None:
     """The first limit that a single exchange is past; None where it can run."""
     return next((limit for limit in limits if bool(np.any(limit.beyond(asked)))), None)
+
+
+def cautioned(cautions: Sequence[Limit], asked: Asked) -> tuple[str, ...]:
+    """What an answer has to say of an exchange that only some versions of its library do right."""
+    return tuple(f"{caution.why}: {caution.lever}" for caution in cautions if bool(np.any(caution.beyond(asked))))
 
 
 def can_run(limits: Sequence[Limit], asked: Asked) -> NDArray[np.bool_]:

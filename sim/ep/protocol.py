@@ -93,8 +93,8 @@ class Protocol:
     for; what exceeds them is dropped. ``counts``: every rank learns beforehand what it will receive. ``own_experts``: from a
     system and the weights' dtype to the protocol's own expert kernels (None: not in that dtype); else DeepGEMM's. ``fused``:
     from a system to experts that run in the exchange's own kernel.
-    ``limits``: what its library cannot do at all. ``caveats`` and ``caveats_across``: what every answer has to say, and every
-    answer across domains.
+    ``limits``: what its library cannot do at all; ``cautions``: what some versions get wrong. ``caveats`` and
+    ``caveats_across``: what every answer has to say, and every answer across domains.
     """
 
     name: str
@@ -126,6 +126,7 @@ class Protocol:
     own_experts: Callable[[str, Dtype], OwnExperts | None] | None = None
     fused: Callable[[str], FusedExperts] | None = None
     limits: tuple[Limit, ...] = ()
+    cautions: tuple[Limit, ...] = ()
     caveats: tuple[str, ...] = ()
     caveats_across: tuple[str, ...] = ()
 
@@ -251,4 +252,4 @@ def _other_wire(stage: Stage, extra_s: float) -> Stage:
     if extra_s == 0.0 or not any(load.resource in ("nic", "nic_msg") for move in far for load in move.loads):
         return stage
     more = np.maximum(extra_s * stage.crossings, -np.asarray(stage.latency_s))
-    return replace(stage, latencies=(*stage.latencies, ("NIC latency against the calibrated NIC", more)))
+    return replace(stage, latencies=(*stage.latencies, ("NIC latency and hand-over against the calibrated ones", more)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...hwmodels.catalog import load_transport
 from ...hwmodels.errors import BadInput
-from ...hwmodels.specs import Cluster
+from ...hwmodels.specs import SET_BY_USER, Cluster
 from ...hwmodels.transport import Transport
 from .protocol import find_protocol
 
@@ -15,7 +15,7 @@ def transport_of(cluster: Cluster, protocol: str, asked: str = "") -> Transport 
     """What carries ``protocol``'s messages between domains of ``cluster``: the one ``asked`` for, else its first that can.
 
     None for a protocol that names no transports: its messages meet the NIC as its datasheet says. Raises BadInput for one that
-    the protocol does not run over or the NIC does not take.
+    the protocol does not run over or the NIC does not take, and where it takes none of the protocol's.
     """
     record, nic = find_protocol(protocol), cluster.node.nic
     able = [name for name in record.transports if load_transport(name).runs_on(nic)]
@@ -28,6 +28,10 @@ def transport_of(cluster: Cluster, protocol: str, asked: str = "") -> Transport 
             lever = f"use {' or '.join(able)}" if able else "use another NIC"
             raise BadInput(f"transport {asked} does not post to {nic.name}: {lever}")
         return load_transport(asked)
+    if record.transports and not able:
+        raise BadInput(
+            f"{protocol} runs over {', '.join(record.transports)}: none posts to {nic.name}, use another protocol or NIC"
+        )
     found = [load_transport(name) for name in able]
     if CPU_FALLBACK in cluster.sick:
         found = [transport for transport in found if transport.posts == "CPU"]
@@ -36,16 +40,25 @@ def transport_of(cluster: Cluster, protocol: str, asked: str = "") -> Transport 
     return found[0] if found else None
 
 
+def can_cross(cluster: Cluster, protocol: str) -> bool:
+    """Whether the NIC takes one of the protocol's transports, if it names any: else it stays inside a domain."""
+    names = find_protocol(protocol).transports
+    return not names or any(load_transport(name).runs_on(cluster.node.nic) for name in names)
+
+
 def over(cluster: Cluster, protocol: str, asked: str = "") -> Cluster:
     """``cluster`` with the NIC that ``protocol`` meets: slower by a hand-over, and with as many messages as are posted.
 
-    The cluster itself where that changes nothing. Raises as `transport_of`.
+    The cluster itself where that changes nothing, or nothing can cross (which is refused where something has to). Raises as
+    `transport_of`.
     """
-    transport = transport_of(cluster, protocol, asked)
+    transport = transport_of(cluster, protocol, asked) if asked or can_cross(cluster, protocol) else None
     if transport is None:
         return cluster
     node, nic = cluster.node, cluster.node.nic
-    posted = transport.messages_per_s(nic.latency) * node.gpus / node.nics
+    # A cap that the user set; the datasheets say how many a NIC has, and EFA one queue that all share.
+    cap = nic.queue_pairs if nic.sources.get("queue_pairs") == SET_BY_USER else None
+    posted = transport.messages_per_s(nic.latency, cap) * node.gpus / node.nics
     changed: dict[str, float] = {}
     if transport.hand_over:
         changed["latency"] = nic.latency + transport.hand_over

@@ -7,12 +7,16 @@ lever.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ...hwmodels.calibration import load_calibration
 from ...hwmodels.errors import BadInput
 from ...hwmodels.specs import Cluster
 from .model import MoeModel
 from .traffic import Routing
+
+if TYPE_CHECKING:
+    from ..ep.limit import Asked
 
 KeyPath = tuple[str, ...]
 
@@ -52,7 +56,7 @@ def cluster_holds(cluster: Cluster, gpus: int, what: str, smaller: str) -> None:
     raise Unanswerable(("cluster", "nodes"), f"{what} needs {needed} nodes{limit}: {have}: use {lever}")
 
 
-def library_can_run(
+def exchange_asked(
     cluster: Cluster,
     model: MoeModel,
     protocol: str,
@@ -62,16 +66,14 @@ def library_can_run(
     comm_sms: int,
     transport: str | None,
     tokens: float | None,
-    key: KeyPath,
-) -> None:
-    """The protocol's library does not refuse or abort: its caps on ranks, top-k, sizes and hardware (`ep.limit`)."""
-    from ..ep.limit import Asked, why_not
-    from ..ep.protocol import find_protocol
+) -> Asked:
+    """The exchange as limits and cautions look at it."""
+    from ..ep.limit import Asked
     from ..ep.transport import transport_of
 
     domain = min(cluster.nvlink_domain_gpus, ep)
     carries = transport_of(cluster, protocol, transport or "") if ep > domain else None
-    asked = Asked(
+    return Asked(
         system=load_calibration(cluster.calibration).system,
         ranks=float(ep),
         domain=float(domain),
@@ -82,7 +84,15 @@ def library_can_run(
         tokens=tokens,
         transport=carries.name if carries else "",
     )
+
+
+def library_can_run(cluster: Cluster, protocol: str, asked: Asked, key: KeyPath) -> None:
+    """The protocol's library does not refuse or abort: its caps on ranks, top-k, sizes and hardware (`ep.limit`)."""
+    from ..ep.limit import why_not
+    from ..ep.protocol import find_protocol
+
     if limit := why_not(find_protocol(protocol).limits, asked):
+        ep = round(float(asked.ranks))
         raise Unanswerable(key, f"{protocol} cannot run so: {limit.why}; ep is {ep} on {cluster.name}: {limit.lever}")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...hwmodels.specs import Cluster
 from .deployment import Deployment
 from .feasible import (
     Unanswerable,
     cluster_holds,
+    exchange_asked,
     experts_go_around,
     library_can_run,
     protocol_can_run,
@@ -22,6 +23,9 @@ from .playable import can_be_played
 from .traffic import Traffic
 
 __all__ = ["Memory", "Question", "Unanswerable"]
+
+if TYPE_CHECKING:
+    from ..ep.limit import Asked
 
 Memory = Literal["check", "ignore"]
 
@@ -61,21 +65,25 @@ class Question:
         except ValueError as error:
             raise Unanswerable(("traffic", "tokens_per_rank"), str(error)) from None
         for key, protocol in asked:
-            library_can_run(
-                self.cluster,
-                self.model,
-                protocol,
-                ep=ep,
-                redundant=deployment.redundant_experts,
-                comm_sms=deployment.comm_sms,
-                transport=deployment.transport if protocol == deployment.protocol else None,
-                tokens=float(max(self.traffic.on_ranks(ep))),
-                key=("deployment", key),
-            )
+            library_can_run(self.cluster, protocol, self.asked(protocol), ("deployment", key))
         for key, protocol in asked:
             can_be_played(protocol, ep, max(self.traffic.on_ranks(ep)) * self.model.top_k, ("deployment", key))
         replicas = ((("deployment", "redundant_experts"), deployment.redundant_experts),)
         routing_is_possible(self.model, self.traffic.routing, self.nodes_used, replicas, "traffic")
+
+    def asked(self, protocol: str) -> Asked:
+        """The exchange under ``protocol`` as its library's limits look at it."""
+        deployment = self.deployment
+        return exchange_asked(
+            self.cluster,
+            self.model,
+            protocol,
+            ep=deployment.ep,
+            redundant=deployment.redundant_experts,
+            comm_sms=deployment.comm_sms,
+            transport=deployment.transport if protocol == deployment.protocol else None,
+            tokens=float(max(self.traffic.on_ranks(deployment.ep))),
+        )
 
     @property
     def slots(self) -> int:

@@ -157,10 +157,12 @@ class Requests(Strict):
     """``count`` requests, or those of ``duration`` (default: 10,000 requests). Those that arrive before ``warmup`` are played
     and not counted. ``input_sigma`` and ``output_sigma`` draw lengths log-normally around the workload's means. A request whose
     worker fails is tried again up to ``retries`` times after ``backoff``; with ``resume`` it keeps the tokens it had.
+    ``replications``: runs with one seed after another, whose requests are weighed together; of a trace only failures differ.
     """
 
     count: Count | None = None
     duration: Duration | None = None
+    replications: Annotated[int, Field(ge=1, le=10_000)] = 1
     warmup: Duration = 0.0
     trace: TraceInput | None = None
     wave: Wave | None = None

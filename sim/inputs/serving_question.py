@@ -11,6 +11,7 @@ from .feasible import (
     KeyPath,
     Unanswerable,
     cluster_holds,
+    exchange_asked,
     experts_go_around,
     library_can_run,
     neighbours,
@@ -133,7 +134,7 @@ def _worker_is_whole(model: MoeModel, cluster: Cluster, role: Role, worker: Work
     if worker.dp > 1:
         protocol_can_run(cluster, worker.protocol, worker.ep, _key(role, "protocol"), _key(role, "ep"))
         transport_can_run(cluster, worker.protocol, worker.transport, worker.tp * worker.dp, _key(role, "transport"))
-        library_can_run(
+        asked = exchange_asked(
             cluster,
             model,
             worker.protocol,
@@ -142,8 +143,8 @@ def _worker_is_whole(model: MoeModel, cluster: Cluster, role: Role, worker: Work
             comm_sms=worker.comm_sms,
             transport=worker.transport,
             tokens=None,
-            key=_key(role, "protocol"),
         )
+        library_can_run(cluster, worker.protocol, asked, _key(role, "protocol"))
         sms_are_left(cluster, (worker.protocol,), worker.comm_sms, _key(role, "comm_sms"))
 
 

@@ -13,6 +13,7 @@ from ...hwmodels.known.foreign import why_foreign
 from ...hwmodels.units import format_time
 from ..engine import Simulator
 from ..ep.bound import program_seconds
+from ..ep.limit import cautioned
 from ..ep.protocol import unmeasured_note
 from ..ep.transport import transport_of
 from ..fabric.topology import Topology
@@ -182,6 +183,7 @@ def _notes(question: Question, program: Program) -> Iterator[str]:
     if unmeasured := sorted({source.lender for source in program.sources if source.lender}):
         yield unmeasured_note(program.protocol.name, unmeasured)
     yield from program.protocol.caveats
+    yield from cautioned(program.protocol.cautions, question.asked(program.protocol.name))
     yield from _expert_note(program)
     if program.protocol.slot_rows is not None:
         slot = float(np.asarray(program.protocol.slot_rows(program.shape, question.deployment.capacity_factor)))

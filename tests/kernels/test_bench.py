@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from epicycle.cli import app
 from epicycle.hwmodels.errors import BadInput
 from epicycle.validate.bench import Asked, BenchFailed, run_bench
 from epicycle.validate.bench.cases.case import Case, Problem
@@ -288,6 +290,51 @@ def test_a_run_on_one_gpu_from_its_estimate_to_its_rows(tmp_path: Path) -> None:
     assert "gemm_masked_fp8" in html.read_text()
     with (tmp_path / "rows.ep_comm.csv").open() as file:
         assert [row["op"] for row in csv.DictReader(file)] == ["layout", "dispatch_send"]
+
+
+@pytest.mark.usefixtures("made_up_gpu")
+def test_what_does_not_fit_or_fails_late_leaves_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Memory that is too small, and an output that is wrong only after the timed runs: said, and the run goes on."""
+    from epicycle.validate.bench import measure
+
+    whole = measure.row_of
+
+    def row_of(case: Case, *rest: object) -> dict[str, object]:
+        if case.name == "quantise":
+            raise torch.OutOfMemoryError("no room")
+        if case.name == "permute":
+            raise CheckError("permute: after timing: 3 of 8 elements of out were not written")
+        return whole(case, *rest)
+
+    monkeypatch.setattr(measure, "row_of", row_of)
+    said: list[str] = []
+    asked = Asked("virtual", ["quantise", "permute", "unpermute"], ["3x128x128x4x2"], tmp_path / "m.csv", ranks=2)
+    with pytest.raises(BenchFailed, match="1 of 3 cases failed their check: permute: after timing"):
+        run_bench(asked, said.append)
+    assert any(line.startswith("quantise") and "left out: takes more memory than this GPU has left" in line for line in said)
+    with (tmp_path / "m.grouped_gemm.csv").open() as file:
+        assert [row["kernel"] for row in csv.DictReader(file)] == ["unpermute"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mode", "interpret", "--kernels", "nothing"], "no case matches ['nothing']"),
+        (["--mode", "interpret", "--shapes", "12"], "shape '12': give tokens x hidden x inter x experts x top_k"),
+        (
+            ["--mode", "interpret", "--shapes", "3x100x128x4x2"],
+            "shape 3x100x128x4x2 on 2 ranks: hidden (100) and inter (128) must",
+        ),
+        (["--mode", "interpret", "--shapes", "3x128x128x5x2"], "on 2 ranks: experts (5) do not divide over ranks (2)"),
+        (["--mode", "interpret", "--html", "x.html"], "there are no rows for --html x.html: leave it out"),
+        (["--resume"], "--resume goes on with the rows of a file: say which with --out"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_line(arguments: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["bench", *arguments])
+    assert isinstance(done.exception, BadInput), done.exception
+    assert said in str(done.exception)
+    assert "\n" not in str(done.exception)
 
 
 def test_columns_are_those_of_the_published_tables() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .run import MODES, Asked, BenchFailed, run_bench
+from .failed import BenchFailed
+from .run import MODES, Asked, run_bench
 
 __all__ = ["MODES", "Asked", "BenchFailed", "run_bench"]

@@ -27,6 +27,11 @@ class Ceilings:
     side: int
 
 
+def present() -> bool:
+    """Whether there is a device to time on."""
+    return bool(torch.cuda.is_available())
+
+
 def system_of(gpu: str, named: str | None = None) -> str:
     """The catalogue's system of a GPU: ``named`` if given, else by the GPU's own name ("NVIDIA H200" -> "h200_sxm").
 

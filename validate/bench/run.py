@@ -15,7 +15,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from ...hwmodels.errors import BadInput
 from ..tables.vocabulary import MODE_SCOPES
+from .failed import finished
 from .plan import minutes
 
 MODES = ("interpret", "virtual", "node", "cluster")
@@ -26,10 +28,6 @@ DEFAULT_SHAPES = {
     "cluster": ("4096x7168x2048x256x8", "128x7168x2048x256x8", "1x7168x2048x256x8"),
 }
 RANKS = {"interpret": 2, "virtual": 8}
-
-
-class BenchFailed(RuntimeError):  # noqa: N818 - what the command prints, not a fault of the program
-    """At least one case failed its check; the others were measured and kept."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +55,24 @@ class Asked:
     limit_s: float | None = None
 
     def check(self) -> None:
-        """Raise ValueError for a mode there is not, or an output that this mode would never write."""
+        """Raise BadInput for a mode there is not, or an output that this mode would never write."""
         if self.mode not in MODES:
-            raise ValueError(f"mode {self.mode!r}: one of {', '.join(MODES)}")
+            raise BadInput(f"mode {self.mode!r}: one of {', '.join(MODES)}")
         if self.mode == "interpret":
             outputs = (("--out", self.out), ("--html", self.html), ("--json", self.json), ("--tune", self.tune))
             for name, path in outputs:
                 if path is not None:
-                    raise ValueError(f"mode interpret times nothing, so there are no rows for {name} {path}: leave it out")
+                    raise BadInput(f"mode interpret times nothing, so there are no rows for {name} {path}: leave it out")
         if self.tune is not None and self.mode != "virtual":
-            raise ValueError(f"--tune times tiles on one GPU: mode virtual, not {self.mode}")
+            raise BadInput(f"--tune times tiles on one GPU: mode virtual, not {self.mode}")
         if self.resume and self.out is None:
-            raise ValueError("--resume goes on with the rows of a file: say which with --out")
+            raise BadInput("--resume goes on with the rows of a file: say which with --out")
 
 
 def run_bench(asked: Asked, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
     """Check, then time; returns the measurement rows.
 
-    Raises ValueError for a bad argument or a missing device, BenchFailed after the last case if any failed its check.
+    Raises BadInput for a bad argument or a missing device, BenchFailed after the last case if any failed its check.
     """
     asked.check()
     if asked.mode == "interpret":
@@ -88,9 +86,7 @@ def run_bench(asked: Asked, say: Callable[[str], None] = print) -> list[dict[str
     texts = asked.shapes or DEFAULT_SHAPES[asked.mode]
     points = [Point.parse(t, asked.ranks or RANKS.get(asked.mode, 8)) for t in texts]
     if asked.mode != "interpret" and not torch.cuda.is_available():
-        raise ValueError(
-            f"mode {asked.mode} needs a CUDA device, and torch sees none: use --mode interpret for the checks alone"
-        )
+        raise BadInput(f"mode {asked.mode} needs a CUDA device, and torch sees none: use --mode interpret for the checks alone")
     if asked.mode in ("node", "cluster"):
         from .torchrun import run_under_torchrun
 
@@ -107,7 +103,7 @@ def _one_process(asked: Asked, points: Sequence[Any], say: Callable[[str], None]
         _tune(asked, points, say)
     found = [case for point in points for case in cases(point, asked.mode, asked.kernels, asked.tune or asked.tiles)]
     if not found:
-        raise ValueError(f"no case matches {list(asked.kernels or [])}")
+        raise BadInput(f"no case matches {list(asked.kernels or [])}")
     if asked.mode == "interpret":
         failures = []
         for case in found:
@@ -116,7 +112,9 @@ def _one_process(asked: Asked, points: Sequence[Any], say: Callable[[str], None]
             except CheckError as failure:
                 failures.append(str(failure))
                 say(f"FAILED {failure}")
-        return _finished([], failures, len(found))
+        return finished([], failures, len(found))
+
+    import torch
 
     from . import device
     from .measure import row_of
@@ -146,17 +144,22 @@ def _one_process(asked: Asked, points: Sequence[Any], say: Callable[[str], None]
             break
         try:
             error = check(case, seeds=(1, 2))
+            row = row_of(case, ceilings, error)
         except CheckError as failure:
             failures.append(str(failure))
             say(f"FAILED {failure}")
             progress.next()
             continue
-        row = row_of(case, ceilings, error)
+        except torch.OutOfMemoryError:
+            say(f"{case.name:28} left out: takes more memory than this GPU has left; fewer tokens fit")
+            torch.cuda.empty_cache()
+            progress.next()
+            continue
         rows.add(case.table, {**identified, **case.labels, **row, **facts})
         page.grow()
         say(f"{_line(case, row)}  [{progress.next()}]")
     page.write()
-    return _finished(rows.rows, failures, len(left))
+    return finished(rows.rows, failures, len(left))
 
 
 def _tune(asked: Asked, points: Sequence[Any], say: Callable[[str], None]) -> None:
@@ -176,12 +179,6 @@ def _tune(asked: Asked, points: Sequence[Any], say: Callable[[str], None]) -> No
     )
 
 
-def _finished(rows: list[dict[str, Any]], failures: list[str], seen: int) -> list[dict[str, Any]]:
-    if failures:
-        raise BenchFailed(f"{len(failures)} of {seen} cases failed their check: " + "; ".join(failures))
-    return rows
-
-
 def _ceiling_rows(ceilings: Any) -> list[tuple[str, dict[str, Any]]]:
     side = ceilings.side
     square = {"kernel": "torch.mm", "dtype": "bfloat16", "m": side, "n": side, "k": side, "case": "ceiling_matmul"}
@@ -198,15 +195,22 @@ def cases(point: Any, mode: str, kernels: Sequence[str] | None, tiles: Path | No
     from .cases.single_rank import single_rank_cases
 
     setup = setup_of(mode, tiles)
-    found = single_rank_cases(point, setup) + exchange_cases(point, setup)
+    try:
+        found = single_rank_cases(point, setup) + exchange_cases(point, setup)
+    except ValueError as error:  # what kernels say of a shape that they cannot take
+        raise BadInput(f"shape {point} on {point.ranks} ranks: {error}") from None
     return [c for c in found if not kernels or any(fnmatch(c.name, pattern) for pattern in kernels)]
 
 
 def setup_of(mode: str, tiles: Path | None) -> Any:
-    """Where the cases of a mode are built. Raises ValueError for a file of tiles that is none."""
+    """Where the cases of a mode are built. Raises BadInput for a file of tiles that is none."""
     from ...kernels.experts.tiles import Table
     from .cases.case import PROGRAMS_PER_SM, Setup
 
+    try:
+        table = Table.shipped() if tiles is None else Table.shipped().with_file(tiles)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
     if mode == "interpret":
         return Setup("cpu", 2, small=True)
     import torch
@@ -215,7 +219,6 @@ def setup_of(mode: str, tiles: Path | None) -> Any:
     from .device import multiprocessors
 
     loads = "tma" if has_tma(torch.device("cuda", torch.cuda.current_device())) else "pointer"
-    table = Table.shipped() if tiles is None else Table.shipped().with_file(tiles)
     return Setup("cuda", PROGRAMS_PER_SM * multiprocessors(), loads, table=table)
 
 

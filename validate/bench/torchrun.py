@@ -8,7 +8,9 @@ No graph: every iteration is a new epoch. Launches are queued behind a short wai
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatch
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ...hwmodels.errors import BadInput
 from ...kernels.exchange.symmetric import across_nodes, on_node
 from ...kernels.experts.expert_ffn import ExpertWeights, MoeShape, dense_moe
 from ...kernels.experts.grouped_gemm import dequantise, dequantise_weight
@@ -31,6 +34,9 @@ from .bench_page import Page
 from .cases.answers import HT, LL
 from .cases.case import PROGRAMS_PER_SM, Setup
 from .cases.single_rank import Point
+from .check import CheckError
+from .failed import finished
+from .plan import Progress, minutes
 from .rows import Rows
 from .timing import summarise
 from .watchdog import Watchdog
@@ -50,65 +56,145 @@ ROWS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 ITERATIONS = 30
+#: Tokens a rank up to which low latency is built.
+MOST_LOW_LATENCY = 256
+
+
+@dataclass(frozen=True)
+class Work:
+    """One layer to build, check and time. ``labels``: op -> the columns of its row."""
+
+    point: Point
+    protocol: str
+    fp8: bool
+    labels: dict[str, dict[str, Any]]
+    #: What `plan.case_seconds` reckons with: the float64 layer that every rank is checked against.
+    bytes: int = 0
+    repeat: int = 1
+
+    @property
+    def name(self) -> str:
+        return name_of(self.protocol, self.fp8)
+
+    @property
+    def flops(self) -> int:
+        return 6 * self.point.tokens * self.point.top_k * self.point.hidden * self.point.inter
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This rank, their number and how many share a node; ``same``: what rank 0 has of it, on every rank."""
+
+    rank: int
+    ranks: int
+    per_node: int
+    same: Callable[[Any], Any]
 
 
 def run_under_torchrun(asked: Any, points: Sequence[Point], say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """``asked``: as `run.Asked`. Raises ValueError outside torchrun; ends the process (exit code 3) if a rank dies or hangs."""
-    mode, kernels, step_limit_s = asked.mode, asked.kernels, asked.step_limit_s
+    """``asked``: as `run.Asked`. Raises BadInput outside torchrun; ends the process (exit code 3) if a rank dies or hangs."""
     if "LOCAL_RANK" not in os.environ:
-        raise ValueError(f"mode {mode} runs under torchrun: torchrun --nproc-per-node=8 -m epicycle bench --mode {mode}")
-    local = int(os.environ["LOCAL_RANK"])
+        raise BadInput(
+            f"mode {asked.mode} runs under torchrun: torchrun --nproc-per-node=8 -m epicycle bench --mode {asked.mode}"
+        )
+    local, limit_s = int(os.environ["LOCAL_RANK"]), asked.step_limit_s
     torch.cuda.set_device(local)
-    dist.init_process_group("nccl", device_id=torch.device("cuda", local), timeout=timedelta(seconds=step_limit_s * 2))
+    dist.init_process_group("nccl", device_id=torch.device("cuda", local), timeout=timedelta(seconds=limit_s * 2))
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
-    watch = Watchdog(dist.distributed_c10d._get_default_store(), rank, ranks, step_limit_s).start()
-    facts = device.provenance()
-    system = device.system_of(facts["gpu"], asked.system)
-    # Every rank reads what is there, so that all leave out the same cases; only rank 0 writes.
-    known = Rows(asked.out, asked.resume, facts) if rank == 0 else None
-    rows, page = known or Rows(None), Page(asked.html if rank == 0 else None, known or Rows(None))
-    shared: list[Any] = [rows.rows]
-    dist.broadcast_object_list(shared, src=0)
-    rows.rows = shared[0]
+
+    def same(value: Any) -> Any:
+        shared = [value]
+        dist.broadcast_object_list(shared, src=0)
+        return shared[0]
+
+    watch = Watchdog(dist.distributed_c10d._get_default_store(), rank, ranks, limit_s).start()
     table = Table.shipped() if asked.tiles is None else Table.shipped().with_file(asked.tiles)
     loads = "tma" if has_tma(torch.device("cuda", local)) else "pointer"
     setup = Setup("cuda", PROGRAMS_PER_SM * device.multiprocessors(), loads, table=table)
-    protocols = (HT, LL) if mode == "node" else ("two-hop",)
-    for point in points:
-        for protocol in protocols:
-            if protocol == LL and point.tokens > 256:
-                continue
-            for fp8 in (False, True):
-                name = f"{protocol}_{'fp8' if fp8 else 'bf16'}"
-                if kernels and not any(fnmatch(name, pattern) for pattern in kernels):
-                    continue
-                labels = {op: _row(asked, system, protocol, op, point, ranks, per_node, fp8) for op in ROWS[protocol]}
-                if all(rows.has({**row, "case": f"{name}_{op}"}) for op, row in labels.items()):
-                    continue
-                watch.step(f"building {name}, {point.tokens} tokens")
-                layer, expected = _build(mode, protocol, point, ranks, per_node, fp8, setup)
-                watch.step(f"checking {name}, {point.tokens} tokens")
-                error = _check(layer, expected, fp8)
-                watch.step(f"timing {name}, {point.tokens} tokens")
-                for op, samples in _time(layer, protocol).items():
-                    timing = summarise(samples)
-                    row = labels[op] | {
-                        "latency_us": timing.median_us,
-                        "latency_low_us": timing.low_us,
-                        "latency_high_us": timing.high_us,
-                    }
-                    row |= clocks.read(local) | {"runs": timing.runs, "error": error, "case": f"{name}_{op}"}
-                    rows.add("ep_comm", {**row, **facts})
-                    page.grow()
-                    if rank == 0:
-                        say(f"{name + '_' + op:32} {timing.median_us:10.1f} us ({timing.low_us:.1f}-{timing.high_us:.1f})")
-    page.write()
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
+    rows, failures = measure(
+        asked, points, Ranks(rank, ranks, per_node, same), setup, watch.step, say if rank == 0 else _silent
+    )
     watch.step("finishing")
     dist.barrier()
     watch.stop()
     dist.destroy_process_group()
-    return rows.rows
+    return finished(rows, failures)
+
+
+def measure(
+    asked: Any, points: Sequence[Point], us: Ranks, setup: Setup, step: Callable[[str], None], say: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows, and what failed its check. ``step`` hears what a rank is about to do; rank 0 writes, and ends it for all when
+    ``asked.limit_s`` is over."""
+    facts = device.provenance()
+    system = device.system_of(facts["gpu"], asked.system)
+    # Every rank reads what is there, so that all leave out the same cases; only rank 0 writes.
+    known = Rows(asked.out, asked.resume, facts) if us.rank == 0 else None
+    rows, page = known or Rows(None), Page(asked.html if us.rank == 0 else None, known or Rows(None))
+    rows.rows = us.same(rows.rows)
+    left = work(asked, points, system, us.ranks, us.per_node, rows)
+    progress, failures, start = Progress(left), [], time.monotonic()
+    say(f"{us.ranks} x {facts['gpu']} as {system}: {progress.first()}")
+    for number, one in enumerate(left):
+        if us.same(asked.limit_s is not None and time.monotonic() - start > asked.limit_s):
+            say(f"{minutes(asked.limit_s)} are over: {len(left) - number} layers are left for --resume")
+            break
+        what = f"{one.name}, {one.point.tokens} tokens"
+        step(f"building {what}")
+        layer, expected = _build(asked.mode, one.protocol, one.point, us.ranks, us.per_node, one.fp8, setup)
+        step(f"checking {what}")
+        try:
+            error = _check(layer, expected, one.fp8)
+        except CheckError as failure:  # of some rank, and known to all
+            failures.append(f"{what}: {failure}")
+            say(f"FAILED {failures[-1]}")
+            progress.next()
+            continue
+        step(f"timing {what}")
+        for op, samples in _time(layer, one.protocol).items():
+            timing = summarise(samples)
+            times = {"latency_us": timing.median_us, "latency_low_us": timing.low_us, "latency_high_us": timing.high_us}
+            row = (
+                one.labels[op]
+                | times
+                | clocks.read(int(os.environ.get("LOCAL_RANK", 0)))
+                | {"runs": timing.runs, "error": error}
+            )
+            rows.add("ep_comm", {**row, "case": f"{one.name}_{op}", **facts})
+            say(f"{one.name + '_' + op:32} {timing.median_us:10.1f} us ({timing.low_us:.1f}-{timing.high_us:.1f})")
+        page.grow()
+        say(f"[{progress.next()}]")
+    page.write()
+    return rows.rows, failures
+
+
+def work(asked: Any, points: Sequence[Point], system: str, ranks: int, per_node: int, rows: Rows) -> list[Work]:
+    """The layers that ``asked`` names and ``rows`` lacks. Raises BadInput if it names none."""
+    found = []
+    for point in points:
+        for protocol in (HT, LL) if asked.mode == "node" else ("two-hop",):
+            if protocol == LL and point.tokens > MOST_LOW_LATENCY:
+                continue
+            for fp8 in (False, True):
+                if not asked.kernels or any(fnmatch(name_of(protocol, fp8), pattern) for pattern in asked.kernels):
+                    labels = {op: _row(asked, system, protocol, op, point, ranks, per_node, fp8) for op in ROWS[protocol]}
+                    found.append(Work(point, protocol, fp8, labels))
+    if not found:
+        raise BadInput(f"no case matches {list(asked.kernels)}: mode {asked.mode} has {', '.join(_names(asked.mode))}")
+    return [w for w in found if not all(rows.has({**row, "case": f"{w.name}_{op}"}) for op, row in w.labels.items())]
+
+
+def name_of(protocol: str, fp8: bool) -> str:
+    return f"{protocol}_{'fp8' if fp8 else 'bf16'}"
+
+
+def _names(mode: str) -> list[str]:
+    return [name_of(protocol, fp8) for protocol in ((HT, LL) if mode == "node" else ("two-hop",)) for fp8 in (False, True)]
+
+
+def _silent(_: str) -> None:
+    """Ranks other than the first say nothing."""
 
 
 def _build(
@@ -155,8 +241,6 @@ def _experts(shape: MoeShape, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _check(layer: Any, expected: torch.Tensor, fp8: bool) -> float:
     """Three epochs on poisoned outputs; the largest error of any rank. Raises CheckError."""
-    from .check import CheckError
-
     worst = torch.zeros(1, device="cuda")
     for _ in range(3):
         layer.load(*layer.inputs)

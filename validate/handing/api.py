@@ -28,19 +28,17 @@ def validate(
     engine: Literal["closed", "events"] = "closed",
     calibration: str | Path | None = None,
     progress: Progress | None = None,
-    command: str = "",
 ) -> Told[Validation]:
     """Every row of a measurement table predicted, and the error of each group. Raises BadInput, OSError.
 
     ``table``: a file, or the name of one that ships with the package. ``calibration``: a file of yours, before that of the
-    system it names. ``command``: what its page says makes it again.
+    system it names.
     """
     place = shipped_or_own(Path(table))
     with standing_in(str(calibration)) if calibration else nullcontext():
         found = validate_table(place, engine=engine, progress=progress)
     rows = sum(group.rows for group in found.groups)
-    again = command or shlex.join(["epicycle", "validate", str(table)])
-    page = partial(_page, found, place.name, again)
+    page = partial(_page, found, place.name)
     return Told(found, f"{rows:,} rows of {table} predicted", partial(validation_dict, found), partial(rows_csv, found), page)
 
 
@@ -65,8 +63,13 @@ def calibrate(
     return calibrate_all(places, system, where, relative=nearest, progress=progress)
 
 
-def _page(found: Validation, source: str, command: str, path: Path) -> None:
+def _page(found: Validation, source: str, path: Path, command: str) -> None:
     from ..pages.report import write_validation_report
 
-    facts = {"source": source, "version": __version__, "command": command, "notes": found.notes}
+    facts = {
+        "source": source,
+        "version": __version__,
+        "command": command or shlex.join(["epicycle", "validate", source]),
+        "notes": found.notes,
+    }
     write_validation_report(group_records(found), found.rows, found.skipped, path, **facts)

@@ -33,8 +33,8 @@ def validate(
     again = shlex.join(["epicycle", "validate", str(table), "--engine", engine, *named, "--html", str(html)])
     with Outputs((json, html, csv)) as outputs:
         with terminal.progress(f"predicting {table.name}") as step:
-            told = validated(table, engine=engine, calibration=calibration, progress=step, command=again)
-        outputs.put(html, told.page)
+            told = validated(table, engine=engine, calibration=calibration, progress=step)
+        outputs.put(html, lambda path: told.page(path, again))
         outputs.put(csv, lambda path: write(path, told.to_csv()))
         outputs.put(json, lambda path: write(path, told.to_json()))
     console = terminal.console(stderr=outputs.uses_stdout)
@@ -71,7 +71,7 @@ def bench(json: Path | None, *asked_for: object) -> int:
     from ...scenarios.say.envelope import envelope_json
 
     try:
-        from ..bench.run import Asked, BenchFailed, run_bench
+        from ..bench import Asked, BenchFailed, run_bench
 
         asked = Asked(*asked_for)  # type: ignore[arg-type]
         asked.check()

@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from ...hwmodels.calibration import Calibration, Entry, load_shipped, standing_in
 from ...hwmodels.errors import BadInput
 from ...hwmodels.specs import Gpu
 from ..fit.calibrate import to_yaml
+from ..fit.own.constants import OwnFit
 from ..fit.own.wanted import rows_that_tell
 from ..fit.tables import Together, calibrate_all
 from ..pages.report import write_validation_report
@@ -34,11 +37,18 @@ ROWS = {"virtual": "rows.csv", "node": "node.csv", "cluster": "cluster.csv"}
 
 def calibrate_here(work: Path, minutes: float, system: str | None, say: Callable[[str], None] = print) -> None:
     """Leave rows, ``mine.yaml`` and ``calibration.html`` in ``work``; under torchrun rank 0 writes them, from rows of one GPU
-    found there and the node's. Raises ValueError without a CUDA device."""
+    found there and the node's. Without a GPU, rows that another machine left in ``work`` are fitted.
+
+    Raises BadInput without a CUDA device and without rows, or for rows that cannot be fitted.
+    """
+    mode, limit = mode_here(os.environ), 60.0 * minutes
+    if mode == "virtual" and _measured(work) and not _has_gpu():
+        say(f"no GPU here: fitting the rows in {work}")
+        conclude(work, say)
+        return
     from ..bench import Asked, run_bench
 
     work.mkdir(parents=True, exist_ok=True)
-    mode, limit = mode_here(os.environ), 60.0 * minutes
     rows = work / ROWS[mode]
     one = mode == "virtual"
     asked = Asked(
@@ -48,6 +58,15 @@ def calibrate_here(work: Path, minutes: float, system: str | None, say: Callable
     run_bench(asked, say)
     if os.environ.get("RANK", "0") == "0":
         conclude(work, say)
+
+
+def _has_gpu() -> bool:
+    """Whether torch is here and sees a CUDA device."""
+    try:
+        from ..bench.device import present
+    except ModuleNotFoundError:
+        return False
+    return present()
 
 
 def mode_here(environment: Mapping[str, str]) -> str:
@@ -62,7 +81,7 @@ def conclude(work: Path, say: Callable[[str], None] = print) -> Together:
 
     Raises BadInput for rows that cannot be fitted.
     """
-    measured = [work / name for name in ROWS.values() if _tables(work / name)]
+    measured = _measured(work)
     if not measured:
         raise BadInput(
             f"{work}: no rows of our own kernels in {', '.join(ROWS.values())}: epicycle calibrate-here measures some"
@@ -82,15 +101,28 @@ def conclude(work: Path, say: Callable[[str], None] = print) -> Together:
         said = [f"{n} rows {side} 20 us: {e:.1f} %" for n, side, e in ((n_long, "from", long), (n_short, "below", short)) if n]
         say(f"{protocol + ' ' + op:45} {'; '.join(said)}")
     if found.own is not None:
+        say(_aside(found.own))
         for wanted in rows_that_tell(found.own):
             say(f"these rows do not tell {wanted}")
     for entry in found.entries:
         if entry.scope != "kernel":
             say(f"{entry.protocol + ' ' + entry.op:45} {entry.scope}: {_links(entry)}")
-    if not (work / ROWS["virtual"]).exists():
+    if not _tables(work / ROWS["virtual"]):
         say(f"launches and shares of HBM stay those shipped: epicycle calibrate-here --work {work} on one GPU fits them too")
     say(f"wrote {mine} and {work / 'calibration.html'}; simulate with --set cluster.calibration={mine}")
     return found
+
+
+def _aside(own: OwnFit) -> str:
+    """How well rows are met that no fit has seen."""
+    far = np.abs(own.predicted_s / np.array([row.measured_s for row in own.rows]) - 1.0)[~own.used]
+    tokens = " and ".join(f"{n:,}" for n in sorted({row.tokens for row in own.rows if is_aside(row)}))
+    if not len(far):
+        return "no row was kept aside: those of 64 and 256 tokens would be"
+    return (
+        f"kept aside, {len(far)} rows of {tokens} tokens: met within {100 * far.mean():.1f} % on average,"
+        f" {int((far <= 0.08).sum())} of them within 8 %, {100 * far.max():.0f} % at worst"
+    )
 
 
 def _links(entry: Entry) -> str:
@@ -113,6 +145,11 @@ def report(judged: list[Validation], calibration: Calibration, path: Path, sourc
     write_validation_report(
         groups, predicted, skipped, path, source=source, version=_version(), command="epicycle calibrate-here", notes=notes
     )
+
+
+def _measured(work: Path) -> list[Path]:
+    """The files of rows in ``work``, by what ``--out`` named them."""
+    return [work / name for name in ROWS.values() if _tables(work / name)]
 
 
 def _tables(rows: Path) -> list[Path]:

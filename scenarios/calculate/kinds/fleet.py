@@ -90,6 +90,7 @@ class Failures(Calculator):
         sudden = hazard.announced(self.drained)
         yield Figure("gpu_hours", "GPU-hours between interruptions", "h", hazard.gpu_hours)
         yield Figure("days_between", "days between interruptions of the group", "d", hazard.hours_between(self.group) / 24)
+        yield Figure("outage", "time that one failure costs the group, mean", "s", mean)
         yield Figure("lost", "share of all time lost", "", hazard.lost_share(self.group, mean / 3600))
         yield Figure("bad_days", "share of days with an interruption", "", sudden.chance(self.group, 24.0) if sudden else 0.0)
 

@@ -15,6 +15,7 @@ from ..shell.opening import opening
 from ..shell.page import Html, safe, section, table
 from .bill import bill
 from .front import front
+from .launch import Launch, launch
 from .limits import limits_section, unmet
 from .metrics import fact, facts, metric_facts, sureness
 from .waterfall import steps
@@ -27,13 +28,14 @@ CONTENTS = (
     ("step", "Step"),
     ("memory", "Memory"),
     ("cost", "Cost"),
+    ("launch", "Launch"),
     ("sure", "Intervals"),
     ("inputs", "Inputs"),
 )
 
 
-def render_plan(plan: Plan, command: str) -> str:
-    """The page of ``plan`` as HTML. ``command`` is what reproduces it."""
+def render_plan(plan: Plan, command: str, launched: Launch | None = None) -> str:
+    """The page of ``plan`` as HTML. ``command`` is what reproduces it; ``launched``: what starts its best deployment."""
     best = plan.best
     parts = {
         "answer": opening(plan.name, plan.description, headline(plan), _facts(plan), _told(plan)),
@@ -43,6 +45,7 @@ def render_plan(plan: Plan, command: str) -> str:
         "step": steps(best, "Where the best deployment's time goes") if best else Html(""),
         "memory": pools_memory(best) if best else Html(""),
         "cost": bill(best) if best else Html(""),
+        "launch": launch(launched or {}, command),
         "sure": sureness(best) if best else Html(""),
         "inputs": inputs(plan, command),
     }
@@ -50,9 +53,9 @@ def render_plan(plan: Plan, command: str) -> str:
     return page.document(f"{plan.name} · plan · epicycle", contents, "\n".join(parts[n] for n, _ in contents), get_plotlyjs())
 
 
-def write_plan_report(plan: Plan, path: Path, command: str) -> None:
+def write_plan_report(plan: Plan, path: Path, command: str, launched: Launch | None = None) -> None:
     """Write the page of ``plan`` to ``path``. Raises OSError if it cannot be written."""
-    page.write(render_plan(plan, command), path)
+    page.write(render_plan(plan, command, launched), path)
 
 
 def _told(plan: Plan) -> tuple[str, ...]:

@@ -10,9 +10,12 @@ from ...answer.exchange_choice import Curve, Exchanges
 from ..shell import page
 from ..shell.opening import opening
 from ..shell.page import Html, axis, figure, label, layout, section, table, us
-from ..shell.words import PROTOCOL_COLOURS, legend
+from ..shell.words import legend
 
-_OTHERS = "var(--rule)"
+#: Of the winners and the next best that somebody timed.
+_COLOURS = ("var(--nvlink)", "var(--nic)", "var(--sm)", "var(--fabric)", "var(--first)")
+_OTHERS = "var(--wait-3)"
+_TICKS = (0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
 def render_exchanges(found: Exchanges, command: str) -> str:
@@ -54,33 +57,40 @@ def _winners(found: Exchanges) -> Html:
 
 def _curves(found: Exchanges) -> Html:
     winning = list(dict.fromkeys(w.protocol for w in found.winners))
-    shown = [*winning, *(c.protocol for c in found.curves if c.measured and c.protocol not in winning)][: len(PROTOCOL_COLOURS)]
-    colours = dict(zip(shown, PROTOCOL_COLOURS, strict=False))
+    shown = [*winning, *(c.protocol for c in found.curves if c.measured and c.protocol not in winning)][: len(_COLOURS)]
+    colours = dict(zip(shown, _COLOURS, strict=False))
     # The coloured ones are drawn last, above the others.
     drawn = sorted(found.curves, key=lambda curve: curve.protocol in colours)
     traces = [_line(found, curve, colours.get(curve.protocol, _OTHERS)) for curve in drawn]
     x = axis("tokens a rank", type="log", tickvals=list(found.tokens), ticktext=[f"{t:,}" for t in found.tokens])
-    y = axis("one layer, us", type="log")
+    y = axis("times the fastest", type="log", tickvals=list(_TICKS), ticktext=[f"{tick:g}x" for tick in _TICKS])
     keys = legend([*colours.items(), ("the others", _OTHERS)])
-    says = f"Time of one layer by tokens a rank, {len(found.curves)} exchanges, both axes logarithmic"
+    says = f"Time of one layer over the fastest timed exchange's, by tokens a rank, {len(found.curves)} exchanges"
     plot = figure("exchange-curves", traces, layout(x, y, showlegend=False), 420, says)
-    lead = f"One {found.model} layer on {found.ranks} ranks of {found.cluster}, experts included. Both axes are logarithmic."
+    lead = f"One {found.model} layer on {found.ranks} ranks of {found.cluster}, experts included: its time over the fastest's."
     return section("curves", "Every exchange", lead, f"{keys}{plot}")
 
 
 def _line(found: Exchanges, curve: Curve, colour: str) -> dict[str, object]:
-    said = [f"{us(low)} to {us(high)}" for low, high in zip(curve.low90_us, curve.high90_us, strict=True)]
+    times = zip(curve.layer_us, curve.low90_us, curve.high90_us, strict=True)
+    said = [f"{us(time)} (90 %: {us(low)} to {us(high)})" for time, low, high in times]
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": label(curve.protocol),
         "x": list(found.tokens),
-        "y": [round(t, 3) for t in curve.layer_us],
+        "y": [round(t / best, 4) for t, best in zip(curve.layer_us, _fastest(found), strict=True)],
         "customdata": said,
         "line": {"color": colour, "width": 2},
         "marker": {"color": colour, "size": 5},
-        "hovertemplate": f"{label(curve.protocol)}<br>%{{x:,}} tokens: %{{y:,.1f}} us (90 %: %{{customdata}})<extra></extra>",
+        "hovertemplate": f"{label(curve.protocol)}<br>%{{x:,}} tokens: %{{customdata}}, %{{y:.2f}}x<extra></extra>",
     }
+
+
+def _fastest(found: Exchanges) -> list[float]:
+    """Microseconds of the fastest exchange that anybody timed, by tokens."""
+    timed = [curve for curve in found.curves if curve.measured] or list(found.curves)
+    return [min(curve.layer_us[i] for curve in timed) for i in range(len(found.tokens))]
 
 
 def _numbers(found: Exchanges) -> Html:

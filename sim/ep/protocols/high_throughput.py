@@ -378,5 +378,12 @@ PROTOCOLS = (
                 "lower comm_sms, or use fewer nodes",
             ),
         ),
+        cautions=(
+            Limit(
+                "with 16 nodes DeepEP's own benchmark stops at a combine chunk larger than a ring's share (internode.cu)",
+                lambda asked: np.asarray(asked.domains) == 16.0,
+                "its default configuration passes",
+            ),
+        ),
     ),
 )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..buffer import Buffer, Demand
-from ..limit import most_ranks
+from ..limit import Limit, most_ranks
 from ..protocol import Context, Op, Protocol
 from ..shape import Num, Path, Rows, Shape
 from ..stage import End, Join, Load, Machine, Move, Stage
@@ -193,6 +193,13 @@ PROTOCOLS = (
                 "over NVSHMEM's libfabric proxy (EFA) DeepEP's low-latency kernels abort between 64 and 128 ranks: retries are"
                 " exhausted (awslabs RESULTS.md)",
                 over="libfabric-proxy",
+            ),
+        ),
+        cautions=(
+            Limit(
+                "DeepEP's low-latency combine of 256 tokens was silently wrong on Blackwell (DeepEP#700)",
+                lambda asked: asked.blackwell & (np.asarray(asked.tokens or 0.0) >= 256.0),
+                "use a version with pull request 642",
             ),
         ),
     ),

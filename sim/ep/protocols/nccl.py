@@ -99,6 +99,7 @@ PROTOCOLS = (
         prompts_by=HT,
         lend=lend_low_latency,
         limits=(made_for("NVIDIA", "NCCL EP"), _TOP_K),
+        caveats=("NCCL EP v0.1 hangs with several handles of a group (NVIDIA/nccl#2303): use v0.2",),
     ),
     Protocol(
         name=HT,
@@ -117,5 +118,9 @@ PROTOCOLS = (
         overlaps=True,
         lend=lend_hybrid,
         limits=(made_for("NVIDIA", "NCCL EP"), _TOP_K, *hybrid.LIMITS[1:]),
+        caveats_across=(
+            "NCCL EP's high-throughput kernels take 1 + 2 x comm_sms GIN contexts a rank",
+            "on x86 nodes NCCL EP over GIN was seen to fault with 16 ranks (CollectiveX)",
+        ),
     ),
 )

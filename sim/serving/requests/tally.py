@@ -20,6 +20,7 @@ WIDTH = 0.002
 _LEAST = 1e-7  # seconds; what is shorter counts as this
 _BINS = 14_000  # to beyond a day
 _MOST = 40
+_FEW = 5  # batches, below which nothing is said of confidence
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 #: Student's t at 97.5 % for 1, 2, … degrees of freedom, then every few.
 _T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23, 12: 2.18, 15: 2.13, 20: 2.09}
@@ -83,7 +84,7 @@ class Histogram:
         low: dict[str, float] = {}
         high: dict[str, float] = {}
         full = [i for i, c in enumerate(self._counts) if c >= self._size]
-        if len(full) >= 5:
+        if len(full) >= _FEW:
             means = [self._sums[i] / self._counts[i] for i in full]
             _spread("mean", means, float(sum(self._sums)) / count, low, high)
             for p in percentiles:
@@ -91,6 +92,26 @@ class Histogram:
                 if self._size * (1.0 - p / 100.0) >= 10.0:
                     _spread(name_of(p), [_percentile(self._batches[i], p) for i in full], at[name_of(p)], low, high)
         return Distribution(count, float(sum(self._sums)) / count, at, low, high, _picture(whole))
+
+
+def together(parts: Sequence[Histogram]) -> Histogram:
+    """Several runs' values as one. Five runs or more are a batch each, which is independent of the others; of fewer, their own
+    batches stay.
+    """
+    whole = Histogram()
+    whole._batches, whole._sums, whole._counts = [], [], []
+    for part in parts:
+        if len(parts) >= _FEW:
+            whole._batches.append(np.sum(part._batches, axis=0))
+            whole._sums.append(float(sum(part._sums)))
+            whole._counts.append(int(sum(part._counts)))
+        else:
+            whole._batches += part._batches
+            whole._sums += part._sums
+            whole._counts += part._counts
+    whole._size = min(whole._counts) if len(parts) >= _FEW else min(part._size for part in parts)
+    whole._size = max(1, whole._size)
+    return whole
 
 
 def interval_bins(counts: Ints, first_ps: float, percentiles: Sequence[float] = PERCENTILES) -> Distribution:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epicycle.scenarios.ask.gallery import published_names
+from epicycle.scenarios.ask.gallery import gallery_path, published_names
 from epicycle.scenarios.published.gallery import gallery
 from epicycle.scenarios.published.lists import load_lists
 from epicycle.scenarios.published.picture import picture
@@ -111,3 +111,9 @@ def test_every_test_of_the_list_is_there() -> None:
             file, _, name = place.partition("::")
             assert (root / file).exists(), place
             assert not name or f"def {name}(" in (root / file).read_text(encoding="utf-8"), place
+
+
+def test_a_system_that_no_list_has_is_one_short_file() -> None:
+    text = gallery_path("distserve-kv-transfer").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 60
+    assert [row.verdict for row in gallery("distserve-kv-transfer").rows] == ["holds", "corrected", "no claim"]

@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from epicycle.hwmodels.errors import BadInput
@@ -15,6 +16,7 @@ from epicycle.scenarios.ask.scenario import load_serving
 from epicycle.scenarios.report.requests.run_page import CONTENTS, render_run
 from epicycle.scenarios.say.output import Outputs
 from epicycle.scenarios.say.record_json import record_json
+from epicycle.scenarios.serve.replications import others
 from epicycle.scenarios.serve.run import serve
 from epicycle.scenarios.weigh.evaluation_of import evaluation_of
 from epicycle.scenarios.weigh.played_requests import answer_requests
@@ -189,3 +191,26 @@ def test_a_plan_is_settled_by_its_tails() -> None:
     assert met.best is not None
     assert {limit.key for limit in met.best.limits} == {"ttft_p99", "tpot_p95"}
     assert all(limit.met for limit in met.best.limits)
+
+
+def test_replications_are_the_same_in_processes_and_here() -> None:
+    """Each has the next seed; together they are more requests, and say more surely."""
+    question = load_serving(LLAMA, ("requests.count=400", "requests.replications=3")).resolve()
+    here, elsewhere = (list(others(question, None, processes)) for processes in (1, 2))
+    for mine, theirs in zip(here, elsewhere, strict=True):
+        assert mine.weighed.counts == theirs.weighed.counts
+        assert mine.weighed.tokens == theirs.weighed.tokens
+        for key, histogram in mine.weighed.histograms.items():
+            assert str(histogram.distribution()) == str(theirs.weighed.histograms[key].distribution())
+    found = serve(question)
+    assert found.counts["played"] == 3 * 400
+    second = run(LLAMA, "requests.count=400", "seed=2")
+    assert second.counts["tokens output"] == here[0].weighed.tokens["output"]
+
+
+def test_six_replications_are_a_batch_each() -> None:
+    found = run(LLAMA, *CALM, "requests.count=300", "requests.replications=6")
+    means = [run(LLAMA, *CALM, "requests.count=300", f"seed={seed}").distributions["ttft"].mean for seed in range(1, 7)]
+    half = 2.57 * np.std(means, ddof=1) / 6**0.5
+    ttft = found.distributions["ttft"]
+    assert ttft.high["mean"] - ttft.low["mean"] == pytest.approx(2 * half, rel=0.02)

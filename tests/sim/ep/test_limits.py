@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.errors import BadInput
-from epicycle.sim.ep.limit import Asked, can_run
+from epicycle.sim.ep.limit import Asked, can_run, cautioned
 from epicycle.sim.ep.protocol import all_protocols, find_protocol
 
 WIDE = {"ep": 72, "deployment__redundant_experts": 32, "cluster": "gb200-nvl72", "nodes": 18}
@@ -49,6 +49,15 @@ def test_some_usual_exchange_runs(protocol: str) -> None:
     record = find_protocol(protocol)
     systems = ("h100_sxm", "mi300x")
     assert any(bool(can_run(record.limits, asked(system=s, ranks=np.array(8.0)))) for s in systems)
+
+
+def test_what_only_some_versions_get_wrong_is_said_and_not_refused() -> None:
+    cautions = find_protocol("low-latency").cautions
+    assert not cautioned(cautions, asked(tokens=512.0))
+    assert not cautioned(cautions, asked(system="b200_sxm", tokens=128.0))
+    (said,) = cautioned(cautions, asked(system="b200_sxm", tokens=256.0))
+    assert "pull request 642" in said
+    assert find_protocol("high-throughput").cautions[0].beyond(asked(ranks=128.0))
 
 
 def test_a_plan_leaves_out_what_cannot_run() -> None:

@@ -9,7 +9,7 @@ from epicycle.sim.ep.bound import program_seconds, stage_loads
 from epicycle.sim.ep.machine import machine_of
 from epicycle.sim.ep.protocol import Context, all_protocols, describe
 from epicycle.sim.ep.shape import Shape
-from epicycle.sim.ep.transport import over, transport_of
+from epicycle.sim.ep.transport import can_cross, over, transport_of
 from epicycle.sim.layer.layer import simulate
 
 CX7, EFA = load_cluster("h100-cx7"), load_cluster("b300-efa")
@@ -58,12 +58,22 @@ def test_a_hand_over_is_paid_on_every_trip() -> None:
     assert proxy - plain == pytest.approx(0.7e-6 * trips)
 
 
+def test_fewer_queue_pairs_hold_fewer_messages_under_way() -> None:
+    """A cap that the user sets: two rings of 128 a peer in place of twelve, over trips of 2 x (7.1 + 35) us."""
+    capped = load_cluster("h200-efa", None, {"node.nic.queue_pairs": 2})
+    posted = machine_of(over(capped, "elastic", "gin-efa-proxy")).nic_messages_per_s
+    assert posted == pytest.approx(min(1 / 0.57e-6, 2 * 128 / (2 * 42.1e-6)))
+    one = load_cluster("h200-efa", None, {"node.nic.queue_pairs": 1})
+    assert machine_of(over(one, "elastic", "gin-efa-proxy")).nic_messages_per_s == pytest.approx(128 / (2 * 42.1e-6))
+
+
 @pytest.mark.parametrize(
     ("cluster", "protocol", "asked", "said"),
     [
         (CX7, "low-latency", "libfabric-proxy", "does not post to connectx7-400g: use ibgda or ibrc"),
         (CX7, "low-latency", "gin-gda", "low-latency runs over ibgda, ibrc, libfabric-proxy"),
         (CX7, "one-sided", "ibgda", "no choice of transports"),
+        (EFA, "hybrid-ep", "doca", "use another NIC"),
     ],
 )
 def test_a_transport_that_cannot_carry_it_is_refused(cluster: object, protocol: str, asked: str, said: str) -> None:
@@ -81,6 +91,15 @@ def test_sick_fabrics_by_name() -> None:
     assert transport_of(fallen, "low-latency").name == "ibrc"
     with pytest.raises(BadInput, match="slow-nic"):
         load_cluster("h100-cx7", 32, {"sick": ["tired"]})
+
+
+def test_what_no_transport_carries_stays_inside_a_domain(ask) -> None:
+    assert not can_cross(EFA, "hybrid-ep") and can_cross(EFA, "elastic") and can_cross(CX7, "one-sided")
+    with pytest.raises(BadInput, match="hybrid-ep runs over doca: none posts to aws-efa-v4"):
+        transport_of(EFA, "hybrid-ep")
+    with pytest.raises(BadInput, match="none posts to aws-efa-v3"):
+        ask(protocol="hybrid-ep", ep=16, tokens=8, cluster="h200-efa")
+    assert ask(protocol="hybrid-ep", ep=8, tokens=8, cluster="h200-efa").deployment.ep == 8
 
 
 def test_a_layer_says_what_carried_it_and_refuses_what_carries_nothing(ask) -> None:

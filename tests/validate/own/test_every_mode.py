@@ -10,7 +10,6 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +19,12 @@ from epicycle.cli import app
 from epicycle.hwmodels.calibration import Calibration, find_entry, load_shipped, standing_in
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.constant import read_constant, write_constant
+from epicycle.validate.bench import Asked
 from epicycle.validate.bench.cases.case import Setup
 from epicycle.validate.bench.cases.exchange import exchange_cases
 from epicycle.validate.bench.cases.single_rank import Point, single_rank_cases
 from epicycle.validate.bench.rows import Rows
-from epicycle.validate.bench.torchrun import ROWS, _row
+from epicycle.validate.bench.torchrun import work
 from epicycle.validate.fit.calibrate import to_yaml
 from epicycle.validate.predict.own_rows import own_constants
 from epicycle.validate.tables.own.node import CROSSING, node_seconds
@@ -47,16 +47,11 @@ def bench_rows(mode: str) -> Iterator[tuple[str, dict[str, Any]]]:
             for case in single_rank_cases(point, setup) + exchange_cases(point, setup):
                 yield case.table, {**identified, **case.labels, "case": case.name}
         return
-    nodes = 1 if mode == "node" else 4
-    for tokens in (4096, 512, 128, 16):
-        point = Point.parse(f"{tokens}x7168x2048x256x8", 8 * nodes)
-        for protocol in ("high-throughput", "low-latency") if mode == "node" else ("two-hop",):
-            if protocol == "low-latency" and tokens > 256:
-                continue
-            for fp8 in (False, True):
-                for op in ROWS[protocol]:
-                    row = _row(SimpleNamespace(mode=mode), SYSTEM, protocol, op, point, 8 * nodes, 8, fp8)
-                    yield "ep_comm", {**row, "case": f"{protocol}_{'fp8' if fp8 else 'bf16'}_{op}"}
+    ranks = 8 if mode == "node" else 32
+    points = [Point.parse(f"{tokens}x7168x2048x256x8", ranks) for tokens in (4096, 512, 128, 16)]
+    for one in work(Asked(mode), points, SYSTEM, ranks, 8, Rows(None)):
+        for op, row in one.labels.items():
+            yield "ep_comm", {**row, "case": f"{one.name}_{op}"}
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,15 @@ def test_the_second_generation_is_predicted_at_every_batch(figures: list[Figure]
     assert all(f.interval.low90 <= f.measured_us / f.predicted_us <= f.interval.high90 for f in rest)
 
 
+def test_the_first_generation_is_predicted_at_every_number_of_sms(figures: list[Figure]) -> None:
+    """B200 and GB200 from 16 to 48 SMs, 8 and 24 ranks, fp8 and bf16 dispatch and combine."""
+    rest = [f for f in judged(figures, "high-throughput") if f.values["num_sms"] and f.op != "layer"]
+    errors = np.array([abs(f.error_pct) for f in rest])
+    assert len(rest) == 19 and np.median(errors) <= 5.0
+    beyond = {f.line for f, error in zip(rest, errors, strict=True) if error > 10.0}
+    assert beyond <= {82, 85, 88}, "combine of eight GB200, from constants of four"
+
+
 def test_rows_that_transports_are_from_count_as_taken(figures: list[Figure], tables: Path) -> None:
     """A library's laws and the transports it runs over take a quarter of its rows together."""
     rows = rows_of(tables / TABLE)
@@ -88,8 +97,11 @@ def test_shipped_laws_are_what_the_rows_give(tables: Path) -> None:
 
 def test_the_page_of_exchanges_has_the_errors_as_they_are(figures: list[Figure]) -> None:
     page = (Path(__file__).parents[3] / "docs" / "exchanges.md").read_text(encoding="utf-8")
-    for protocol in ("hybrid-ep", "nccl-ep-low-latency", "pplx-garden", "mega-moe", "elastic"):
-        rest = judged(figures, protocol)
+    for protocol in (
+        "hybrid-ep", "nccl-ep-low-latency", "pplx-garden", "mega-moe", "elastic", "high-throughput", "low-latency", "uccl",
+        "uccl-low-latency",
+    ):  # fmt: skip
+        rest = [f for f in judged(figures, protocol) if protocol == "mega-moe" or f.op != "layer"]
         named = sum(f.protocol == protocol and f.fitted for f in figures)
         inside = sum(f.interval.low90 * f.predicted_us <= f.measured_us <= f.interval.high90 * f.predicted_us for f in rest)
         errors = [abs(f.error_pct) for f in rest]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ....hwmodels.errors import BadInput
 from ....kernels.experts.grouped_gemm import (
     dequantise,
     dequantise_weight,
@@ -38,12 +39,15 @@ class Point:
         """Rows of one expert if all are equally popular."""
         return max(1, self.tokens * self.ranks * self.top_k // self.experts)
 
+    def __str__(self) -> str:
+        return f"{self.tokens}x{self.hidden}x{self.inter}x{self.experts}x{self.top_k}"
+
     @classmethod
     def parse(cls, text: str, ranks: int = 8) -> Point:
-        """``tokens x hidden x inter x experts x top_k``, for example ``128x7168x2048x64x8``. Raises ValueError."""
+        """``tokens x hidden x inter x experts x top_k``, for example ``128x7168x2048x64x8``. Raises BadInput."""
         parts = text.lower().split("x")
         if len(parts) != 5 or not all(p.isdigit() and int(p) > 0 for p in parts):
-            raise ValueError(f"shape {text!r}: give tokens x hidden x inter x experts x top_k, for example 128x7168x2048x64x8")
+            raise BadInput(f"shape {text!r}: give tokens x hidden x inter x experts x top_k, for example 128x7168x2048x64x8")
         tokens, hidden, inter, experts, top_k = map(int, parts)
         return cls(tokens, hidden, inter, experts, top_k, ranks)
 

@@ -83,7 +83,7 @@ from .layout import (
 from .lines import start_prompt, wait
 from .room import join, units_of
 from .router import choose, open_rank, wake
-from .steps import begin_step, end_step, landed
+from .steps import begin_step, end_step, landed, taken_up_after
 from .transfers import arrived_flow, ports_changed, stop_flow
 
 #: Why the loop returned.
@@ -261,7 +261,7 @@ def _happen(world: World, rules: Rules, kind: int, a: int, b: int, now: int) -> 
                 while slot >= 0:
                     r = world.reqs[slot]
                     if r.state == MOVING:
-                        push(world, now + rules.move_latency, MOVED, slot, int(r.epoch))
+                        push(world, now + taken_up_after(world, rules, slot), MOVED, slot, int(r.epoch))
                     slot = arrived_flow(world, now)
         elif world.reqs[a].epoch == b and world.reqs[a].state == MOVING:
             landed(world, rules, a, now)

@@ -75,7 +75,7 @@ WORKER = np.dtype([
     ("stalled", "i8"), ("began", "i8"), ("busy", "i8"), ("steps", "i8"), ("on", "i8"),
     ("up_since", "i8"), ("flops", "f8"), ("bytes", "f8"), ("tokens", "i8"), ("prompt_tokens", "i8"), ("host", "i8"),
     ("link_free", "i8"), ("gpus", "i8"), ("down", "i8"), ("down_since", "i8"), ("in_flight", "i8"), ("balanced", "i8"),
-    ("woken", "i8"), ("last_step", "i8"),
+    ("woken", "i8"), ("last_step", "i8"), ("balanced_for", "i8"),
 ])  # fmt: skip
 
 #: An attention group. ``number``: of its last step that brought tokens, at ``last``; ``joined``: how many decode since, and the
@@ -86,6 +86,7 @@ RANK = np.dtype([
     ("pre_head", "i8"), ("pre_tail", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("pin_head", "i8"), ("pend_head", "i8"),
     ("pend_tail", "i8"), ("p", "i8"), ("pieces", "i8"), ("before", "f8"), ("loading", "i8"), ("coming", "i8"), ("caches", "i8"),
     ("number", "i8"), ("last", "i8"), ("joined", "i8"), ("join_sum", "f8"), ("stream_from", "i8"), ("stream_steps", "i8"),
+    ("gathered_for", "i8"),
 ])  # fmt: skip
 
 EVENT = np.dtype([("at", "i8"), ("kind", "i8"), ("seq", "i8"), ("a", "i8"), ("b", "i8")])
@@ -141,6 +142,7 @@ class Rules(NamedTuple):
     append: int  # later turns are computed where the conversation's cache is, on the decode worker
     token_bytes: float  # KV cache of one token, all GPUs of a group
     move_latency: int
+    handover_steps: float  # steps of the decode worker until a request whose cache came is taken up
     tool_policy: int  # 0: the cache stays until it is evicted, 1: dropped, 2: pinned for `ttl`, 3: moved to the tier below
     ttl: int
     closed: int  # requests in flight of a closed loop, 0: open
@@ -154,6 +156,10 @@ class Rules(NamedTuple):
     first_token: int  # the server's own time, added to every first token
     stream: int  # tokens between deliveries to the client
     poll: int  # ps between looks at the queue, 0: every step
+    poll_steps: int  # steps between looks at the queue
+    wait_steps: int  # for which prompts wait for others at most, until they fill `wait_fill` of a step's tokens
+    wait_fill: float
+    balance_steps: int  # for which a group's prompts wait for the other groups' at most
     span_from: int
     span_to: int
     scale_every: int

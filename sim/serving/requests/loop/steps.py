@@ -84,8 +84,8 @@ def _room_far(world: World, rules: Rules, slot: int) -> bool:
 
 
 @njit(cache=True)
-def _schedule(world: World, rules: Rules, rank: int, now: int) -> None:
-    """Prompt tokens of one rank's next step: prompts in work first, then whoever waits and fits."""
+def _schedule(world: World, rules: Rules, rank: int, now: int, closed: bool) -> None:
+    """Prompt tokens of one rank's next step: prompts in work first, then (unless ``closed``) whoever waits and fits."""
     k = world.ranks[rank]
     w = world.workers[k.worker]
     k.p, k.pieces, k.before = 0, 0, 0.0
@@ -98,7 +98,7 @@ def _schedule(world: World, rules: Rules, rank: int, now: int) -> None:
     while slot >= 0 and budget > 0:
         budget -= _piece(world, rank, slot, budget)
         slot = int(world.reqs[slot].next)
-    while budget > 0 and k.decoding + k.prefilling + k.loading < w.slots:
+    while budget > 0 and not closed and k.decoding + k.prefilling + k.loading < w.slots:
         slot = first_waiting(world, rank)
         if slot < 0:
             break
@@ -151,11 +151,15 @@ def begin_step(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) 
     if w.stepping or (w.state != UP and w.state != DRAINING):
         return
     prompts, sequences = 0, 0
+    patient = rules.poll_steps > 1 or rules.wait_steps > 0 or rules.balance_steps > 0
+    closed = patient and _closed(world, rules, worker)
     for rank in range(w.first, w.first + w.ranks):
         k = world.ranks[rank]
         if k.alive:
             if k.waiting > 0 or k.prefilling > 0 or k.pend_head >= 0:
-                _schedule(world, rules, rank, now)
+                _schedule(
+                    world, rules, rank, now, closed or (rules.wait_steps > 0 and patient and _gathers(world, rules, rank))
+                )
             else:
                 k.p, k.pieces, k.before = 0, 0, 0.0
             prompts += k.p
@@ -166,6 +170,45 @@ def begin_step(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) 
     start = max(now, int(w.stalled))
     w.stepping, w.began = 1, start
     push(world, start + max(1, int(seconds * 1e12)), STEP_ENDS, worker, int(w.epoch))
+
+
+@njit(cache=True)
+def _closed(world: World, rules: Rules, worker: int) -> bool:
+    """No prompt is taken up in the next step: the engine does not look now, or its groups wait for each other's prompts."""
+    w = world.workers[worker]
+    busy, have, alive = False, 0, 0
+    for rank in range(w.first, w.first + w.ranks):
+        k = world.ranks[rank]
+        if k.alive:
+            alive += 1
+            busy = busy or k.decoding > 0
+            have += 1 if k.waiting > 0 or k.prefilling > 0 else 0
+    if not busy:  # nobody would be there to look again
+        w.balanced_for = 0
+        return False
+    if rules.poll_steps > 1 and w.steps % rules.poll_steps != 0:
+        return True
+    if rules.balance_steps > 0 and 0 < have < alive and w.balanced_for < rules.balance_steps:
+        w.balanced_for += 1
+        return True
+    w.balanced_for = 0
+    return False
+
+
+@njit(cache=True)
+def _gathers(world: World, rules: Rules, rank: int) -> bool:
+    """The group's prompts wait for more of them."""
+    k = world.ranks[rank]
+    slot = first_waiting(world, rank)
+    if slot < 0 or k.decoding == 0:
+        k.gathered_for = 0
+        return False
+    r, budget = world.reqs[slot], world.workers[k.worker].budget
+    if k.gathered_for < rules.wait_steps and k.waiting * (r.input + r.made) < rules.wait_fill * budget:
+        k.gathered_for += 1
+        return True
+    k.gathered_for = 0
+    return False
 
 
 @njit(cache=True)
@@ -215,7 +258,8 @@ def _duration(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -
             k.before / max(k.pieces, 1), p > 0, world.scratch[2],
         )  # fmt: skip
         seconds += max(0.0, own - out[OWN])
-    return float(max(seconds, out[QUEUED]))
+    seconds = max(seconds, out[QUEUED])
+    return float(seconds)
 
 
 @njit(cache=True)
@@ -374,7 +418,7 @@ def _prompt_done(world: World, rules: Rules, slot: int, rank: int, now: int) -> 
         if r.flow < 0:  # all but the last layer's came before: that one has the port to itself
             rate = min(world.port[rank], world.port[r.far])
             last = r.input * rules.token_bytes / rules.layers / rate
-            push(world, now + rules.move_latency + int(last * 1e12), MOVED, slot, int(r.epoch))
+            push(world, now + taken_up_after(world, rules, slot) + int(last * 1e12), MOVED, slot, int(r.epoch))
     elif rules.early:
         move(world, rules, slot, now)
     else:
@@ -402,6 +446,13 @@ def first_token(world: World, rules: Rules, slot: int, rank: int, now: int) -> N
         finish(world, rules, slot, now, SERVED)
     else:
         join(world, rules, slot, rank, now)
+
+
+@njit(cache=True)
+def taken_up_after(world: World, rules: Rules, slot: int) -> int:
+    """ps between a cache's arrival and the request's first step there."""
+    far = world.workers[world.ranks[world.reqs[slot].far].worker]
+    return int(rules.move_latency) + int(rules.handover_steps * far.last_step)
 
 
 @njit(cache=True)

@@ -152,7 +152,8 @@ def _values(step: Step, sequences: Floats, setting: Setting, arrangement: Arrang
     work = engine.step + engine.sequence * sequences + engine.draft * float(setting.speculation.drafts)
     on_gpu = sum((part.step_seconds for part in step.parts if part.name != "host"), 0.0) - step.hidden_s
     queued: Num = 0.0 if arrangement.graphs else queued_seconds(step.parts, engine) + work
-    columns = (on_gpu + work, own, step.flops, step.hbm_bytes, queued)
+    pace = float(np.asarray(setting.pace, float).ravel()[0])
+    columns = (pace * (on_gpu + work), pace * own, step.flops, step.hbm_bytes, pace * queued)
     return np.stack([np.broadcast_to(np.asarray(x, float), sequences.shape) for x in columns], axis=-1)
 
 
