@@ -36,7 +36,6 @@ class Constants(BaseModel):
     first_steps: Annotated[float, Field(ge=0, le=60)] = 0.0  # steps until a new request's first token is handed out
     handover: Seconds = 0.0  # from a prefill to a decode worker beside the transfer: router, queues of both
     handover_steps: Annotated[float, Field(ge=0, le=400)] = 0.0  # steps of the decode worker until it hands out a first token
-    export: Seconds = 0.0  # of a prefill node's host for every prompt, one after another: take it in, hand its cache over
     all_reduce: Seconds  # a small all-reduce inside an NVLink domain by the engine's own kernel
     busy: Share = 1.0
     prompt_busy: Share = 1.0

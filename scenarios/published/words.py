@@ -13,6 +13,15 @@ def summary(found: Gallery) -> str:
     return f"{len(found.rows)} figures of {len(found.entries)} scenario{'s' * (len(found.entries) != 1)}: {counts}"
 
 
+def predicted_share(found: Gallery) -> str:
+    """How many of the predicted figures that were published are within their tolerance; "" without any."""
+    held, missed = found.count("holds", "predicted"), found.count("missed", "predicted")
+    if not held + missed:
+        return ""
+    share = f"{100 * held / (held + missed):.0f} %"
+    return f"Of {held + missed} predicted figures that were published, {held} are within their tolerance ({share})."
+
+
 def figure_words(row: Row) -> str:
     """What the figure is, its unit, and where on its axis."""
     unit = f", {row.unit}" if row.unit else ""

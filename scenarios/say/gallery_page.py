@@ -10,7 +10,7 @@ from ..published.gallery import gallery
 from ..published.lists import Lists, load_lists
 from ..published.picture import picture, picture_by_section
 from ..published.row import Entry, Gallery, Row
-from ..published.words import figure_words, number, published_text, remark, summary
+from ..published.words import figure_words, number, predicted_share, published_text, remark, summary
 
 PAGE = Path(__file__).parents[2] / "docs" / "gallery.md"
 PICTURES = {PAGE.with_name("gallery.svg"): picture, PAGE.with_name("gallery-sections.svg"): picture_by_section}
@@ -42,15 +42,11 @@ def page(found: Gallery, lists: Lists) -> str:
 
 
 def _lines(found: Gallery, lists: Lists) -> Iterator[str]:
-    held, missed = found.count("holds", "predicted"), found.count("missed", "predicted")
     yield "# The gallery: published systems, reproduced and judged"
     yield ""
     yield "<!-- written by python -m epicycle.scenarios.say.gallery_page -->"
     yield ""
-    yield (
-        f"{summary(found)}. Of {held + missed} predicted figures that were published, {held} are within their tolerance "
-        f"({100 * held / (held + missed):.0f} %)."
-    )
+    yield f"{summary(found)}. {predicted_share(found)}"
     yield ""
     yield "![every published figure and the error of what is simulated](gallery.svg)"
     yield ""

@@ -461,8 +461,6 @@ def _rules(
         append=router.append,
         token_bytes=token_bytes(question, setting),
         handover_steps=setting.engine.handover_steps if handover is None else 0.0,
-        export=setting.engine.export / max(1.0, load.input),
-        node_gpus=question.cluster.node.gpus,
         move_latency=(question.cluster.node.nic.latency + (setting.engine.handover if handover is None else handover)) * _PS,
         tool_policy={"keep": 0, "drop": 1, "pin": 2}[tools.cache],
         ttl=(tools.ttl or 0.0) * _PS,

@@ -65,7 +65,8 @@ _MOST_BUSY = 0.9
 class Setting:
     """What every worker of a deployment shares. ``together``: requests of equal length start at once. ``arrivals``: how evenly
     requests come that are given as a rate; a closed loop's come as others leave, after a ``burst``. ``pace``: what any step
-    takes over the engine's constants, in the version that runs.
+    takes over the engine's constants, in the version that runs. ``holds_back``: groups that balance wait for each
+    other's prompts.
 
     An engine that computes prompts first then keeps them in step: all prompts one after another, all outputs side by side, so
     that a sequence waits for half the others' prompts before its first token and for half after it. One that mixes chunks into
@@ -84,6 +85,7 @@ class Setting:
     arrivals: ArrivalLaw = AT_RANDOM
     burst: Burst = STEADY
     pace: Num = 1.0
+    holds_back: bool = True
 
     @property
     def engine(self) -> Constants:
@@ -134,12 +136,8 @@ def prefill_worker(setting: Setting, arrangement: Arrangement, chunk_tokens: Num
     full = prompt_batch(workload, chunk_tokens, alone=False)
     before, last = chunk_seconds(workload, chunk_tokens, lambda chunk: setting.step(eager, chunk).seconds)
     packed = setting.step(eager, full)
-    together = arrangement.dp * full.prefill / new_tokens(workload)  # prompts of a full step, dealt over the worker's hosts
-    # What of a prompt is cached was set up before.
-    export = setting.engine.export * new_tokens(workload) / np.maximum(workload.mean_input, 1.0)
-    hosts = np.maximum(1.0, arrangement.gpus / setting.cluster.node.gpus)
-    per_s = arrangement.pp * together / (packed.seconds + export * together / hosts)
-    ttft = before / arrangement.pp + last + setting.engine.first_token + export
+    per_s = arrangement.dp * arrangement.pp * (full.prefill / new_tokens(workload)) / packed.seconds
+    ttft = before / arrangement.pp + last + setting.engine.first_token
     prompt_s = arrangement.dp / per_s
     boarding = (before + last) / rounds(workload, chunk_tokens) / arrangement.pp
     return Rates(per_s, 0.0 * ttft, ttft, per_s * ttft, 0.0 * ttft, prompt_s, boarding, prefill=packed)
@@ -172,7 +170,8 @@ def aggregated_worker(
         per_step = np.maximum(others * accepted / output, RARE)
         room = chunk_tokens / new_tokens(setting.workload)
         looked = engine.first_steps + setting.scheduling.steps(per_step, room)
-        looked = looked + held_back(per_step, arrangement.dp, arrangement.balance or setting.backend.balance)
+        if setting.holds_back:
+            looked = looked + held_back(per_step, arrangement.dp, arrangement.balance or setting.backend.balance)
         if waves:
             prompt, whole = _wave_prompt(setting, arrangement, decoding, chunk_tokens)
             tpot = token_s + 0.5 * others * prompt / output

@@ -25,16 +25,16 @@ class Work:
 
     def __add__(self, other: Work) -> Work:
         """One after the other."""
-        return Work(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Work)))
+        return Work(*(getattr(self, name) + getattr(other, name) for name in _NAMES))
 
     def where(self, runs: Num | np.bool_) -> Work:
         """Exactly nothing wherever ``runs`` is zero or False."""
-        return Work(*(np.where(np.asarray(runs) != 0, getattr(self, f.name), 0.0) for f in fields(Work)))
+        return Work(*(np.where(np.asarray(runs) != 0, getattr(self, name), 0.0) for name in _NAMES))
 
     def cheaper(self, other: Work) -> Work:
         """Wherever it is faster, this work; elsewhere ``other``."""
         first = np.less_equal(self.seconds, other.seconds)
-        return Work(*(np.where(first, getattr(self, f.name), getattr(other, f.name)) for f in fields(Work)))
+        return Work(*(np.where(first, getattr(self, name), getattr(other, name)) for name in _NAMES))
 
     def part(self, name: str, group: Group, times: float, source: str) -> Part:
         """The part of a step that runs it ``times`` times."""
@@ -44,6 +44,10 @@ class Work:
             flops=plain(self.flops), hbm_bytes=plain(self.hbm_bytes), kernels=plain(self.kernels), host_s=plain(self.host),
             source=source,
         )  # fmt: skip
+
+
+#: A table of plans asks for them tens of thousands of times.
+_NAMES = tuple(field.name for field in fields(Work))
 
 
 def plain(value: Num) -> Num:

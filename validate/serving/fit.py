@@ -62,15 +62,14 @@ PARAMETERS = (
 #: A system's own factor on the engine's kernels.
 SYSTEM = Parameter("busy", 1.0, 0.6, 1.8, 0.15)
 #: What a request waits for beside its own prompt and queue, assumed before the fit: a server's and a tokenizer's path some
-#: 40 ms, some steps of a scheduler that works ahead of the GPU, and, disaggregated, a router and two more queues, a decode
-#: worker that polls between steps and hands out its tokens in packets (``--stream-interval`` 10 to 50 in the suite's SGLang
-#: recipes), and the host of a prefill worker that sets up a transfer for every prompt.
+#: 40 ms, some steps of a scheduler that works ahead of the GPU, and, disaggregated, a router and two more queues, and a decode
+#: worker that looks for requests and finished transfers between its steps only (the suite's SGLang recipes have it look for
+#: requests every tenth: ``scheduler-recv-interval``) and returns a first token some steps later.
 FIRST = (
     Parameter("first_token", 40e-3, 0.02, 12.0, 1.0),
     Parameter("first_steps", 4.0, 0.05, 6.0, 0.8),
     Parameter("handover", 60e-3, 0.02, 20.0, 1.0),
     Parameter("handover_steps", 20.0, 0.05, 10.0, 1.0),
-    Parameter("export", 3e-3, 0.02, 20.0, 1.2),
 )
 #: Scale of the Cauchy loss and standard deviation of a row's log error in times to first token.
 FIRST_SCALE, FIRST_SD = 0.2, 0.35

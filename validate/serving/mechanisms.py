@@ -18,11 +18,12 @@ from ...hwmodels.backends import Backend, backend_names, load_backend, with_over
 from ...scenarios.ask.scenario import load_scenario
 from ...scenarios.weigh.evaluation_of import evaluation_of
 from ...sim.step.tensor import carried_whole
+from .evidence import EVIDENCE
 from .production import RUNS, predict_run
 from .rows import ServingRow, read_serving
 from .scripts import PLAIN
 from .shipped import TABLE
-from .steady import Floats, Predicted, backend_of, predict_serving
+from .steady import Floats, Predicted, backend_of, balance_of, predict_serving
 
 Engines = Mapping[str, Backend]
 
@@ -38,6 +39,11 @@ class Switched:
     median_without: float
     mean_with: float
     mean_without: float
+
+    @property
+    def evidence(self) -> str:
+        """Why it is believed in. Raises KeyError of a mechanism without any."""
+        return EVIDENCE[self.mechanism]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,11 @@ def switched(tables: Path) -> Iterator[Switched]:
     plain = predict_serving([replace(row, script=PLAIN) for row in rows])
     mine = [i for i, row in enumerate(rows) if row.script != PLAIN]
     yield _switched("when requests are taken up, by the suite's scripts", "TTFT", ttft, whole.ttft_s, plain.ttft_s, mine)
+    balanced = [i for i, row in enumerate(rows) if balance_of(row.backend) == "wait" and row.decode.dp > 1 and not row.prefill]
+    few = [rows[i] for i in balanced]
+    at_once = predict_serving(few, held=False).ttft_s
+    first = [ttft[i] for i in balanced], whole.ttft_s[balanced], at_once
+    yield _switched("groups hold prompts back for each other", "TTFT", *first, range(len(few)))
     steady = predict_serving(rows, rounds=np.inf)
     everything = list(range(len(rows)))
     yield _switched("a closed loop begins with a burst", "TTFT", ttft, whole.ttft_s, steady.ttft_s, everything)
@@ -123,11 +134,8 @@ ENGINE_SWITCHES = (
         lambda row: True,
     ),
     EngineSwitch(
-        "decode workers poll, and send packets, between steps", "TTFT", _without(handover="0 us", handover_steps=0.0),
+        "decode workers look for requests between steps", "TTFT", _without(handover="0 us", handover_steps=0.0),
         lambda row: row.prefill is not None,
-    ),
-    EngineSwitch(
-        "one host sets up a transfer for every prompt", "TTFT", _without(export="0 us"), lambda row: row.prefill is not None
     ),
 )  # fmt: skip
 
@@ -189,4 +197,5 @@ def _field(path: Path, switch: FieldSwitch, within: AbstractContextManager[None]
 
 def _metric(scenario: Path, sets: Sequence[str], name: str) -> float:
     answer = evaluation_of(load_scenario(scenario, sets))
-    return next(m.value for m in answer.metrics if m.key == name)
+    metrics = {m.key: m.value for m in answer.metrics}
+    return metrics["input_tokens_per_s_gpu"] * answer.gpus if name == "input_tokens_per_s" else metrics[name]

@@ -73,8 +73,6 @@ def _one(row: ServingRow, rounds: float) -> tuple[float, float]:
         admission=_ADMISSION.get(row.backend, 0.0),
         token_bytes=max(1.0, float(setting.model.kv_bytes(8192, setting.precision.kv)) / 8192),
         handover_steps=engine.handover_steps,
-        export=engine.export / row.isl,
-        node_gpus=setting.cluster.node.gpus,
         move_latency=(nic.latency + engine.handover) * _PS,
         closed=row.concurrency,
         first_steps=engine.first_steps,

@@ -30,7 +30,7 @@ _LONG_S = 0.99
 METHOD = (
     "scipy least squares on log TPOT, and more loosely log TTFT, with a Cauchy loss, a log-normal prior on every constant, one "
     "factor a system and one a version and family; every tenth row in the order of system, model, precision, arrangement and "
-    "concurrency; before and after it first_token, first_steps, handover, handover_steps and export to times to first token"
+    "concurrency; before and after it first_token, first_steps, handover and handover_steps to times to first token"
 )
 
 

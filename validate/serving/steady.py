@@ -67,8 +67,10 @@ def predict_serving(
     backends: Mapping[str, Backend] | None = None,
     progress: Callable[[int, int], None] | None = None,
     rounds: float = ROUNDS,
+    held: bool = True,
 ) -> Predicted:
-    """Every row's TPOT and TTFT. ``backends``: engines instead of the shipped ones; ``rounds``: requests of each client."""
+    """Every row's TPOT and TTFT. ``backends``: engines instead of the shipped ones; ``rounds``: requests of each client;
+    ``held``: attention groups of an engine that balances them hold prompts back."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for at, row in enumerate(rows):
         wide = (row.decode.dp > 1, row.prefill is not None and row.prefill.dp > 1, row.prefill is None)
@@ -82,7 +84,7 @@ def predict_serving(
         name = backend_of(mine[0].backend)
         too_large: dict[int, str] = {}
         try:
-            found = _group(mine, backends[name] if backends else load_backend(name), too_large, rounds)
+            found = _group(mine, backends[name] if backends else load_backend(name), too_large, rounds, held)
         except BadInput as error:
             failed |= dict.fromkeys(members, str(error))
             continue
@@ -114,7 +116,9 @@ class Deployed:
     tokens: tuple[Floats, Floats]
 
 
-def deployed(rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float = ROUNDS) -> Deployed:
+def deployed(
+    rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float = ROUNDS, held: bool = True
+) -> Deployed:
     """``rows``, of one model, system and kind; ``too_large`` is told which rows' weights exceed their GPUs."""
     first = rows[0]
     model, cluster = load_model(first.model), load_cluster(load_calibration(first.system).cluster)
@@ -132,7 +136,7 @@ def deployed(rows: list[ServingRow], backend: Backend, too_large: dict[int, str]
     setting = Setting(
         model, cluster, precision, backend, requests, speculation, skew,
         together=together, scheduling=scheduling, burst=Burst(rounds, first.spread),
-        pace=np.array([backend.pace(row.version, row.family) for row in rows]),
+        pace=np.array([backend.pace(row.version, row.family) for row in rows]), holds_back=held,
     )  # fmt: skip
     exchange = protocol_of(first.backend, cluster.nvlink_domain_gpus)
     # TensorRT-LLM admits a request only when its whole output has room (GUARANTEED_NO_EVICT, the default of its scheduler); the
@@ -168,11 +172,11 @@ def deployed(rows: list[ServingRow], backend: Backend, too_large: dict[int, str]
 
 
 def _group(
-    rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float
+    rows: list[ServingRow], backend: Backend, too_large: dict[int, str], rounds: float, held: bool
 ) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.str_]]:
     """TPOT, TTFT, batch, least time and bound [row]."""
     cluster = load_cluster(load_calibration(rows[0].system).cluster)
-    asked = deployed(rows, backend, too_large, rounds)
+    asked = deployed(rows, backend, too_large, rounds, held)
     setting, decode, prefill, concurrency = asked.setting, asked.decode, asked.prefill, asked.concurrency
     if prefill is None:
         found = aggregated(setting, decode, concurrency=concurrency)

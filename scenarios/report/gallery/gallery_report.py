@@ -9,7 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from ...published.picture import picture
 from ...published.row import Entry, Gallery, Row
-from ...published.words import VERDICTS, error_text, figure_words, number, published_text, remark, summary
+from ...published.words import VERDICTS, error_text, figure_words, number, predicted_share, published_text, remark, summary
 from ..shell import page
 from ..shell.opening import opening
 from ..shell.page import Html, safe, section, table
@@ -21,7 +21,7 @@ def render_gallery(found: Gallery, command: str) -> str:
     """The page of ``found`` as HTML. ``command`` is what reproduces it."""
     missed = [row for row in found.rows if row.verdict == "missed"]
     notes = [f"Missed: {row.system}: {figure_words(row)}: {error_text(row)}" for row in missed]
-    told = Html(f"<p>Reproduce this page with <code>{safe(command)}</code></p>")
+    told = Html(f"<p>{safe(predicted_share(found))}</p><p>Reproduce this page with <code>{safe(command)}</code></p>")
     body = [opening("Published systems, reproduced", "", summary(found), Html(_counts(found) + _seen(found) + told), notes)]
     body += [_entry(entry) for entry in found.entries]
     contents = [("answer", "Summary"), *((entry.scenario, entry.scenario) for entry in found.entries)]
@@ -76,7 +76,7 @@ def _series(name: str, rows: Sequence[Row]) -> Html:
         traces.append(_line(at, [row.published for row in rows], "published", "var(--wait-2)", 6))
     traces.append(_line(at, [row.simulated for row in rows], "simulated", "var(--accent)", 2))
     words = f"{rows[0].words}{', ' + rows[0].unit if rows[0].unit else ''}"
-    x, y = page.axis(rows[0].over.rpartition(".")[2], type="category"), page.axis(words)
+    x, y = page.axis(rows[0].over.rpartition(".")[2], type="category"), page.axis(shortened(words))
     return page.figure(name, traces, page.layout(x, y, showlegend=True, legend={"orientation": "h", "y": 1.15}), 300, words)
 
 

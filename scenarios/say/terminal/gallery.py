@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ...published.row import Gallery
-from ...published.words import error_text, figure_words, number, published_text, remark, summary
+from ...published.words import error_text, figure_words, number, predicted_share, published_text, remark, summary
 from .evaluation import new_table, print_table
 
 
@@ -24,3 +24,5 @@ def print_gallery(found: Gallery, console: Console) -> None:
         for said in dict.fromkeys(remark(row) for row in entry.rows if remark(row)):
             console.print(Text(f"  {said}", style="dim"), soft_wrap=True)
     console.print(summary(found), soft_wrap=True)
+    if told := predicted_share(found):
+        console.print(told, soft_wrap=True)

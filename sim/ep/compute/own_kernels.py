@@ -102,22 +102,28 @@ def product_loads(tiles: Num, each: Num, n: Num, k: Num, dtype: str, sms: Num, r
 
 
 def product_seconds(
-    rows_each: Num, experts: Num, n: Num, k: Num, dtype: str, gpu: Gpu, c: OwnProduct, drawn: float = 0.0, room: float = 0.0
+    rows_each: Num,
+    experts: Num,
+    n: Num,
+    k: Num,
+    dtype: str,
+    gpu: Gpu,
+    c: OwnProduct,
+    drawn: tuple[Num, Num] | None = None,
+    room: Num = 0.0,
 ) -> Floats:
-    """``y = x w[e].T`` for ``experts`` experts of [n, k] of ``rows_each`` rows (``drawn`` by so many tokens: on average).
+    """``y = x w[e].T`` for ``experts`` experts of [n, k], each of ``rows_each`` rows, or on average so many.
 
-    ``room``: row tiles that the launch has programs for, where it has one for every tile that could be needed.
+    ``drawn``: (row tiles of an expert, share of experts with rows) where rows are drawn, as `row_tiles` gives them; ``room``:
+    row tiles that the launch has programs for, where it has one for every tile that could be needed.
     """
-    if drawn:
-        tiles, used = row_tiles(float(rows_each), dtype, drawn)
-    else:
-        tiles, used = np.ceil(np.asarray(rows_each) / tile_of(rows_each, dtype)[0]), 1.0  # type: ignore[assignment]
+    tiles, used = drawn or (np.ceil(np.asarray(rows_each) / tile_of(rows_each, dtype)[0]), 1.0)
     rate = gpu.tensor_flops(dtype) / gpu.sms * c.tensor_efficiency  # type: ignore[arg-type]
-    count = tiles * np.asarray(experts)
+    count = np.asarray(tiles) * np.asarray(experts)
     tensor = product_loads(count, rows_each, n, k, dtype, gpu.sms, rate, c)
-    tensor = tensor + empty_programs(np.maximum(room - count, 0.0), rows_each, n, dtype, gpu.sms, c)
+    tensor = tensor + empty_programs(np.maximum(np.asarray(room) - count, 0.0), rows_each, n, dtype, gpu.sms, c)
     rows = np.asarray(rows_each) * np.asarray(experts)
-    weight, moved = OPERAND_BYTES[dtype], np.asarray(experts) * used * np.asarray(n) * np.asarray(k)
+    weight, moved = OPERAND_BYTES[dtype], np.asarray(experts) * np.asarray(used) * np.asarray(n) * np.asarray(k)
     moved = weight * (moved + rows * np.asarray(k)) + 2.0 * rows * np.asarray(n)
     return c.launch + smooth_max(c.sharpness, tensor, moved / (gpu.hbm_bandwidth * c.hbm_efficiency))
 

@@ -18,7 +18,6 @@ _FLOATS = (
     "first_steps",
     "wait_fill",
     "handover_steps",
-    "export",
 )
 
 
@@ -34,7 +33,7 @@ def rules_of(acceptance: float | tuple[float, ...] = 0.0, **choices: float) -> R
 PLAIN = Rules(
     unit_tokens=64, block_tokens=64, drafts=0, chances=(0.0,) * MOST_DRAFTS, seed=0, admission=0.0, watermark=0.01, swap=0,
     prefix=0, router=1, far_router=1, most_waiting=-1, patience=-1, layerwise=0, layers=1, early=0, append=0, token_bytes=1.0,
-    move_latency=0, handover_steps=0.0, export=0.0, node_gpus=8,
+    move_latency=0, handover_steps=0.0,
     tool_policy=0, ttl=0, closed=0, retries=3, backoff=10**12, resume=0, host_rate=1e12, sample=0, until=NEVER,
     first_steps=0.0, first_token=0, stream=1, poll=0,
     poll_steps=1, wait_steps=0, wait_fill=1.0, balance_steps=0, span_from=0, span_to=0, scale_every=0, scale_up=1.0,

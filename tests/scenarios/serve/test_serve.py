@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from epicycle.hwmodels.errors import BadInput
+from epicycle.scenarios.answer.evaluate import evaluate
 from epicycle.scenarios.answer.request_run import RequestRun
 from epicycle.scenarios.ask.document import ScenarioError
 from epicycle.scenarios.ask.scenario import load_serving
@@ -214,3 +215,63 @@ def test_six_replications_are_a_batch_each() -> None:
     half = 2.57 * np.std(means, ddof=1) / 6**0.5
     ttft = found.distributions["ttft"]
     assert ttft.high["mean"] - ttft.low["mean"] == pytest.approx(2 * half, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (
+            (
+                "deployment={mode: disaggregated, decode: {tp: 8}, prefill: {tp: 8, cluster: h100-cx7}}",
+                "cluster={name: h200-cx7, nodes: 2}",
+            ),
+            "requests are played on one kind of hardware",
+        ),
+        (("deployment.mode=decode",), "requests pass through whole deployments"),
+    ],
+)
+def test_what_no_request_passes_through_is_refused_with_the_reason(sets: tuple[str, ...], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        evaluation_of(load_serving(LLAMA, (*CALM, *sets)))
+
+
+def test_rows_of_parquet_are_the_lines_of_csv(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    lines, rows = tmp_path / "requests.csv", tmp_path / "requests.parquet"
+    with Outputs((lines, rows)) as outputs:
+        answer_requests(LLAMA, ("requests.count=600",), outputs.put, lines, None, "0,1", None, rows)
+    told = list(csv.DictReader(lines.open()))
+    typed = parquet.read_table(rows).to_pylist()
+    assert len(told) == len(typed) == 600
+    for line, row in zip(told, typed, strict=True):
+        assert list(line) == list(row)
+        for key, text in line.items():
+            value = row[key]
+            assert (text == "") == (value is None), key
+            if value is not None:
+                assert text == value if isinstance(value, str) else float(text) == pytest.approx(value, abs=2e-9), key
+
+
+def test_use_energy_and_the_bill_are_in_the_answer() -> None:
+    found = run(LLAMA, *CALM, "requests.count=2000").evaluation
+    closed = evaluate(load_serving(LLAMA, (*CALM, "requests=null")).resolve())
+    # All of the time, steps with prompts too, against a decode step's share of it.
+    assert 0.3 < found.metric("aggregated_MBU").value / closed.metric("mbu").value < 1.1
+    assert 0.0 < found.metric("aggregated_MFU").value < 1.0
+    tokens, watts = found.metric("output_tokens_per_s").value, found.metric("power_kw").value * 1e3
+    assert found.metric("energy_per_token").value == pytest.approx(watts / tokens)
+    assert found.metric("preemptions").value == 0
+    assert found.metric("usd_per_mtok").value < found.metric("usd_per_mtok_output").value
+
+
+def test_engines_wait_as_they_are_told() -> None:
+    """Looks every 20 steps, prompts that gather, groups that wait for each other: each is played, and tells in the queue."""
+    plain = run(LLAMA, *CALM, "requests.count=1500").distributions["queue"].mean
+    for sets in (("deployment.poll_steps=20",), ("deployment.wait_steps=20", "deployment.backend=trtllm")):
+        assert run(LLAMA, *CALM, *sets, "requests.count=1500").distributions["queue"].mean > plain + 0.02
+    groups = ("deployment={backend: trtllm, decode: {dp: 8, ep: 8}}", "model=qwen3-30b-a3b", "workload.rate=10 /s")
+    dealt = [
+        run(LLAMA, *CALM, *groups, f"deployment.decode.balance={balance}", "requests.count=800").distributions["queue"].mean
+        for balance in ("round-robin", "wait")
+    ]
+    assert dealt[1] > dealt[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epicycle.hwmodels.backends import load_backend
+from epicycle.hwmodels.backends import load_backend, with_overrides
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.inputs.model import load_model
 from epicycle.sim.serving.deployment import PoolShape, Served, aggregated, disaggregated
@@ -61,7 +61,8 @@ def test_a_pool_loop_is_closed_at_its_batch(concurrency: float) -> None:
     if busy > 0.97:  # the wait grows without bound there: a thousandth more requests would double it
         return
     wait = queue_wait(served.prefill.prompt_s, servers, busy)
-    first = served.prefill.ttft_s + served.transfer_s + wait
+    engine = SETTING.engine
+    first = served.prefill.ttft_s + served.transfer_s + wait + engine.handover + engine.handover_steps * served.tpot_s
     flying = served.batch * 24.0 + served.requests_per_s * first
     assert flying == pytest.approx(concurrency, rel=0.02) or served.batch == pytest.approx(256.0, rel=1e-3)
     assert served.requests_per_s <= served.capacity_per_s * 1.001
@@ -83,6 +84,25 @@ def test_an_array_of_clients_is_its_points() -> None:
         whole = both(clients)[i]  # type: ignore[arg-type]
         np.testing.assert_allclose([f.tpot_s for f in found], whole.tpot_s, rtol=2e-3)
         np.testing.assert_allclose([f.requests_per_s for f in found], whole.requests_per_s, rtol=2e-3)
+
+
+def test_a_decode_worker_hands_out_a_first_token_after_some_steps() -> None:
+    """Steps, not a constant: what a request waits for them grows with the batch, and with drafts a step yields more."""
+    light, loaded = (disaggregated(SETTING, PREFILL, decoding(), concurrency=c) for c in (8.0, 1024.0))
+    late = replace(SETTING, backend=with_overrides(SETTING.backend, {"handover_steps": SETTING.engine.handover_steps + 10.0}))
+    for served, clients in ((light, 8.0), (loaded, 1024.0)):
+        slower = disaggregated(late, PREFILL, decoding(), concurrency=clients)
+        assert slower.ttft_s - served.ttft_s == pytest.approx(10.0 * slower.tpot_s, rel=0.25)
+    assert loaded.tpot_s > 1.5 * light.tpot_s
+
+
+def test_a_versions_pace_lengthens_every_step() -> None:
+    slow = replace(SETTING, pace=1.25)
+    for quick, paced in zip(both(64.0), both(64.0, slow), strict=True):
+        assert paced.tpot_s / quick.tpot_s == pytest.approx(1.25, rel=0.03)
+    np.testing.assert_allclose(
+        both(64.0, replace(SETTING, pace=np.array([1.0, 1.25])))[0].tpot_s[1], both(64.0, slow)[0].tpot_s
+    )
 
 
 def test_at_a_rate_decoding_keeps_up() -> None:

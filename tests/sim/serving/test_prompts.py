@@ -12,7 +12,7 @@ from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.inputs.model import load_model
 from epicycle.sim.inputs.serving import Serving, Worker
 from epicycle.sim.serving.deployment import PoolShape, aggregated
-from epicycle.sim.serving.prompts import AT_ONCE, Scheduling, joining, largest_joining
+from epicycle.sim.serving.prompts import AT_ONCE, Scheduling, held_back, joining, largest_joining
 from epicycle.sim.serving.steady import Setting
 from epicycle.sim.step.worker import Arrangement, Precision
 
@@ -30,6 +30,27 @@ class Short:
 
 
 DP8, TP8 = Arrangement(1.0, 8.0, 1.0, 8.0), Arrangement(8.0, 1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("per_step", [0.002, 0.02, 0.2])
+def test_groups_that_wait_hold_prompts_back_as_when_they_are_drawn(per_step: float) -> None:
+    """Eight groups that release their prompts once each has one, or after 50 steps: the mean wait of a prompt."""
+    draws, waits = np.random.default_rng(3), []
+    for _ in range(3000):
+        held: list[int] = []
+        ready = np.zeros(8, bool)
+        began = None
+        for step in range(5000):
+            come = draws.poisson(per_step, 8)
+            held += [step] * int(come.sum())
+            ready |= come > 0
+            began = step if began is None and held else began
+            if began is not None and (ready.all() or step - began >= 50):
+                waits += [step - at for at in held]
+                break
+    assert float(held_back(per_step, 8.0, "wait")) == pytest.approx(np.mean(waits), rel=0.3)
+    assert held_back(per_step, 1.0, "wait") == 0.0
+    assert held_back(per_step, 8.0, "round-robin") == held_back(per_step, 8.0, "perfect") == 0.0
 
 
 @pytest.mark.parametrize("mean", [0.05, 0.4, 2.0, 9.0, 40.0])

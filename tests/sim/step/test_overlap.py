@@ -167,3 +167,13 @@ def test_a_faster_link_never_makes_an_overlapped_step_slower(batch: float, ep: i
         cluster = there.model_copy(update={"node": node.model_copy(update=changed)})
         found.append(float(np.asarray(model_step(model, cluster, a, Batch(batch, 2050.0), FP8, engine).seconds)))
     assert all(later <= earlier * (1 + 1e-12) for earlier, later in pairwise(found))
+
+
+@given(st.floats(0.01, 1.0), st.floats(0.01, 1.0))
+def test_kernels_beside_an_exchange_take_longer_by_the_engines_share(attention: float, dispatch: float) -> None:
+    parts = parts_of(attention, attention, dispatch, dispatch)
+    free, slowed = (
+        float(np.asarray(overlapped_seconds(parts, 0.0, "high-throughput", 0.0, 0.0, SMS, share))) for share in (1.0, 1.189)
+    )
+    assert free == pytest.approx(2.0 * max(attention, dispatch))
+    assert free < slowed <= 1.189 * free + 1e-12

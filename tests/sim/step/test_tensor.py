@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epicycle.hwmodels.catalog import load_gpu
-from epicycle.sim.step.tensor import Reach, measured_gpu
+from epicycle.sim.step.tensor import Reach, carried_whole, measured_gpu
 
 H100 = load_gpu("h100-sxm")
 #: H20: H100's SMs with a quarter of the tensor rate.
@@ -48,3 +48,12 @@ def test_constants_are_of_the_gpu_they_were_measured_on() -> None:
     found = measured_gpu("h100_sxm")
     assert found is not None
     assert found.name == "h100-sxm"
+
+
+def test_carried_whole_an_efficiency_stays_one_number() -> None:
+    """The switch that shows what taking it apart is worth, and that it is off again afterwards."""
+    reach = Reach.of(STARVED, "h100_sxm")
+    apart = reach.efficiency(0.5), reach.same_dtype(0.5)
+    with carried_whole():
+        assert reach.efficiency(0.5) == reach.same_dtype(0.5) == 0.5
+    assert (reach.efficiency(0.5), reach.same_dtype(0.5)) == apart > (0.5, 0.5)

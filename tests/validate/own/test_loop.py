@@ -88,7 +88,7 @@ def test_a_layer_is_the_sum_of_its_launches(measured: tuple[list[OwnRow], Gpu]) 
     assert [(row.protocol[9:], row.tokens) for row, far in zip(layers, error, strict=True) if far > 0.08] == [
         ("low-latency", 16)
     ]
-    assert np.max(error) <= 0.09
+    assert np.max(error) <= 0.082
 
 
 def test_a_node_fixes_link_efficiencies_and_nothing_else(tmp_path: Path) -> None:

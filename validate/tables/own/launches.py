@@ -5,11 +5,12 @@ Bytes come from the protocols' own stages, so that a row and a simulated layer c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ....hwmodels.specs import Gpu
 from ....sim.ep.bound import stage_loads
@@ -51,14 +52,16 @@ class MeanShape(Shape):
 
 
 class Product(NamedTuple):
-    """Sizes of a grouped product; ``drawn``: tokens that chose its experts (0: all have the same rows); ``room``: row tiles."""
+    """Sizes of a grouped product; ``tiles``: row tiles of an expert; ``used``: share of experts with rows; ``room``: row tiles
+    that there are programs for, where that is more."""
 
     each: float
     experts: float
     n: float
     k: float
     dtype: str
-    drawn: float = 0.0
+    tiles: float
+    used: float = 1.0
     room: float = 0.0
 
 
@@ -72,12 +75,17 @@ class Part:
     further_rows: float = 0.0
     product: Product | None = None
 
-    def seconds(self, gpu: Gpu, k: OwnMove | OwnProduct) -> float:
-        if self.product is not None and isinstance(k, OwnProduct):
-            p = self.product
-            return float(product_seconds(p.each, p.experts, p.n, p.k, p.dtype, gpu, k, p.drawn, p.room))
-        assert isinstance(k, OwnMove)
-        return float(move_seconds(self.moved_bytes, gpu, k, self.cold, self.further_rows))
+
+def launch_seconds(parts: Sequence[Part], gpu: Gpu, k: OwnMove | OwnProduct) -> NDArray[np.float64]:
+    """Seconds of every one of ``parts``, launches of one kernel with the constants ``k``."""
+    if isinstance(k, OwnMove):
+        moved, cold, further = np.array([(part.moved_bytes, part.cold, part.further_rows) for part in parts]).T
+        return move_seconds(moved, gpu, k, cold, further)
+    sizes = [part.product for part in parts if part.product is not None]
+    each, experts, n, depth, tiles, used, room = np.array(
+        [(p.each, p.experts, p.n, p.k, p.tiles, p.used, p.room) for p in sizes]
+    ).T
+    return product_seconds(each, experts, n, depth, sizes[0].dtype, gpu, k, (tiles, used), room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +170,13 @@ def _layer(protocol: str, s: Sizes) -> Iterator[Part]:
     for op in before:
         if op != "cast" or s.fp8:
             yield _launch(protocol, op, s)
-    key, tokens = (KERNELS, f"product.{s.dtype}"), float(s.tokens * s.ranks)
+    key, (tiles, used) = (KERNELS, f"product.{s.dtype}"), row_tiles(s.each, s.dtype, float(s.tokens * s.ranks))
     # Masked rows are walked to each expert's count, contiguous ones by whole tiles.
-    rows = s.each if protocol == LL else row_tiles(s.each, s.dtype, tokens)[0] * s.tall
+    rows = s.each if protocol == LL else tiles * s.tall
     room = s.room(protocol) if s.padded else 0.0
-    yield Part(key, product=Product(s.each, s.local, 2 * s.inter, s.hidden, s.dtype, tokens, room))
+    yield Part(key, product=Product(s.each, s.local, 2 * s.inter, s.hidden, s.dtype, tiles, used, room))
     yield Part((KERNELS, f"swiglu.{s.dtype}"), rows * s.local * _swiglu_row(s))
-    yield Part(key, product=Product(s.each, s.local, s.hidden, s.inter, s.dtype, tokens, room))
+    yield Part(key, product=Product(s.each, s.local, s.hidden, s.inter, s.dtype, tiles, used, room))
     for op in after:
         yield _launch(protocol, op, s)
 
@@ -194,8 +202,9 @@ def single_parts(kernel: str, dtype: str, s: Sizes) -> tuple[tuple[Part, ...], s
         return (Part((KERNELS, f"swiglu.{s.dtype}" if kernel == "swiglu" else kernel), cold * read + written, cold),), ""
     if kernel.startswith("gemm-") and dtype in ("bfloat16", "fp8_block"):
         n, k = (h, s.inter) if kernel.endswith("-down") else (2 * s.inter, h)
-        each = s.each if "masked" in kernel else np.ceil(s.each / 64.0) * 64.0
-        return (Part((KERNELS, f"product.{s.dtype}"), product=Product(float(each), s.local, n, k, s.dtype)),), ""
+        each = s.each if "masked" in kernel else float(np.ceil(s.each / 64.0)) * 64.0
+        sizes_of = Product(each, s.local, n, k, s.dtype, row_tiles(each, s.dtype)[0])
+        return (Part((KERNELS, f"product.{s.dtype}"), product=sizes_of),), ""
     return (), f"no law of {kernel} in {dtype}"
 
 

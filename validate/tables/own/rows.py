@@ -18,11 +18,11 @@ from ....hwmodels.errors import BadInput
 from ....hwmodels.known.names import UnknownHardware, system_called
 from ....hwmodels.plain_file import MOST_TABLE_BYTES, Reader, read_text
 from ....hwmodels.specs import Gpu
-from ....sim.ep.compute.own_kernels import OwnMove, OwnProduct, move_seconds
+from ....sim.ep.compute.own_kernels import OwnMove, OwnProduct
 from ....sim.ep.protocols.epicycle import HT, KERNELS, LL, TWO_HOP
 from ..vocabulary import scope_of
 from .faults import check_words, refuse_contradictions, refuse_mixtures, refuse_torn, sizes_of
-from .launches import PROGRAM_PER_TILE_UNTIL, Key, Part, Sizes, exchange_parts, single_parts
+from .launches import PROGRAM_PER_TILE_UNTIL, Key, Part, Sizes, exchange_parts, launch_seconds, single_parts
 
 LIBRARY = "epicycle-triton"
 #: torch's own product, which bench times for a ceiling: the dense law predicts it.
@@ -119,24 +119,16 @@ def _parts(protocol: str, op: str, scope: str, record: dict[str, str], s: Sizes)
 
 def predicted_s(rows: list[OwnRow], gpu: Gpu, constants: dict[Key, OwnMove | OwnProduct]) -> NDArray[np.float64]:
     """Seconds of every row: the sum of its launches."""
+    launches: dict[Key, tuple[list[int], list[Part]]] = {}
+    for i, row in enumerate(rows):
+        for part in row.parts:
+            at, parts = launches.setdefault(part.key, ([], []))
+            at.append(i)
+            parts.append(part)
     total = np.zeros(len(rows))
-    for key, k in constants.items():
-        at, parts = _launches(tuple(rows), key)
-        if not parts:
-            continue
-        if isinstance(k, OwnMove):
-            moved, cold, further = np.array([(part.moved_bytes, part.cold, part.further_rows) for part in parts]).T
-            seconds = move_seconds(moved, gpu, k, cold, further)
-        else:
-            seconds = np.array([part.seconds(gpu, k) for part in parts])
-        np.add.at(total, at, seconds)
+    for key, (at, parts) in launches.items():
+        np.add.at(total, at, launch_seconds(parts, gpu, constants[key]))
     return total
-
-
-def _launches(rows: tuple[OwnRow, ...], key: Key) -> tuple[list[int], list[Part]]:
-    """(indices of rows, their launches) with the constants of ``key``."""
-    found = [(i, part) for i, row in enumerate(rows) for part in row.parts if part.key == key]
-    return [i for i, _ in found], [part for _, part in found]
 
 
 def keys_of(rows: list[OwnRow]) -> list[Key]:

@@ -95,8 +95,6 @@ def rules_handle(rules: Rules) -> Any:
         rules.token_bytes,
         rules.move_latency,
         rules.handover_steps,
-        rules.export,
-        rules.node_gpus,
         rules.tool_policy,
         rules.ttl,
         rules.closed,

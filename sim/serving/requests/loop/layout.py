@@ -143,8 +143,6 @@ class Rules(NamedTuple):
     token_bytes: float  # KV cache of one token, all GPUs of a group
     move_latency: int
     handover_steps: float  # steps of the decode worker until a request whose cache came is taken up
-    export: float  # seconds of a prefill node's host for every new prompt token
-    node_gpus: int
     tool_policy: int  # 0: the cache stays until it is evicted, 1: dropped, 2: pinned for `ttl`, 3: moved to the tier below
     ttl: int
     closed: int  # requests in flight of a closed loop, 0: open

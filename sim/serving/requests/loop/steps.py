@@ -259,8 +259,6 @@ def _duration(world: World, rules: Rules, shelf: Shelf, worker: int, now: int) -
         )  # fmt: skip
         seconds += max(0.0, own - out[OWN])
     seconds = max(seconds, out[QUEUED])
-    if w.role == PREFILLS and rules.export > 0.0:  # its hosts hand over the caches of what it computes
-        seconds += rules.export * p / max(1.0, w.gpus / rules.node_gpus)
     return float(seconds)
 
 

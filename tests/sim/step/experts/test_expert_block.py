@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from epicycle.hwmodels.backends import Constants, load_backend
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.specs import Cluster
+from epicycle.sim.ep.compute.experts import counted, widened_rows
 from epicycle.sim.ep.normal import largest_of
 from epicycle.sim.inputs.model import MoeModel, load_model
+from epicycle.sim.inputs.stored import grouped_int4, named
 from epicycle.sim.precision import WEIGHT_BYTES, Dtype
-from epicycle.sim.step.experts.expert_block import expert_part, rank_imbalance
+from epicycle.sim.step.experts.expert_block import expert_part, fp8_rate, rank_imbalance
 from epicycle.sim.step.part import Part
 from epicycle.sim.step.worker import EVEN, Arrangement, Batch, Precision, Skew
 
@@ -203,3 +205,54 @@ def test_a_point_is_the_same_whatever_stands_beside_it() -> None:
         )
         assert np.asarray(together.seconds)[i] == np.asarray(alone.seconds)
         assert np.asarray(together.host_s)[i] == np.asarray(alone.host_s)
+
+
+@pytest.mark.parametrize("tokens", [4.0, 64.0, 4096.0])
+def test_four_bit_weights_are_widened_where_no_tensor_core_takes_them(tokens: float) -> None:
+    """Every tile widens its weights again: an SM's cycles for each, beside the products; nothing where they are taken."""
+    model, batch = load_model("gpt-oss-120b"), Batch(0.0, 0.0, prefill=tokens, chunk=tokens)
+    for cluster, slower in (("h100-cx7", True), ("b200-cx7", False)):
+        where, a = cluster_of(cluster), Arrangement(1.0, 1.0, 1.0, 1.0)
+        free, slow = (
+            expert_part(model, where, a, batch, precision_of(model), EVEN, engine_of(True).model_copy(update={"widened": w}))[0]
+            for w in (0.0, 64.0)
+        )
+        assert (float(slow.loads["tensor"]) > float(free.loads["tensor"])) == slower
+        assert float(slow.hbm_bytes) == float(free.hbm_bytes)
+
+
+def test_integers_are_widened_everywhere() -> None:
+    """Kimi's int4: no tensor core multiplies it, not even Blackwell's."""
+    model, batch, a = load_model("kimi-k2"), prompts(4096.0), Arrangement(8.0, 1.0, 1.0, 1.0)
+    stored = model.formats.model_copy(update={"experts": grouped_int4(32)})
+    whole = Precision("bf16", "fp4", "bf16", "fp8", stored)
+    there = cluster_of("b200-cx7")
+    integer, floating = (
+        expert_part(model, there, a, batch, p, EVEN, engine_of(True))[0] for p in (whole, replace(whole, stored=None))
+    )
+    assert float(integer.loads["tensor"]) > 3.0 * float(floating.loads["tensor"])
+
+
+@pytest.mark.parametrize(
+    ("stored", "cluster", "slower"),
+    [("fp8", "b200-cx7", True), ("fp8 channel", "b200-cx7", False), ("fp8", "h100-cx7", False)],
+)
+def test_only_blocks_of_fp8_on_blackwell_have_a_rate_of_the_engines(stored: str, cluster: str, slower: bool) -> None:
+    engine = engine_of(False).model_copy(update={"fp8_blackwell": 0.5})
+    assert fp8_rate(cluster_of(cluster).node.gpu, engine, named(stored)) == (0.5 if slower else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "tile"), [(1.0, 16.0), (16.0, 16.0), (17.0, 32.0), (29.0, 32.0), (100.0, 128.0), (5000.0, 128.0)]
+)
+def test_kernels_that_widen_take_tiles_as_high_as_an_expert_has_rows(rows: float, tile: float) -> None:
+    """triton_kernels: the next power of two from 16 to 128 (vLLM 0.33, matmul_ogs_details/opt_flags.py)."""
+    counts = counted(np.full((1, 32), rows), 32 * rows)
+    assert float(np.asarray(widened_rows(counts))[0]) == tile
+
+
+def test_few_prompts_do_not_fill_tiles_of_128_rows() -> None:
+    """gpt-oss on four H100: 925 tokens leave 29 rows for an expert, which cost a quarter of what padding to 128 would."""
+    part, _ = experts(prompts(925.0), 1.0, 1.0, 4.0, name="gpt-oss-120b", cluster="h100-cx7", fused=True)
+    padded, _ = experts(prompts(3700.0), 1.0, 1.0, 4.0, name="gpt-oss-120b", cluster="h100-cx7", fused=True)
+    assert float(part.loads["tensor"]) < 0.6 * float(padded.loads["tensor"])
