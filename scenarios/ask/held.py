@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ...hwmodels.errors import BadInput
 from ...sim.inputs.serving import Serving
-from .search import Search
+from .search import BATCHES, Search
 
 KeyPath = tuple[str, ...]
 
@@ -44,12 +44,12 @@ def holding(search: Search, deployment: Serving) -> Search:
     for path, key, value in _held(deployment):
         asked = getattr(search, key)
         given = key in search.model_fields_set and asked is not None
-        if given and asked != value:
+        if given and asked != value and not (key == "batches" and asked == value[-1:]):
             raise NotHeld(
                 path, f"the deployment fixes {'.'.join(path[1:])}, search.{key} asks for others: remove one of the two"
             )
         found[key] = value
-        told.append(f"{'.'.join(path[1:])} {value[0] if isinstance(value, tuple) else value}")
+        told.append(f"{'.'.join(path[1:])} {value[-1] if isinstance(value, tuple) else value}")
     if not told:
         return search
     note = f"held as the file's deployment has it: {', '.join(told)}"
@@ -84,7 +84,7 @@ def _worker(worker: BaseModel, role: str, prefix: str) -> Iterator[tuple[KeyPath
         elif name == "chunk_tokens":
             yield path, f"{prefix}chunk_tokens", (value,)
         elif name == "batch" and role == "decode":
-            yield path, "batches", (value,)
+            yield path, "batches", (*(batch for batch in BATCHES if batch < value), value)  # it is the most, not the least
         elif name in ("comm_sms", "placement") and role == "decode":
             yield path, name, value
         elif value != type(worker).model_fields[name].default:

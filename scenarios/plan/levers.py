@@ -93,7 +93,8 @@ def _asked(changes: list[_Change]) -> Iterator[tuple[_Change, Table]]:
     """Every change's table, over every other batch; a change that cannot be asked is left out."""
     for change in changes:
         try:
-            fewer = change.search.model_copy(update={"batches": change.search.batches[::2]})
+            batches = change.search.batches
+            fewer = change.search.model_copy(update={"batches": tuple(dict.fromkeys((*batches[::2], batches[-1])))})
             yield change, table_of(change.question, fewer)
         except BadInput:
             continue

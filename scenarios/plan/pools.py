@@ -6,14 +6,15 @@ for the prefill pool, which must have time to spare; the requests in flight are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hwmodels.backends import load_backend
 from ...sim.inputs.serving import Workload
-from ...sim.serving.deployment import transfer_seconds
+from ...sim.serving.deployment import handover_seconds, transfer_seconds
 from ...sim.serving.queue import AT_RANDOM, ArrivalLaw, boarding_wait, queue_wait
 from ...sim.serving.steady import Setting
 from ...sim.step.worker import Arrangement
@@ -86,9 +87,9 @@ def aggregated_pools(workload: Workload, workers: Workers, budget: int, search: 
     in_flight, ttft = in_worker[rows] * count, w.ttft_s
     if workload.rate is not None:
         in_flight = per_s * (workload.mean_output * w.tpot_s + ttft)
-    elif workload.concurrency is not None:  # what the workers do not take waits outside
-        outside = (workload.concurrency - in_flight) / per_s
-        in_flight, ttft = np.full(len(rows), float(workload.concurrency)), ttft + outside
+    elif workload.concurrency is not None:  # every client waits for a first token or between tokens
+        ttft = np.maximum(ttft, workload.concurrency / per_s - workload.mean_output * w.tpot_s)
+        in_flight = np.full(len(rows), float(workload.concurrency))
     found = (rows, np.full(len(rows), -1), count, 0.0 * count, w.gpus * count, per_s, w.tpot_s, ttft, in_flight, w.batch)
     return Deployments(*found), too_few
 
@@ -115,7 +116,7 @@ def disaggregated_pools(
     other = np.array([kind.backend for kind in decode.kinds])[decode.kind] if len(decode) else np.zeros(0, str)
     together = (same[p] == other[d]) & (prefill.gpus[p] + decode.gpus[d] <= budget)
     p, d = p[together], d[together]
-    transfer = _transfer(setting, prefill, decode, p, d)
+    transfer = _transfer(setting, prefill, decode, p, d) + _handover(setting, decode)[d]
     tables = [nothing()]
     counts = _decode_counts(workload, prefill, decode, p, d, budget)
     if search.counts:
@@ -186,6 +187,12 @@ def _transfer(setting: Setting, prefill: Workers, decode: Workers, p: Rows, d: R
     one = np.ones(1)
     to, of = (Arrangement(w.tp[r], one, w.pp[r], one) for w, r in ((decode, d), (prefill, p)))
     return np.asarray(transfer_seconds(setting, of, to), float) + np.zeros(len(p))
+
+
+def _handover(setting: Setting, decode: Workers) -> Floats:
+    """[decode worker] what its engine adds to a first token."""
+    each = [handover_seconds(replace(setting, backend=load_backend(kind.backend)), decode.tpot_s) for kind in decode.kinds]
+    return np.stack(each)[decode.kind, np.arange(len(decode))] if each else np.zeros(len(decode))
 
 
 def worth_pairing(workers: Workers, *, decode: bool) -> Rows:

@@ -98,6 +98,9 @@ class Table:
     def _worker(self, workers: Workers, row: int, count: float, slots: float, prompts: bool) -> Worker:
         kind = workers.kinds[workers.kind[row]]
         more = {"chunk_tokens": int(workers.chunk_tokens[row])} if prompts else {}
+        batch = int(slots)
+        if batch and self.search.is_held("batches"):  # the file's own, of which these rows decode a part
+            batch = max(self.search.batches)
         return Worker(
             tp=int(workers.tp[row]),
             dp=int(workers.dp[row]),
@@ -109,7 +112,7 @@ class Table:
             redundant_experts=int(workers.redundant[row]),
             placement=self.search.placement,
             overlap=kind.overlap,
-            batch=int(slots) or None,
+            batch=batch or None,
             **more,
         )
 
@@ -135,10 +138,11 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
         decode = decoding.take(worth_pairing(decoding, decode=True))
         parts.append(disaggregated_pools(setting, workload, prefill, decode, budget, search))
         ruled_out += of.ruled_out + to.ruled_out
-        nearest, short = to.nearest, to.short_bytes
+        lacking = next((found for found in (to, of) if not len(found.workers)), None)
+        nearest, short = (lacking.nearest, lacking.short_bytes) if lacking is not None else ("", 0.0)
     if "aggregated" in search.modes:
         law = None if workload.rate is None else setting.arrivals
-        both = aggregated_workers(setting, routing, search, budget, law)
+        both = aggregated_workers(setting, routing, search, budget, law, workload.concurrency)
         doing = _loaded(question, both.workers, ("tpot", "ttft"))
         alone, too_few = aggregated_pools(workload, doing, budget, search)
         if too_few:
@@ -146,7 +150,8 @@ def table_of(question: ServingQuestion, search: Search) -> Table:
         parts.append(_shifted(alone, decode))
         decode = doing if decode is None else _appended(decode, doing)
         ruled_out += both.ruled_out
-        nearest, short = nearest or both.nearest, short or both.short_bytes
+        if not len(both.workers):
+            nearest, short = nearest or both.nearest, short or both.short_bytes
     assert decode is not None
     prefill = prefill if prefill is not None else decode.take(np.zeros(0, np.int64))
     rows, share = _shown(question, joined(parts), prefill, decode)

@@ -116,15 +116,25 @@ def prefill_workers(setting: Setting, routing: Routing, search: Search, most_gpu
 
 
 def aggregated_workers(
-    setting: Setting, routing: Routing, search: Search, most_gpus: int, law: ArrivalLaw | None = None
+    setting: Setting,
+    routing: Routing,
+    search: Search,
+    most_gpus: int,
+    law: ArrivalLaw | None = None,
+    concurrency: int | None = None,
 ) -> Found:
-    """Workers that do both, ``batch`` requests in flight in each group: widths x protocol x overlap x batch x chunk.
+    """Workers that do both, ``batch`` sequences decoding in each group: widths x protocol x overlap x batch x chunk.
 
-    ``law``: of arrivals at a rate; None: a closed loop.
+    ``law``: of arrivals at a rate; None: a closed loop, of ``concurrency`` requests over as many workers as those fill, or of
+    as many as decode.
     """
 
     def rates(here: Setting, a: Arrangement, batch: Floats, chunk: Floats) -> Rates:
-        return aggregated_worker(here, a, batch, chunk, batch, law)
+        flying: Any = batch
+        if concurrency is not None:
+            most = np.maximum(np.floor(most_gpus / (a.tp * a.dp * a.pp)), 1.0)
+            flying = np.maximum(concurrency / (a.dp * np.clip(np.floor(concurrency / (batch * a.dp)), 1.0, most)), batch)
+        return aggregated_worker(here, a, flying, chunk, batch, law)
 
     return _table(setting, routing, search, most_gpus, search.batches, search.chunk_tokens, rates)
 

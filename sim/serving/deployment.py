@@ -114,9 +114,7 @@ def disaggregated(
     burst = STEADY if rate is not None else setting.burst
 
     def handover(tpot_s: Num) -> Num:
-        # The decode worker polls between its steps, takes a request up and returns its first token after further ones.
-        engine = setting.engine
-        waited: Num = transfer + engine.handover + engine.handover_steps * tpot_s * setting.speculation.accepted
+        waited: Num = transfer + handover_seconds(setting, tpot_s)
         return waited
 
     def first_token(requests_per_s: Num, tpot_s: Num) -> Num:
@@ -145,6 +143,14 @@ def disaggregated(
 def slots_of(pool: PoolShape) -> Num:
     """Sequences that all of its workers hold."""
     return pool.slots * pool.arrangement.dp * pool.count
+
+
+def handover_seconds(setting: Setting, tpot_s: Num) -> Num:
+    """What a decode worker adds to a first token: it polls between its steps, takes a request up and returns the token after
+    further ones."""
+    engine = setting.engine
+    waited: Num = engine.handover + engine.handover_steps * tpot_s * setting.speculation.accepted
+    return waited
 
 
 def prompt_wait(prefill: Rates, pool: PoolShape, met_per_s: Num, arrivals: ArrivalLaw, burst: Burst = STEADY) -> Num:

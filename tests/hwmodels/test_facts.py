@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from epicycle.hwmodels.catalog import load_gpu
+from epicycle.hwmodels.catalog import load_cluster, load_gpu
 from epicycle.hwmodels.known.names import UnknownHardware, gpu_called
 from epicycle.hwmodels.units import BYTES
 
@@ -84,3 +84,44 @@ def test_every_conflict_is_one() -> None:
         assert name in rows
         if column == "scaleup_GBps_per_dir" and not rows[name][column]:
             assert name == "mi308x"  # in its notes
+
+
+NICS = FACTS.with_name("nics_fabrics.csv")
+#: Facts' name -> our part, and the NICs a GPU of the cluster that has it.
+PARTS = {
+    "ConnectX-8": ("connectx8-800g", "b300-cx8", 1.0),
+    "ConnectX-9": ("connectx9-800g", "vr-nvl72", None),  # how many a GPU: sources differ
+    "EFA p6-b300": ("aws-efa-v4", "b300-efa", 2.0),
+    "EFA p6-b200": ("aws-efa-v4", "b200-efa", 1.0),
+    "EFA p5en (H200)": ("aws-efa-v3", "h200-efa", 2.0),
+    "EFA p5 (H100)": ("aws-efa-v2", "h100-efa", 4.0),
+    "Pollara 400 (AINIC)": ("pollara-400g", "mi355x-pollara", 1.0),
+    "B200 at Google": ("connectx7-400g-roce", "b200-roce", 1.0),
+}
+#: Gb/s of one NIC, where the facts print a count of them instead: 3,200 Gb/s for eight GPUs, or 400 a device.
+OF_ONE = {"EFA p6-b300": 400, "EFA p6-b200": 400, "EFA p5en (H200)": 200, "EFA p5 (H100)": 100}
+
+
+def _nics() -> list[dict[str, str]]:
+    if not NICS.is_file():
+        return []
+    with NICS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("row", _nics(), ids=lambda row: row["nic"])
+def test_a_nic_is_as_collected(row: dict[str, str]) -> None:
+    name, cluster, each = PARTS[row["nic"]]
+    node = load_cluster(cluster).node
+    assert node.nic.name == name
+    said = OF_ONE.get(row["nic"]) or float(row["Gbps"])
+    assert node.nic.bandwidth * 8 / 1e9 == pytest.approx(said, rel=0.01)
+    if each is not None:
+        assert node.nics / node.gpus == each
+
+
+def test_chips_joined_directly_are_no_switch() -> None:
+    for name in ("tpu7x-cube", "trn2-ultra"):
+        cluster = load_cluster(name)
+        assert cluster.mesh is not None and cluster.mesh.wrap
+        assert 6 * cluster.mesh.link_bandwidth == pytest.approx(cluster.node.gpu.nvlink_bandwidth, rel=0.01)

@@ -18,6 +18,7 @@ BOUNDS: Mapping[str, str] = {
     "latency": "latency",
     "nvlink_tx": "the sender's NVLink",
     "nvlink_rx": "the receiver's NVLink",
+    "nvlink_mesh": "a link between neighbours",
     "nvswitch": "the NVSwitch",
     "nic_tx": "the sender's NIC",
     "nic_rx": "the receiver's NIC",
