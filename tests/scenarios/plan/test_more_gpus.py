@@ -23,7 +23,7 @@ def test_more_gpus_never_cost_more_for_the_same_question(seed: int) -> None:
         "cluster={name: h200-cx7, nodes: 4}",
         f"workload={{{tokens}, {load}}}",
         f"slo={{{limits}}}",
-        "search={worker_gpus: 4, batches: [4, 16, 64], chunk_tokens: [8192], prefill_chunk_tokens: [8192], keep: 4, confirm: 0, "
+        "search={worker_gpus: 4, batches: [4, 16, 64], chunk_tokens: [8192], keep: 4, confirm: 0, "
         f"backends: [{draw.choice(('sglang', 'vllm', 'trtllm'))}]}}",
     ]
     bills: list[float] = []
