@@ -79,6 +79,11 @@ def test_a_wrong_layer_is_named_and_the_others_are_kept(monkeypatch: pytest.Monk
         finished(rows, failures)
 
 
+def test_hosts_of_one_nvlink_domain_are_named_so() -> None:
+    rows, _ = _measure(Asked("node"), [], node.Ranks(0, 16, 4, lambda value: value))
+    assert {(row["nodes"], row["gpus_per_node"], row["scope"]) for row in rows} == {(4, 4, "nvlink-domain")}
+
+
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     out = tmp_path / "node.csv"
     _measure(Asked("node", out=out, html=tmp_path / "node.html"), [], replace(US, rank=3))

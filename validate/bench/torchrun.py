@@ -283,7 +283,8 @@ def _time(layer: Any, protocol: str) -> dict[str, list[float]]:
 def _row(asked: Any, system: str, protocol: str, op: str, point: Point, ranks: int, per_node: int, fp8: bool) -> dict[str, Any]:
     return {
         "mode": asked.mode,
-        "scope": MODE_SCOPES[asked.mode],
+        # All ranks of mode node reach each other over NVLink, be they of several hosts.
+        "scope": "nvlink-domain" if asked.mode == "node" and ranks > per_node else MODE_SCOPES[asked.mode],
         "system": system,
         "nodes": ranks // per_node,
         "gpus_per_node": per_node,

@@ -18,7 +18,7 @@ from ...sim.ep.machine import machine_of
 from ...sim.ep.protocol import Context, describe
 from ...sim.ep.protocols.epicycle import find_own
 from ..tables.own.launches import Key
-from ..tables.own.node import LAUNCHES, is_of_node, node_seconds, shape_of
+from ..tables.own.node import LAUNCHES, is_of_node, links_of, node_seconds, shape_of
 from ..tables.own.rows import DENSE, LIBRARY, OwnRow, keys_of, predicted_s, read_own
 from .predicted import Found, Predicted
 
@@ -56,9 +56,7 @@ def _on_node(row: OwnRow) -> Predicted:
     cluster = load_cluster(load_calibration(row.system).cluster)
     nodes = int(float(row.values["nodes"]))
     op = LAUNCHES[row.protocol][row.op][-1]
-    described = describe(
-        row.protocol, op, "one-node" if nodes == 1 else "multi-node", row.system, shape_of(row), machine_of(cluster), Context()
-    )
+    described = describe(row.protocol, op, links_of(row), row.system, shape_of(row), machine_of(cluster), Context())
     source = described.calibrated_on
     note = f"links at the shares of {described.lender}: no row of ours crossed one" if described.lender else ""
     key = (row.system, row.protocol, row.op, nodes)

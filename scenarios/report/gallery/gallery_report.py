@@ -76,7 +76,7 @@ def _series(name: str, rows: Sequence[Row]) -> Html:
         traces.append(_line(at, [row.published for row in rows], "published", "var(--wait-2)", 6))
     traces.append(_line(at, [row.simulated for row in rows], "simulated", "var(--accent)", 2))
     words = f"{rows[0].words}{', ' + rows[0].unit if rows[0].unit else ''}"
-    x, y = page.axis(rows[0].over.rpartition(".")[2], type="category"), page.axis(words)
+    x, y = page.axis(rows[0].over.rpartition(".")[2], type="category"), page.axis(shortened(words))
     return page.figure(name, traces, page.layout(x, y, showlegend=True, legend={"orientation": "h", "y": 1.15}), 300, words)
 
 

@@ -184,10 +184,21 @@ def side_bytes(kind: Kind, counts: Counts, shape: ExpertShape) -> Side:
     return Side(counts.pairs * pair, 0.0, counts.tokens * shape.hidden * (2.0 + cast))
 
 
+def widened_rows(counts: Counts) -> Num:
+    """Rows of a tile of the kernels that widen 4-bit weights: an expert's mean rows, to the next power of two from 16 to 128.
+
+    As triton_kernels chooses them (vLLM 0.33, matmul_ogs_details/opt_flags.py); an expert without rows counts too, but at
+    batches that leave many without any the least tile is taken anyway.
+    """
+    mean = np.maximum(np.asarray(counts.rows, float) / np.maximum(counts.busy, 1.0), 1.0)
+    return np.clip(2.0 ** np.ceil(np.log2(mean) - 1e-9), 16.0, float(TILE))
+
+
 def _tile(kind: Kind, counts: Counts, shape: ExpertShape) -> tuple[Num, Num]:
     """Rows and columns of a tile."""
     if kind == "triton":
-        return triton_tile(counts.tokens, shape.activations)
+        rows, columns = triton_tile(counts.tokens, shape.activations)
+        return (widened_rows(counts), float(TILE)) if shape.widened_per_s else (rows, columns)
     if kind == "contiguous":
         return float(TILE), float(TILE)
     mean = counts.rows / np.maximum(counts.busy, 1.0)

@@ -42,7 +42,8 @@ def expert_part(
         beyond = rank_imbalance(model, arrangement, skew)
         fused = fuses(cluster.calibration)
         return fused_part(fused, model, cluster, arrangement, batch, precision, skew, beyond), 1.0 + beyond
-    alone = (np.asarray(arrangement.dp) <= 1.0) & engine.fused_experts
+    # DeepGEMM has no 4-bit weights: what widens them is a Triton kernel in every engine.
+    alone = (np.asarray(arrangement.dp) <= 1.0) & (engine.fused_experts or not _native(precision, cluster))
     if np.any(alone) and not np.all(alone):
         triton, own = _by_kind("triton", model, cluster, arrangement, batch, precision, skew, engine)
         sent, theirs = _in_deepgemm(model, cluster, arrangement, batch, precision, skew, engine)
@@ -71,6 +72,14 @@ def _in_deepgemm(
     return _where(prompts, first, rest), np.where(prompts, own, theirs)
 
 
+def _native(precision: Precision, cluster: Cluster) -> bool:
+    """Whether tensor cores take the experts' 4-bit weights as stored. A GPU without such a rate multiplies in bf16, as the bf16
+    kernels do; integers have one nowhere. True of wider weights, which no kernel widens."""
+    if precision.experts != "fp4":
+        return True
+    return "fp4" in machine_of(cluster).tensor_flops and not precision.of("experts").name.startswith("int4")
+
+
 def _where(first: NDArray[np.bool_], a: Part, b: Part) -> Part:
     """``a`` where ``first``, else ``b``."""
     loads = {name: np.where(first, a.loads[name], b.loads[name]) for name in a.loads}
@@ -92,15 +101,14 @@ def _by_kind(
 ) -> tuple[Part, Num]:
     machine = machine_of(cluster)
     stored = precision.of("experts")
-    # A GPU without tensor cores for the weights' dtype multiplies in bf16, as the bf16 kernels do; integers have none anywhere.
-    native = precision.experts in machine.tensor_flops and not stored.name.startswith("int4")
+    native = _native(precision, cluster) and precision.experts in machine.tensor_flops
     activations: Dtype = precision.experts if native else "bf16"
     k, _, source = expert_constants(cluster.calibration, kind, activations)
     gpu = cluster.node.gpu
     reach = Reach.of(gpu, cluster.calibration).same_dtype(k.tensor_efficiency)
     reach = reach * fp8_rate(gpu, engine, stored)
     k = replace(k, tensor_efficiency=reach, launch=k.launch * engine.expert_launch)
-    widened = engine.widened * machine.clock_hz if precision.experts == "fp4" and not native else 0.0
+    widened = 0.0 if _native(precision, cluster) else engine.widened * machine.clock_hz
     imbalance = rank_imbalance(model, arrangement, skew)
     width = model.moe_intermediate * model.mlp_matrices / 3.0 / arrangement.moe_tp
     shape = ExpertShape(float(model.expert_width), width, precision.experts, activations, widened_per_s=widened)

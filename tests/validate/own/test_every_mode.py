@@ -26,6 +26,7 @@ from epicycle.validate.bench.cases.single_rank import Point, single_rank_cases
 from epicycle.validate.bench.rows import Rows
 from epicycle.validate.bench.torchrun import work
 from epicycle.validate.fit.calibrate import to_yaml
+from epicycle.validate.fit.tables import calibrate_all
 from epicycle.validate.predict.own_rows import own_constants
 from epicycle.validate.tables.own.node import CROSSING, node_seconds
 from epicycle.validate.tables.own.rows import keys_of, predicted_s, read_own
@@ -177,3 +178,27 @@ def test_a_simulation_with_it_is_that_of_the_machine(protocol: str, nodes: int, 
     assert abs(own["makespan_us"] / shipped["makespan_us"] - 1) > 0.05
     for one, other in zip(own["ops"], real["ops"], strict=True):
         assert one["duration_us"] == pytest.approx(other["duration_us"], rel=0.02), one["op"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "ranks", "per_node", "scope", "name"),
+    [("cluster", (16, 32), 8, "multi-node", "nic_efficiency"), ("node", (16,), 4, "one-node", "nvlink_efficiency")],
+)
+def test_one_efficiency_for_all_sizes_of_a_link(
+    mode: str, ranks: tuple[int, ...], per_node: int, scope: str, name: str, tmp_path: Path
+) -> None:
+    """Rows over two and four nodes fix one share of the NIC; hosts of one NVLink domain fix NVLink's, not the NIC's."""
+    out, cluster = tmp_path / "m.csv", load_cluster(CLUSTER)
+    for file, seconds_of in ((tmp_path / "blank.csv", None), (out, {name: 0.5})):
+        writer = Rows(file, facts=FACTS)
+        known = iter(read_own(tmp_path / "blank.ep_comm.csv", {})) if seconds_of else None
+        for n in ranks:
+            points = [Point.parse(f"{tokens}x7168x2048x256x8", n) for tokens in (512, 4096)]
+            for one in work(Asked(mode), points, SYSTEM, n, per_node, Rows(None)):
+                for op, row in one.labels.items():
+                    s = node_seconds(next(known), cluster, seconds_of) if known else 1.0
+                    writer.add("ep_comm", {**row, "case": f"{one.name}_{op}", "latency_us": 1e6 * s, **FACTS})
+    found = calibrate_all([tmp_path / "m.ep_comm.csv"], SYSTEM, CLUSTER, relative=SYSTEM)
+    assert {entry.scope for entry in found.entries} == {scope}
+    assert all(entry.constants[name] == pytest.approx(0.5, abs=0.01) for entry in found.entries)
+    assert all(entry.fit.rows == 4 * len(ranks) for entry in found.entries)

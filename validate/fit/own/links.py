@@ -19,7 +19,7 @@ from ....hwmodels.constant import write_constant
 from ....hwmodels.specs import Cluster
 from ....sim.ep.compute.own_kernels import OwnMove
 from ....sim.ep.protocol import find_protocol
-from ...tables.own.node import CROSSING, is_of_node, node_seconds
+from ...tables.own.node import CROSSING, is_of_node, links_of, node_seconds
 from ...tables.own.rows import OwnRow
 from .constants import library_of
 
@@ -30,12 +30,12 @@ _LEAST_CHANGE = 0.01
 def link_entries(rows: Sequence[OwnRow], cluster: Cluster, table: str) -> Iterator[Entry]:
     """One entry per crossing launch and scope, with the efficiency that fits its rows best."""
     usable = sorted((r for r in rows if is_of_node(r) and r.op in CROSSING[r.protocol]), key=_group)
-    for (protocol, op, nodes), group in groupby(usable, key=_group):
-        yield _entry(protocol, op, "multi-node" if nodes > 1 else "one-node", list(group), cluster, table)
+    for (protocol, op, scope), group in groupby(usable, key=_group):
+        yield _entry(protocol, op, scope, list(group), cluster, table)
 
 
-def _group(row: OwnRow) -> tuple[str, str, float]:
-    return row.protocol, row.op, float(row.values["nodes"])
+def _group(row: OwnRow) -> tuple[str, str, Scope]:
+    return row.protocol, row.op, links_of(row)
 
 
 def _entry(protocol: str, op: str, scope: Scope, rows: list[OwnRow], cluster: Cluster, table: str) -> Entry:

@@ -41,13 +41,20 @@ def shape_of(row: OwnRow) -> Shape:
     per_node, nodes = float(v["gpus_per_node"]), float(v["nodes"])
     hidden = float(v["hidden"])
     payload = hidden * (1.0 + 4.0 / 128.0) if v["payload_dtype"] == "fp8" else 2.0 * hidden
-    return Shape(float(row.tokens), hidden, float(v["top_k"]), float(v["experts"]), nodes * per_node, per_node, payload)
+    # Hosts of one NVLink domain are as one node: nothing crosses a NIC.
+    domain = nodes * per_node if row.scope == "nvlink-domain" else per_node
+    return Shape(float(row.tokens), hidden, float(v["top_k"]), float(v["experts"]), nodes * per_node, domain, payload)
+
+
+def links_of(row: OwnRow) -> Scope:
+    """The scope of the entry that holds the efficiency of the links which a row crossed."""
+    return "multi-node" if row.scope == "multi-node" else "one-node"
 
 
 def node_seconds(row: OwnRow, cluster: Cluster, links: Mapping[str, float] | None = None) -> float:
     """Seconds of a node's row; ``links``: link efficiencies in place of those that `describe` finds."""
     shape, machine, total = shape_of(row), machine_of(cluster), 0.0
-    scope: Scope = "one-node" if float(row.values["nodes"]) == 1.0 else "multi-node"
+    scope = links_of(row)
     for op in LAUNCHES[row.protocol][row.op]:
         if links is None:
             stages = describe(row.protocol, op, scope, row.system, shape, machine, Context()).stages

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from epicycle.hwmodels.backends import Constants, load_backend
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.hwmodels.specs import Cluster
+from epicycle.sim.ep.compute.experts import counted, widened_rows
 from epicycle.sim.ep.normal import largest_of
 from epicycle.sim.inputs.model import MoeModel, load_model
 from epicycle.sim.inputs.stored import grouped_int4, named
@@ -239,3 +240,19 @@ def test_integers_are_widened_everywhere() -> None:
 def test_only_blocks_of_fp8_on_blackwell_have_a_rate_of_the_engines(stored: str, cluster: str, slower: bool) -> None:
     engine = engine_of(False).model_copy(update={"fp8_blackwell": 0.5})
     assert fp8_rate(cluster_of(cluster).node.gpu, engine, named(stored)) == (0.5 if slower else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "tile"), [(1.0, 16.0), (16.0, 16.0), (17.0, 32.0), (29.0, 32.0), (100.0, 128.0), (5000.0, 128.0)]
+)
+def test_kernels_that_widen_take_tiles_as_high_as_an_expert_has_rows(rows: float, tile: float) -> None:
+    """triton_kernels: the next power of two from 16 to 128 (vLLM 0.33, matmul_ogs_details/opt_flags.py)."""
+    counts = counted(np.full((1, 32), rows), 32 * rows)
+    assert float(np.asarray(widened_rows(counts))[0]) == tile
+
+
+def test_few_prompts_do_not_fill_tiles_of_128_rows() -> None:
+    """gpt-oss on four H100: 925 tokens leave 29 rows for an expert, which cost a quarter of what padding to 128 would."""
+    part, _ = experts(prompts(925.0), 1.0, 1.0, 4.0, name="gpt-oss-120b", cluster="h100-cx7", fused=True)
+    padded, _ = experts(prompts(3700.0), 1.0, 1.0, 4.0, name="gpt-oss-120b", cluster="h100-cx7", fused=True)
+    assert float(part.loads["tensor"]) < 0.6 * float(padded.loads["tensor"])
