@@ -485,6 +485,8 @@ def _rules(
         scale_up=0.0 if scaling is None else scaling.waiting,
         scale_down=0.0 if scaling is None else scaling.busy,
         scale_least=1 if scaling is None else scaling.least,
+        scale_ahead=0 if scaling is None or scaling.policy == "reactive" else scaling.start_up * _PS,
+        scale_full=1.0 if scaling is None else scaling.full,
         start_up=0 if scaling is None else scaling.start_up * _PS,
         imbalance_period=0 if drift is None else drift.period * _PS,
         keeps=asked.conversations is not None,

@@ -130,8 +130,12 @@ class Tools(Strict):
 
 class Scaling(Strict):
     """Workers that are started where more than ``waiting`` requests a worker wait, and drained below ``busy`` of the slots,
-    looked at every ``every``. Of a pool's workers ``spare`` are off at first; a start takes ``start_up``.
+    looked at every ``every``. Of a pool's workers ``spare`` are off at first; a start takes ``start_up``. A ``predictive``
+    scaler also starts one where the load that its trend foresees for then fills more than ``full`` of the slots.
     """
+
+    policy: Literal["reactive", "predictive"] = "reactive"
+    full: Share = 0.8
 
     spare: Annotated[int, Field(ge=0, le=4096)] = 0
     prefill_spare: Annotated[int, Field(ge=0, le=4096)] = 0

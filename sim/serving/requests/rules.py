@@ -18,6 +18,7 @@ _FLOATS = (
     "first_steps",
     "wait_fill",
     "handover_steps",
+    "scale_full",
 )
 
 
@@ -37,6 +38,6 @@ PLAIN = Rules(
     tool_policy=0, ttl=0, closed=0, retries=3, backoff=10**12, resume=0, host_rate=1e12, sample=0, until=NEVER,
     first_steps=0.0, first_token=0, stream=1, poll=0,
     poll_steps=1, wait_steps=0, wait_fill=1.0, balance_steps=0, span_from=0, span_to=0, scale_every=0, scale_up=1.0,
-    scale_down=0.0, scale_least=1,
+    scale_down=0.0, scale_least=1, scale_ahead=0, scale_full=1.0,
     start_up=0, imbalance_period=0, keeps=0,
 )  # fmt: skip

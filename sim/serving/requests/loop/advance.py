@@ -30,6 +30,8 @@ from .layout import (
     IDS,
     IN_FLIGHT,
     LINK,
+    LOAD_BEFORE,
+    LOAD_TREND,
     LOADED,
     LOADING,
     LOSE_RANK,
@@ -415,7 +417,10 @@ def _sample(world: World, rules: Rules, now: int) -> None:
 
 @njit(cache=True)
 def _scale(world: World, rules: Rules, now: int) -> None:
-    """Reactive scaling of every pool: one worker more where requests wait, one fewer where slots stand empty."""
+    """Scaling of every pool: one worker more where requests wait, one fewer where slots stand empty. A predictive scaler also
+    goes by the load that its trend, smoothed over the last looks, leads to until a worker started now is ready.
+    """
+    n = world.n
     for role in (AGGREGATED, PREFILLS, DECODES):
         waiting, seated, slots, up, spare, starting, emptiest = 0, 0, 0, 0, -1, 0, -1
         for i in range(world.workers.size):
@@ -441,10 +446,23 @@ def _scale(world: World, rules: Rules, now: int) -> None:
                     emptiest = i
         if up + starting == 0:
             continue
-        if waiting > rules.scale_up * up and spare >= 0 and starting == 0:
+        load, foreseen, short = float(waiting + seated), float(waiting + seated), False
+        if rules.scale_ahead > 0:
+            risen = 1000.0 * load - n[LOAD_BEFORE + role]
+            trend = 0.5 * (risen + n[LOAD_TREND + role]) if now > rules.scale_every else 0.0
+            n[LOAD_BEFORE + role], n[LOAD_TREND + role] = int(1000.0 * load), int(trend)
+            foreseen = max(0.0, load + trend * 1e-3 * rules.scale_ahead / rules.scale_every)
+            short = foreseen > rules.scale_full * slots * (up + starting) / max(up, 1)
+        react = waiting > rules.scale_up * up and starting == 0
+        if (react or short) and spare >= 0:
             world.workers[spare].state = STARTING
             world.workers[spare].up_since = now
             push(world, now + rules.start_up, STATE, -spare - 1, 0)
-        elif waiting == 0 and up > rules.scale_least and seated < rules.scale_down * slots and starting == 0:
+        elif (
+            waiting == 0
+            and up > rules.scale_least
+            and max(float(seated), foreseen) < rules.scale_down * slots
+            and starting == 0
+        ):
             world.workers[emptiest].state = DRAINING
     push(world, now + rules.scale_every, SCALES, 0, 0)

@@ -118,6 +118,8 @@ def rules_handle(rules: Rules) -> Any:
         rules.scale_up,
         rules.scale_down,
         rules.scale_least,
+        rules.scale_ahead,
+        rules.scale_full,
         rules.start_up,
         rules.imbalance_period,
         rules.keeps,

@@ -106,8 +106,10 @@ SPAN = np.dtype([("worker", "i8"), ("start", "i8"), ("end", "i8"), ("decoding", 
     ENDED, AREA, AREA_AT, ROBIN, SERIES, EVICTED, SPILLED, HITS, LOOKED, PREEMPTED, STEPS, NEXT_ARRIVAL, ROBIN_FAR, PEAK,
     DELIVERED, PROMPTED, RECOMPUTED, MOVED_BYTES, STARTS, ENTRY_TOP,
     SEGMENT_TOP, CHANGED, LOST_KV,
-) = _places(37)  # fmt: skip
-COUNTERS = 48
+    LOAD_BEFORE, LOAD_BEFORE_1, LOAD_BEFORE_2, LOAD_TREND, LOAD_TREND_1, LOAD_TREND_2,
+) = _places(43)  # fmt: skip
+COUNTERS = 48  # LOAD_BEFORE and LOAD_TREND: of three roles each, in thousandths of a request
+
 
 #: Columns of the time series: sums over the workers of one role at a sample's time, or since the last one.
 (
@@ -166,6 +168,8 @@ class Rules(NamedTuple):
     scale_up: float  # waiting requests per worker beyond which one is started
     scale_down: float  # busy share of the slots below which one is drained
     scale_least: int
+    scale_ahead: int  # ps by which a predictive scaler looks ahead, 0: it reacts
+    scale_full: float  # share of the slots that the load foreseen may fill
     start_up: int
     imbalance_period: int  # ps over which the experts' load drifts from balanced to skewed; 0: never
     keeps: int  # tokens' blocks of outputs are named too (sessions)
