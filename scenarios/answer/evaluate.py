@@ -170,6 +170,8 @@ def _notes(
     if pools.asked is not None:
         held = f"memory holds {_one(pools.decode.slots):,.0f} sequences of an attention group"
         yield f"{held}, deployment.decode.batch asks for {pools.asked}"
+    elif "memory_share" in serving.model_fields_set and not _bound_by_memory(question, serving, pools):
+        yield "not used: deployment.memory_share, memory holds all that is asked to decode at once"
     if serving.prefill is not None:
         if (there := question.prefill_cluster) is not None:
             numbers = f"hardware numbers that are moved or set are those of {question.cluster.name}"
@@ -185,6 +187,16 @@ def _notes(
     used = dict.fromkeys(worker.protocol for _, worker in serving.workers.items() if worker.dp > 1)
     for name in (name for name in used if find_protocol(name).lend is not None):
         yield unmeasured_note(name)
+
+
+def _bound_by_memory(question: ServingQuestion, serving: Serving, pools: Pools) -> bool:
+    """Whether more memory would have more sequences decode together: not where a batch or the load is smaller."""
+    worker, load = serving.decode, question.workload
+    enough = worker.batch
+    if load.concurrency is not None:
+        each = -(-load.concurrency // (worker.dp * worker.count))
+        enough = each if enough is None else min(enough, each)
+    return enough is None or _one(pools.decode.slots) < enough
 
 
 def _one(value: object) -> float:

@@ -178,3 +178,36 @@ def unbiased(sets: list[str]) -> float:
     engine = load_backend(question.serving.backend)
     fit = engine.fit and engine.fit.model_copy(update={"intervals": (), "ttft_intervals": ()})
     return evaluate(question, engine.model_copy(update={"fit": fit})).metric("requests_per_s").value
+
+
+#: Keys whose other value needs something beside it that a random file may not have; the test above gives it to them.
+NEEDS = {"count", "dp", "ep", "tp", "dcp", "arrivals", "burstiness", "expert_spread", "rank_imbalance"}
+
+
+@pytest.mark.long(share=0.1)
+@pytest.mark.parametrize("seed", range(200))
+def test_a_key_of_a_random_file_counts_or_is_named(seed: int) -> None:
+    sets = drawn(seed)
+    draw = random.Random(1000 + seed)
+    base = ("serve-deepseek-v3-h200", ())
+    try:
+        before = answer(*sets, base=base)
+    except BadInput:
+        pytest.skip("does not fit")
+    for section, key, value in draw.sample([each for each in keys() if each[1] not in NEEDS], 6):
+        text = str(value).lower() if isinstance(value, bool) else value
+        more = ["workload.concurrency=null"] if key == "rate" else []
+        try:
+            after = answer(*sets, *more, f"{section}.{key}={text}", base=base)
+        except BadInput as refusal:
+            short = key == "memory_share" and "more than it may fill" in str(refusal)
+            assert key in str(refusal) or short or "carry" in str(refusal), (key, str(refusal))
+            continue
+        same = (
+            getattr(getattr(before.serving, "decode", None) if section.endswith("decode") else before.serving, key, ()) == value
+        )
+        assert same or said(before) != said(after) or any(f"{section}.{key}" in note for note in after.notes), (
+            section,
+            key,
+            value,
+        )

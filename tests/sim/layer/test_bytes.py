@@ -8,6 +8,7 @@ import pytest
 from epicycle.hwmodels.catalog import load_cluster
 from epicycle.sim.engine import Simulator
 from epicycle.sim.ep.bound import program_bytes
+from epicycle.sim.ep.limit import Asked, why_not
 from epicycle.sim.ep.protocol import all_protocols
 from epicycle.sim.ep.shape import Rows
 from epicycle.sim.ep.stage import MEDIA, Stage
@@ -21,7 +22,12 @@ FP8 = Precision("fp8", "fp8", "bf16", "fp8")
 
 
 def question(ask, protocol: str, ep: int, **more):
-    cluster = {"cluster": "gb200-nvl72", "nodes": ep // 4} if all_protocols()[protocol].one_domain else {}
+    record = all_protocols()[protocol]
+    usual = Asked("h100_sxm", 8.0, 8.0, 8.0, 256.0, 7168.0)
+    if why_not(record.limits, usual):  # made for another maker's GPUs, of which these share one domain
+        cluster = {"cluster": "mi455x-helios", "nodes": ep // 4}
+    else:
+        cluster = {"cluster": "gb200-nvl72", "nodes": ep // 4} if record.one_domain else {}
     return ask(protocol=protocol, ep=ep, tokens=512, cluster__node__gpu__hbm_capacity='"800 GiB"', **cluster, **more)
 
 
