@@ -19,6 +19,7 @@ from ...hwmodels.backends import load_backend
 from ...hwmodels.errors import BadInput
 from ...hwmodels.units import format_bytes, format_time
 from ...sim.inputs.serving_question import ServingQuestion
+from ...sim.layer.result import InputRow
 from ..answer.evaluation import Evaluation, Limit, Plan
 from ..ask.idle_keys import idle_search_keys
 from ..ask.search import Search
@@ -114,11 +115,25 @@ def _planned(question: ServingQuestion, search: Search, progress: Progress | Non
         limits=limits,
         ruled_out=dict(sorted(ruled_out.items(), key=lambda item: (-item[1], item[0]))),
         notes=tuple(notes),
-        inputs=evidence.inputs if (evidence := best or closest) is not None else (),
+        inputs=_said_or_found(evidence.inputs, search) if (evidence := best or closest) is not None else (),
         closest=closest,
         seed=question.seed,
         version=__version__,
     )
+
+
+def _said_or_found(inputs: tuple[InputRow, ...], search: Search) -> tuple[InputRow, ...]:
+    """``inputs`` in which a deployment's values say whether the search was told them or found them."""
+    told = {name.removesuffix("s") for name in search.model_fields_set} | search.model_fields_set
+    found = []
+    for row in inputs:
+        if row.section == "deployment" and row.source == "scenario":
+            key = row.name.removeprefix("decode.").replace("prefill.", "prefill_")
+            row = replace(
+                row, source="scenario's search" if key in told or search.is_held(key, f"{key}s") else "found by the search"
+            )
+        found.append(row)
+    return tuple(found)
 
 
 def _closest(tables: list[Table]) -> Table:

@@ -348,3 +348,15 @@ def test_a_plan_is_a_table_and_not_a_loop_over_deployments(shipped):
     finally:
         sys.setprofile(None)
     assert found.considered / 10 < calls < 10 * found.considered
+
+
+def test_a_plan_says_what_it_was_told_and_what_it_found() -> None:
+    import epicycle
+
+    plan = epicycle.plan(
+        "plan-deepseek-v3-h200", sets={"search.gpus": "16", "search.confirm": "0", "search.backends": "[sglang]"}
+    )
+    said = {row.name: row.source for row in plan.inputs if row.section == "deployment"}
+    assert said["backend"] == "scenario's search"
+    assert said["decode.tp"] == said["decode.batch"] == "found by the search"
+    assert said["decode.cuda_graphs"] == "default"
