@@ -75,7 +75,7 @@ def test_a_sweep_answers_every_combination_in_order(toy: ModuleType) -> None:
         wanted = sum(toy.seconds(int(point.values[0]), HBM, nic))
         assert point.evaluation.metric("tpot").value == pytest.approx(wanted, rel=1e-12)
         assert point.evaluation.limits[0].wanted == 1.0
-    assert "the lowest dollars per million output tokens" in found.sentence
+    assert "the lowest USD/Mtok out" in found.sentence
     assert found.sentence.endswith("at deployment.decode.batch=128, cluster.node.nic=connectx8-800g.")
 
 
@@ -307,8 +307,8 @@ def test_a_layer_is_explained(tmp_path: Path) -> None:
             "cluster.node.nic connectx7-400g -> connectx8-800g:",
         ),
         (("compare", "s.yaml", "s.yaml", "--set-b", "deployment.decode.batch=64"), "deployment.decode.batch 128 -> 64:"),
-        (("explain", "s.yaml"), "Decode step 20.7 ms: 49 % communication"),
-        (("explain", "p.yaml"), "Decode step 20.7 ms: 49 % communication"),
+        (("explain", "s.yaml"), "32 GPUs of h200-cx7 serve deepseek-v3: $0.126 per million output tokens, TPOT 20.7 ms; 10 %"),
+        (("explain", "p.yaml"), "32 GPUs of h200-cx7 serve deepseek-v3: $0.126 per million output tokens, TPOT 20.7 ms; 10 %"),
         (
             ("sweep", "ep-anatomy", "--over", "traffic.tokens_per_rank=1,2"),
             "2 points over traffic.tokens_per_rank: the lowest time",
