@@ -6,10 +6,11 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from ....hwmodels.units import format_time
 from ...answer.exchange_choice import Curve, Exchanges
 from ..shell import page
 from ..shell.opening import opening
-from ..shell.page import Html, axis, figure, label, layout, section, table, us
+from ..shell.page import Html, axis, figure, label, layout, section, table
 from ..shell.words import legend
 
 #: Of the winners and the next best that somebody timed.
@@ -73,7 +74,7 @@ def _curves(found: Exchanges) -> Html:
 
 def _line(found: Exchanges, curve: Curve, colour: str) -> dict[str, object]:
     times = zip(curve.layer_us, curve.low90_us, curve.high90_us, strict=True)
-    said = [f"{us(time)} (90 %: {us(low)} to {us(high)})" for time, low, high in times]
+    said = [f"{_time(t)} (90 %: {_time(low)} to {_time(high)})" for t, low, high in times]
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -96,7 +97,12 @@ def _fastest(found: Exchanges) -> list[float]:
 def _numbers(found: Exchanges) -> Html:
     head = ["exchange", *(f"{t:,}" for t in found.tokens), "known by", "engines"]
     rows = [
-        [curve.protocol, *(us(t) for t in curve.layer_us), curve.known, ", ".join(curve.engines) or "none that is planned with"]
+        [
+            curve.protocol,
+            *(_time(t) for t in curve.layer_us),
+            curve.known,
+            ", ".join(curve.engines) or "none that is planned with",
+        ]
         for curve in found.curves
     ]
     body = f"<div class=scroll>{table(head, rows, (0, len(head) - 2, len(head) - 1))}</div>"
@@ -108,3 +114,8 @@ def _refused(found: Exchanges) -> Html:
         return Html("")
     rows = [[refused.protocol, refused.reason] for refused in found.refused]
     return section("refused", "What cannot run there", "", table(["exchange", "why"], rows, (0, 1)))
+
+
+def _time(microseconds: float) -> str:
+    """As the terminal says it."""
+    return format_time(microseconds * 1e-6)

@@ -109,6 +109,33 @@ def test_a_validation_has_one_set_of_digits(epicycle: Callable[..., Any], tmp_pa
     assert 100 * sum(errors) / len(rows) == pytest.approx(counted, rel=1e-3)
 
 
+def test_exchanges_have_one_set_of_digits(epicycle: Callable[..., Any], tmp_path: Path) -> None:
+    tokens = [8, 128]
+    done = epicycle("exchanges", "ep-anatomy", "--tokens", "8,128", "--json", "a.json", "--html", "a.html", "--csv", "a.csv")
+    assert done.status == 0, done.err
+    python = epicycle_python.exchanges("ep-anatomy", tokens=tokens)
+    assert python.to_json() == (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert python.to_csv() == (tmp_path / "a.csv").read_bytes().decode()
+    told, page = json.loads(python.to_json()), _page(tmp_path)
+    rows = {(row["protocol"], int(row["tokens"])): row for row in csv.DictReader(io.StringIO(python.to_csv()))}
+    assert len(rows) == len(tokens) * len(told["curves"]) > 0
+    for curve in told["curves"]:
+        for at, layer_us in zip(tokens, curve["layer_us"], strict=True):
+            assert rows[curve["protocol"], at]["layer_us"] == f"{layer_us:.12g}"
+            shown = format_time(layer_us * 1e-6)
+            assert shown in done.out and shown in page, (curve["protocol"], shown)
+
+
+def test_a_published_system_has_one_set_of_digits(epicycle: Callable[..., Any], tmp_path: Path) -> None:
+    done = epicycle("gallery", "isca25-exchange-bound", "--json", "a.json", "--html", "a.html")
+    assert done.status == 0, done.err
+    told, page = json.loads((tmp_path / "a.json").read_text(encoding="utf-8")), _page(tmp_path)
+    assert len(told["rows"]) == 6
+    for row in told["rows"]:
+        shown = f"{row['simulated']:.4g}"
+        assert shown in done.out and shown in page, (row["id"], shown)
+
+
 @pytest.mark.parametrize("name", ["cluster", "model"])
 def test_a_catalogue_entry_says_on_the_terminal_what_it_says_in_json(name: str, epicycle: Callable[..., Any]) -> None:
     kind, entry = {"cluster": ("nics", "connectx7-400g"), "model": ("models", "deepseek-v3")}[name]
