@@ -15,7 +15,8 @@ from ...sim.serving.requests.loop import layout as at
 from ...sim.serving.requests.play import Played, play
 from ...sim.step.worker import precision_of
 from ..answer.request_run import Timeline
-from .setup import Setup, chunks_of
+from .load import chunks_of
+from .setup import Setup
 from .weighed import Weighed, merge
 
 SPANS = 200_000

@@ -21,10 +21,11 @@ from ..answer.evaluation import Evaluation, Limit, Metric
 from ..answer.operating_point import pools_of, running, setting_of
 from ..answer.provenance import provenance
 from ..answer.request_run import RequestRun
+from .load import Load
 from .metrics import WORDS, metrics_of
 from .outcome import Outcome, merged, played_once
 from .replications import others
-from .setup import Load, Setup, set_up
+from .setup import Setup, set_up
 from .weighed import Weighed
 
 Sink = Callable[[Any], None]
