@@ -22,7 +22,10 @@ from .tables import Tables
 
 
 def failures(question: ServingQuestion, kinds: list[Kind], until_s: float, shelf: Tables) -> Schedule | None:
-    """Failures and repairs up to ``until_s`` seconds, None where none are asked. Raises Unanswerable for a worker that is not there."""
+    """Failures and repairs up to ``until_s`` seconds, None where none are asked.
+
+    Raises Unanswerable for a worker that is not there.
+    """
     faults = question.faults
     if faults is None or question.serving is None:
         return None
