@@ -352,7 +352,13 @@ def test_more_points_than_are_held_are_read_from_the_store(store: Store, monkeyp
 
 def test_ctrl_c_shows_what_is_answered_and_keeps_it(tmp_path: Path) -> None:
     asked = [*command(4000, tmp_path / "s.sqlite", tmp_path / "a.csv"), "--workers", "1"]
-    running = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        asked,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background have it ignored
+    )
     while not (tmp_path / "s.sqlite").exists() or not kept(tmp_path / "s.sqlite"):
         assert running.poll() is None
         time.sleep(0.2)
