@@ -42,11 +42,11 @@ class Shown:
 
     @property
     def rank(self) -> tuple[float, float, float, float]:
-        """Cheapest first; of equal bills the one farthest inside its limits, then the quickest."""
+        """Cheapest first; of equal bills within the limits the quickest per token, as on the front; beyond them the nearest."""
         values = self.candidate.values
         usd = values["usd_per_mtok_output"]
         bill = usd if np.isfinite(usd) else self.candidate.gpus / values["output_tokens_per_s"]
-        return float(f"{bill:.9g}"), worst_of(self.answer), values["tpot"], values["ttft"]
+        return float(f"{bill:.9g}"), max(1.0, worst_of(self.answer)), values["tpot"], values["ttft"]
 
 
 def worst_of(answer: Evaluation) -> float:
@@ -73,7 +73,9 @@ class Ranked:
         self.misses = np.concatenate([t.misses() for t in self.tables])
         self.tpot, self.ttft = (np.concatenate([getattr(t.rows, c) for t in self.tables]) for c in ("tpot_s", "ttft_s"))
         beyond = np.where(self.misses <= _NEAR, 0.0, self.misses)
-        self.order = np.lexsort((self.ttft, self.tpot, self.misses, self.bill, beyond))[:_LOOKED_THROUGH].tolist()
+        # At one price within the limits, the quickest per token: what the front draws.
+        missed = np.maximum(self.misses, 1.0)
+        self.order = np.lexsort((self.ttft, self.tpot, missed, self.bill, beyond))[:_LOOKED_THROUGH].tolist()
 
     of: Rows = field(init=False)
     at: Rows = field(init=False)
