@@ -89,6 +89,7 @@ bench-explore: $(VENV)/.full  ## time the page of explore: every slider moved in
 
 regenerate: $(VENV)/.full  ## fit the shipped constants and make the generated pages again (needs the measurement tables)
 	$(BIN)/python -m epicycle.validate.fit.shipped $(TABLES)
+	$(BIN)/python -m epicycle.validate.fit.libraries $(TABLES)/published_ep_2.csv
 	$(BIN)/python -m epicycle.validate.serving.shipped $(TABLES)
 	$(BIN)/python -m epicycle.validate.pages.docs_page $(TABLES)
 	$(BIN)/python -m epicycle.scenarios.say.gallery_page

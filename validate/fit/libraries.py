@@ -34,7 +34,7 @@ from ...sim.ep.protocols import elastic, mega, mori
 from ..tables.published import Case, case_of, cluster_of
 from ..tables.published_layers import Layer, with_products
 from ..tables.published_libraries import timed
-from .shipped import MEASUREMENTS
+from .shipped import rewrite
 
 TABLE = "published_ep_2.csv"
 #: Most rows of a library that its laws may use, and the share of its rows.
@@ -225,19 +225,8 @@ def documents(table: Path) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrite (or, with ``--check``, compare) every file; the number of files that differ."""
-    check = "--check" in arguments
-    places = [Path(a) for a in arguments if a != "--check"] or [MEASUREMENTS / TABLE]
-    folder = Path(str(files("epicycle.hwmodels").joinpath("data", "libraries")))
-    differing = 0
-    for name, text in documents(places[0]).items():
-        path = folder / f"{name}.yaml"
-        same = path.is_file() and path.read_text(encoding="utf-8") == text
-        differing += not same
-        print(f"{path.name}: {'as it was' if same else 'differs' if check else 'written'}")
-        if not same and not check:
-            path.write_text(text, encoding="utf-8")
-    return differing if check else 0
+    """Make the laws of all libraries again, or compare them (``--check``)."""
+    return rewrite("libraries", TABLE, lambda table: documents(table).items(), arguments)
 
 
 if __name__ == "__main__":

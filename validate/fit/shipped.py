@@ -7,7 +7,7 @@ a file without entries, written by hand: its cluster, and whose constants it bor
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -111,20 +111,27 @@ def _relative(system: System, protocol: str, op: str) -> Entry:
     return find_entry(system.relative, protocol, op, "one-node")[0]
 
 
-def main(arguments: list[str]) -> int:
-    """Rewrite (or, with ``--check``, compare) every file; the number of files that differ."""
+def rewrite(folder: str, table: str, documents: Callable[[Path], Iterable[tuple[str, str]]], arguments: list[str]) -> int:
+    """Rewrite (or, with ``--check``, compare) the files of a folder of shipped constants; the number of files that differ.
+
+    ``documents`` gives names and texts from ``table``, or from the place that ``arguments`` name instead.
+    """
     check = "--check" in arguments
-    places = [Path(a) for a in arguments if a != "--check"] or [MEASUREMENTS]
-    folder = Path(str(files("epicycle.hwmodels").joinpath("data", "calibrated")))
+    places = [Path(a) for a in arguments if a != "--check"] or [MEASUREMENTS / table]
     differing = 0
-    for name, text in shipped(places[0]):
-        path = folder / f"{name}.yaml"
+    for name, text in documents(places[0]):
+        path = Path(str(files("epicycle.hwmodels").joinpath("data", folder))) / f"{name}.yaml"
         same = path.is_file() and path.read_text(encoding="utf-8") == text
         differing += not same
         print(f"{path.name}: {'as it was' if same else 'differs' if check else 'written'}")
         if not same and not check:
             path.write_text(text, encoding="utf-8")
     return differing if check else 0
+
+
+def main(arguments: list[str]) -> int:
+    """Make the calibrations of all systems again, or compare them (``--check``)."""
+    return rewrite("calibrated", "", shipped, arguments)
 
 
 if __name__ == "__main__":

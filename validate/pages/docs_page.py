@@ -43,6 +43,7 @@ REPRODUCE = """\
 <!-- needs: TABLES, the folder of measurement tables -->
 ```
 python -m epicycle.validate.fit.shipped TABLES    # every shipped calibration, from the tables
+python -m epicycle.validate.fit.libraries TABLES/published_ep_2.csv   # laws of libraries that publish a few rows
 python -m epicycle.validate.serving.shipped TABLES   # the engines' constants, from measured deployments
 epicycle validate TABLES/ep_comm.csv          # one table; --html, --csv, --json
 epicycle calibrate TABLES/ep_comm.csv --system h100_sxm
